@@ -1,0 +1,32 @@
+"""Django's PostgreSQL backend with a cheaper health check and the embedded server behind it."""
+
+import select
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.postgresql import base
+
+from rentomatic_site import embedded
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """What differs from `django.db.backends.postgresql` is in the two methods below."""
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """The first connection starts the embedded server, where that is the one configured."""
+        if settings.EMBEDDED_POSTGRES:
+            embedded.start(settings.EMBEDDED_POSTGRES)
+        return super().get_new_connection(conn_params)
+
+    def is_usable(self) -> bool:
+        """
+        Whether the server still holds its end of an idle connection.
+
+        A server that ends a connection says so on the socket, which is silent otherwise. Looking
+        costs 2 µs; `SELECT 1`, Django's own way, costs a round trip of 100 µs in every request.
+        """
+        if self.connection is None or self.connection.closed:
+            return False
+        poll = select.poll()
+        poll.register(self.connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return not poll.poll(0)

@@ -1,0 +1,296 @@
+"""
+The one place that reads the environment; `.env.example` describes every variable.
+
+`NAME_FILE` may stand for any variable `NAME`: the value is then what that file holds. The real
+environment wins over the file `.env`. What is missing or unsafe stops the start with a line that
+names the variable and the next step.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from rentomatic_site import embedded
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.FileAwareEnv()
+environ.Env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+
+
+def text(name: str, default: str = "") -> str:
+    """The variable's value without the line end that editors leave in secret files."""
+    try:
+        return str(env.str(name, default=default)).strip("\r\n")
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{name}_FILE names a file that cannot be read ({error.strerror}): "
+            f"{os.environ.get(name + '_FILE')}"
+        ) from None
+
+
+def number(name: str, default: int) -> int:
+    """The variable as a whole number that is not negative."""
+    value = text(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise ImproperlyConfigured(f"{name} is not a whole number: {value!r}. Example: {name}={default}")
+    return int(value)
+
+
+def switch(name: str, default: bool) -> bool:
+    """The variable as a yes or no: on, true, yes, 1 and off, false, no, 0."""
+    value = text(name, "on" if default else "off").lower()
+    if value not in {"on", "true", "yes", "1", "off", "false", "no", "0", ""}:
+        raise ImproperlyConfigured(f"{name} is neither on nor off: {value!r}. Example: {name}=on")
+    return value in {"on", "true", "yes", "1"}
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """The variable as a list, separated by commas."""
+    return [word for word in (part.strip() for part in text(name, default).split(",")) if word]
+
+
+# --- What the site is, and whom it answers
+
+DEBUG = switch("DEBUG", False)
+
+SECRET_KEY = text("SECRET_KEY", "development-only-" * 4 if DEBUG else "")
+if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5:
+    raise ImproperlyConfigured(
+        f"SECRET_KEY is {'too weak (50 random characters at least)' if SECRET_KEY else 'not set'}. "
+        "For production run ./deploy/setup; for development set DEBUG=on, "
+        "as `cp .env.example .env` does."
+    )
+
+ALLOWED_HOSTS = words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+if not ALLOWED_HOSTS or ("*" in ALLOWED_HOSTS and not DEBUG):
+    raise ImproperlyConfigured(
+        f"ALLOWED_HOSTS is {'* (every host)' if ALLOWED_HOSTS else 'not set'}. "
+        "Name the hosts that the site answers to: ALLOWED_HOSTS=rooms.example.com"
+    )
+CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
+
+HTTPS = switch("HTTPS", not DEBUG)
+"""Whether people reach the site through TLS; off only for development and for trials on loopback."""
+
+ROOT_URLCONF = "rentomatic_site.urls"
+WSGI_APPLICATION = "rentomatic_site.wsgi.application"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rentomatic_site",
+    "rooms",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- The database: DATABASE_URL, else POSTGRES_*, else (with DEBUG) the embedded PostgreSQL
+
+SCENARIO = text("SCENARIO")
+if SCENARIO and not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", SCENARIO):
+    raise ImproperlyConfigured(
+        f"SCENARIO is no scenario's name: {SCENARIO!r}. Next: ./manage.py load_scenario"
+    )
+SCENARIOS_ALLOWED = switch("SCENARIOS_ALLOWED", DEBUG)
+
+EMBEDDED_POSTGRES: Path | None = None
+"""The folder of the embedded cluster, where the environment names no server."""
+
+POSTGRES: dict[str, Any]
+"""psycopg2's parameters for the server's maintenance database, as a role that may create databases."""
+
+if text("DATABASE_URL"):
+    url = env.db_url_config(text("DATABASE_URL"))
+    if url["ENGINE"] != "django.db.backends.postgresql" or not url["NAME"]:
+        raise ImproperlyConfigured(
+            "DATABASE_URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
+    POSTGRES = {
+        "host": url["HOST"],
+        "port": url["PORT"] or 5432,
+        "user": url["USER"],
+        "password": url["PASSWORD"],
+        "dbname": text("POSTGRES_DB", "postgres"),
+        **url.get("OPTIONS", {}),
+    }
+    APPLICATION_DB = url["NAME"]
+elif text("POSTGRES_HOSTNAME"):
+    POSTGRES = {
+        "host": text("POSTGRES_HOSTNAME"),
+        "port": number("POSTGRES_PORT", 5432),
+        "user": text("POSTGRES_USER", "postgres"),
+        "password": text("POSTGRES_PASSWORD"),
+        "dbname": text("POSTGRES_DB", "postgres"),
+    }
+    APPLICATION_DB = text("APPLICATION_DB", "application")
+elif DEBUG:
+    EMBEDDED_POSTGRES = Path(text("EMBEDDED_POSTGRES_DIR", str(BASE_DIR / ".rentomatic" / "pg18")))
+    POSTGRES = {
+        "host": embedded.socket_folder(EMBEDDED_POSTGRES),
+        "port": 5432,
+        "user": "postgres",
+        "password": "",
+        "dbname": "postgres",
+    }
+    APPLICATION_DB = text("APPLICATION_DB", "application")
+else:
+    raise ImproperlyConfigured(
+        "POSTGRES_HOSTNAME is not set, and neither is DATABASE_URL. "
+        "Example: DATABASE_URL=postgres://user:password@db.example.com:5432/application"
+    )
+POSTGRES["connect_timeout"] = 2
+
+APPLICATION_USER = text("APPLICATION_USER")
+"""The login role of the web processes, made by `init_postgres`; empty: the one in POSTGRES."""
+APPLICATION_PASSWORD = text("APPLICATION_PASSWORD")
+
+DATABASES = {
+    "default": {
+        "ENGINE": "rentomatic_site.backend",
+        "HOST": POSTGRES["host"],
+        "PORT": POSTGRES["port"],
+        "USER": APPLICATION_USER or POSTGRES["user"],
+        "PASSWORD": APPLICATION_PASSWORD if APPLICATION_USER else POSTGRES["password"],
+        "NAME": f"scenario_{SCENARIO}" if SCENARIO else APPLICATION_DB,
+        # A connection is kept for a minute; the health check is a look at its socket (backend/base.py).
+        "CONN_MAX_AGE": number("CONN_MAX_AGE", 60),
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            **{
+                key: value
+                for key, value in POSTGRES.items()
+                if key not in {"host", "port", "user", "password", "dbname"}
+            },
+            "application_name": text("APPLICATION_NAME", "rentomatic"),
+            # Milliseconds. Nothing that a request waits for takes longer than a person would wait,
+            # and a killed worker's statement ends by itself.
+            "options": (
+                f"-c statement_timeout={number('STATEMENT_TIMEOUT', 5000)} -c lock_timeout=2000 "
+                "-c idle_in_transaction_session_timeout=10000 -c client_connection_check_interval=500"
+            ),
+            # Seconds; tcp_user_timeout in milliseconds: a peer that vanished is noticed within 15 s.
+            "keepalives": 1,
+            "keepalives_idle": 10,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15000,
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Static files: hashed and compressed by collectstatic, served by whitenoise
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    }
+}
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+
+# --- Security
+
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]  # probes come from inside, without TLS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # nginx overwrites it, clients cannot
+SECURE_HSTS_SECONDS = number("HSTS_SECONDS", 31536000) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = switch("HSTS_INCLUDE_SUBDOMAINS", True)
+SECURE_HSTS_PRELOAD = switch("HSTS_PRELOAD", True)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
+CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
+X_FRAME_OPTIONS = "DENY"
+LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# Everybody may read the API from any page; nothing else crosses origins, and no cookie does.
+CORS_ALLOW_ALL_ORIGINS = True
+CORS_URLS_REGEX = r"^/(rooms|openapi\.json)"
+CORS_ALLOW_METHODS = ["GET", "HEAD"]
+CORS_EXPOSE_HEADERS = [
+    "Link",
+    "ETag",
+    "X-Total-Count",
+    "X-Total-Count-Precision",
+    "Server-Timing",
+    "Retry-After",
+]
+
+# --- Logs: one stream, the console; text for people or JSON for machines
+
+LOG_FORMAT = text("LOG_FORMAT", "text" if DEBUG else "json")
+if LOG_FORMAT not in {"text", "json"}:
+    raise ImproperlyConfigured(f"LOG_FORMAT is neither text nor json: {LOG_FORMAT!r}")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "text": {"format": "{asctime} {levelname:7} {name}: {message}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "{asctime}{levelname}{name}{message}",
+            "style": "{",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "root": {"handlers": ["console"], "level": text("LOG_LEVEL", "INFO").upper()},
+    # Django's own configuration sends these elsewhere (mail, DEBUG only): to the root like the rest.
+    "loggers": {
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+    },
+}

@@ -1,0 +1,9 @@
+"""The site's addresses: the rooms, the admin for staff, the probes for operators."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("", include("rooms.urls")),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,64 @@
+"""The room: what it is, what must always be true of it, and the indexes that find it."""
+
+import uuid
+
+from django.contrib.postgres.indexes import GistIndex
+from django.db import models
+from django.db.models import F, Func, Q
+from django.db.models.functions import Coalesce, Now
+
+SIZE_LIMITS = (1, 100_000)  # m²
+PRICE_LIMITS = (0, 1_000_000)  # euros per day
+LATITUDE_LIMITS = (-90, 90)  # degrees, WGS 84
+LONGITUDE_LIMITS = (-180, 180)
+
+UNKNOWN_SIZE = 2_147_483_647
+"""The size by which rooms without one are ordered: the largest, as PostgreSQL orders nulls."""
+
+
+def limited(field: str, limits: tuple[int, int], unit: str) -> models.CheckConstraint:
+    """A constraint with both bounds: `CHECK (x >= 0)` alone would let NaN in."""
+    low, high = limits
+    return models.CheckConstraint(
+        condition=Q(**{f"{field}__gte": low, f"{field}__lte": high}),
+        name=f"room_{field}_range",
+        violation_error_message=f"{field.capitalize()} must be from {low} to {high} {unit}.",
+    )
+
+
+class Room(models.Model):
+    """One room for rent. A trigger sets `updated_at` and counts `version` up whenever a row changes."""
+
+    code = models.UUIDField(default=uuid.uuid4, unique=True, help_text="The room's public name, a UUID.")
+    size = models.IntegerField(null=True, blank=True, help_text="m², empty where it is not known.")
+    price = models.IntegerField(help_text="Euros per day.")
+    latitude = models.FloatField(help_text="Degrees north of the equator (WGS 84), south is negative.")
+    longitude = models.FloatField(help_text="Degrees east of Greenwich (WGS 84), west is negative.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    version = models.IntegerField(db_default=1, editable=False)
+
+    class Meta:
+        db_table = "room"
+        constraints = [
+            limited("size", SIZE_LIMITS, "m²"),
+            limited("price", PRICE_LIMITS, "euros per day"),
+            limited("latitude", LATITUDE_LIMITS, "degrees"),
+            limited("longitude", LONGITUDE_LIMITS, "degrees"),
+        ]
+        # Every order is completed by `id`, so every index is: a page is read from it without a sort.
+        indexes = [
+            models.Index(fields=["price", "id"], name="room_price"),
+            models.Index(fields=["size", "id"], name="room_size"),
+            models.Index(Coalesce("size", UNKNOWN_SIZE), "id", name="room_size_order"),
+            models.Index(fields=["latitude", "id"], name="room_latitude"),
+            models.Index(fields=["longitude", "id"], name="room_longitude"),
+            models.Index(fields=["updated_at", "id"], name="room_updated_at"),
+            GistIndex(Func(F("longitude"), F("latitude"), function="point"), name="room_place"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.code)
+
+    def get_absolute_url(self) -> str:
+        return f"/rooms/{self.code}"

@@ -1,0 +1,5 @@
+"""The rooms' addresses."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
