@@ -163,7 +163,7 @@ elif text("POSTGRES_HOSTNAME"):
     }
     APPLICATION_DB = text("APPLICATION_DB", "application")
 elif DEBUG:
-    EMBEDDED_POSTGRES = Path(text("EMBEDDED_POSTGRES_DIR", str(BASE_DIR / ".rentomatic" / "pg18")))
+    EMBEDDED_POSTGRES = (BASE_DIR / text("EMBEDDED_POSTGRES_DIR", ".rentomatic/pg18")).resolve()
     POSTGRES = {
         "host": embedded.socket_folder(EMBEDDED_POSTGRES),
         "port": 5432,

@@ -3,10 +3,9 @@
 import select
 from typing import Any
 
-from django.conf import settings
 from django.db.backends.postgresql import base
 
-from rentomatic_site import embedded
+from rentomatic_site import postgres
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -14,8 +13,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """The first connection starts the embedded server, where that is the one configured."""
-        if settings.EMBEDDED_POSTGRES:
-            embedded.start(settings.EMBEDDED_POSTGRES)
+        postgres.ready()
         return super().get_new_connection(conn_params)
 
     def is_usable(self) -> bool:

@@ -1,0 +1,225 @@
+"""
+The keeper of an embedded PostgreSQL (embedded.py): `python -m rentomatic_site.keeper FOLDER LOCK LINGER`.
+
+It makes the cluster in FOLDER where there is none, runs the server, says "ready" or why not, and stops the
+server when nobody has used it for LINGER seconds. LOCK is the open file of the lock that makes it the only
+one. A file named `ephemeral` in the folder asks for the tests' kind of cluster: quick and unsafe, gone
+with its last user.
+
+PostgreSQL refuses to run as root. Root's server runs in a user namespace, where it is an ordinary user and
+yet the same one as before for the kernel: it reaches the files of a home with mode 0700, and no mode, owner
+or account is changed. Where namespaces are forbidden, as in many containers, it runs as nobody.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rentomatic_site import embedded
+from rentomatic_site.embedded import NOBODY, Error
+
+IN_NAMESPACE = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+
+OPTIONS = {
+    "listen_addresses": "",
+    # Relative to the data folder: short, and never the socket of a folder that was made anew.
+    "unix_socket_directories": "..",
+    "unix_socket_permissions": "0700",
+    # No replica reads the WAL: bulk loads may leave most of it out.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "2GB",
+    # A power cut costs the last half second of development data, and never a consistent cluster.
+    "synchronous_commit": "off",
+}
+EPHEMERAL_OPTIONS = {"fsync": "off", "full_page_writes": "off"}
+STOP_LIMIT = 10.0
+"""Seconds that the server may take to stop before it is told to drop everything."""
+
+
+class Keeper:
+    """Runs the server of one cluster until its last user is gone."""
+
+    def __init__(self, folder: Path, lock: int, linger: float) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.lock = lock
+        self.linger = linger
+        self.ephemeral = (folder / "ephemeral").exists()
+        self.prefix = self._choose_user()
+
+    def run(self) -> None:
+        """Start the server, report it, and see it to its end."""
+        self._stop_orphan()
+        if not self.data.exists():
+            self._make_cluster()
+        self.server = self._start_server()
+        signal.signal(signal.SIGTERM, lambda *_: self._stop_server())
+        os.pwrite(self.lock, str(os.getpid()).encode(), 0)
+        report("ready")
+        threading.Thread(target=self._await_last_user, daemon=True).start()
+        self.server.wait()
+        os.ftruncate(self.lock, 0)
+        link = Path(embedded.socket_folder(self.folder))
+        if link != self.folder:
+            link.unlink(missing_ok=True)
+        if self.ephemeral:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _choose_user(self) -> list[str]:
+        """The words before a command that make PostgreSQL run it."""
+        if os.geteuid() != 0:
+            return []
+        made_by_nobody = self.data.exists() and self.data.stat().st_uid == NOBODY
+        if not made_by_nobody and succeeds([*IN_NAMESPACE, "true"]):
+            return IN_NAMESPACE
+        os.chown(self.folder, NOBODY, NOBODY)
+        reach = ["sh", "-c", 'test -x "$0" && test -w "$1"', embedded.binary("postgres"), str(self.folder)]
+        if succeeds([*AS_NOBODY, *reach]):
+            return AS_NOBODY
+        raise Error(
+            "PostgreSQL does not run as root, and here nobody else can reach the project's files. "
+            "Next: do this as an ordinary user, or set DATABASE_URL to a server of yours."
+        )
+
+    def _stop_orphan(self) -> None:
+        """Stop the server of a keeper that was killed; forget one that a power cut ended."""
+        pid = embedded.server_pid(self.folder)
+        if pid is None or not Path("/proc/self/cwd").exists():
+            return
+        deadline = time.monotonic() + STOP_LIMIT
+        stop = signal.SIGINT
+        while self._is_server(pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, stop)
+            time.sleep(0.05)
+            stop = signal.SIGQUIT if time.monotonic() > deadline else signal.SIGINT
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _is_server(self, pid: int) -> bool:
+        """Whether the process works in our data folder: a process id alone may be another's by now."""
+        try:
+            return Path(f"/proc/{pid}/cwd").samefile(self.data)
+        except OSError:
+            return False
+
+    def _make_cluster(self) -> None:
+        """The cluster with the database `application`: all of it, or nothing when we are killed."""
+        new = self.folder / "data.new"
+        if new.exists():
+            shutil.rmtree(new)
+        self._run(
+            "initdb", "--pgdata", str(new), "--username=postgres", "--auth=trust", "--encoding=UTF8",
+            "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
+            *(["--no-sync"] if self.ephemeral else []),
+        )  # fmt: skip
+        self._run("postgres", "--single", "-D", str(new), "postgres", words="CREATE DATABASE application\n")
+        new.rename(self.data)
+
+    def _run(self, name: str, *arguments: str, words: str = "") -> None:
+        done = subprocess.run(
+            [*self.prefix, embedded.binary(name), *arguments],
+            input=words,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise Error(f"{name} failed: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
+
+    def _start_server(self) -> "subprocess.Popen[bytes]":
+        """Start the server and wait until its lock file says that it answers."""
+        options = OPTIONS | (EPHEMERAL_OPTIONS if self.ephemeral else {})
+        log = self.folder / "log"
+        if log.exists():
+            log.replace(log.with_name("log.old"))
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [*self.prefix, embedded.binary("postgres"), "-D", str(self.data)]
+                + [word for name, value in options.items() for word in ("-c", f"{name}={value}")],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + embedded.START_LIMIT
+        while server.poll() is None and time.monotonic() < deadline:
+            with suppress(FileNotFoundError):
+                lines = (self.data / "postmaster.pid").read_text().splitlines()
+                if len(lines) > 7 and lines[0] == str(server.pid) and lines[7].strip() == "ready":
+                    return server
+            time.sleep(0.005)
+        if server.poll() is None:
+            server.send_signal(signal.SIGQUIT)
+        lines = log.read_text(errors="replace").splitlines() or ["it was killed"]
+        cause = next((line for line in lines if "FATAL" in line or "PANIC" in line), lines[-1])
+        raise Error(f"{cause} (see {log})")
+
+    def _await_last_user(self) -> None:
+        """Stop the server once no user is left; new ones wait at the lock until we are gone."""
+        users = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        while True:
+            fcntl.flock(users, fcntl.LOCK_EX)
+            if self.ephemeral:
+                break
+            fcntl.flock(users, fcntl.LOCK_UN)
+            time.sleep(self.linger)
+            if embedded.try_lock(users, fcntl.LOCK_EX):
+                if not self._has_clients():
+                    break
+                fcntl.flock(users, fcntl.LOCK_UN)
+        self._stop_server()
+
+    def _has_clients(self) -> bool:
+        """Whether someone without our lock is connected, such as a psql that was given the URL."""
+        others = "SELECT count(*) > 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        host = embedded.socket_folder(self.folder)
+        command = [embedded.binary("psql"), "-h", host, "-U", "postgres", "-d", "postgres", "-XAtc", others]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        return answer.stdout.strip() == "t"
+
+    def _stop_server(self) -> None:
+        """Fast: sessions end, everything is written. At once when that takes too long."""
+        os.ftruncate(self.lock, 0)
+        self.server.send_signal(signal.SIGINT)
+        timer = threading.Timer(STOP_LIMIT, self.server.send_signal, [signal.SIGQUIT])
+        timer.daemon = True
+        timer.start()
+
+
+def succeeds(command: list[str]) -> bool:
+    """Whether the command is there and exits with status 0."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def report(line: str) -> None:
+    """Tell the starter, and end both pipes: it waits no longer."""
+    os.write(1, line.encode())
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+
+
+def main() -> None:
+    """Leave the starter's family first: it waits for no child, and none of us is ever its zombie."""
+    if os.fork():
+        os._exit(0)
+    folder, lock, linger = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    try:
+        Keeper(folder, lock, linger).run()
+    except (Error, OSError) as error:
+        report(str(error))
+
+
+if __name__ == "__main__":
+    main()

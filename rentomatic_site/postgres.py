@@ -1,0 +1,158 @@
+"""
+PostgreSQL at the level of the server: connections outside Django, databases, roles, locks.
+
+Everything here is for commands and tests, as the role that may create databases (`settings.POSTGRES`).
+Requests use Django's connection. Errors are psycopg2's own; a name always goes through `sql.Identifier`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import psycopg2
+from django.conf import settings
+from django.db import connection as django_connection
+from psycopg2 import sql
+from psycopg2.extensions import connection, cursor
+
+from rentomatic_site import embedded
+
+
+def ready() -> None:
+    """Start the embedded server where that is the one configured; psycopg2.OperationalError if it won't."""
+    if settings.EMBEDDED_POSTGRES:
+        try:
+            embedded.start(settings.EMBEDDED_POSTGRES)
+        except embedded.Error as error:
+            raise psycopg2.OperationalError(str(error)) from None
+
+
+def connect(dbname: str | None = None) -> connection:
+    """
+    A connection in autocommit mode to a database, to the maintenance database when none is named.
+
+    It has no statement limit; the caller closes it.
+    """
+    ready()
+    parameters = settings.POSTGRES | ({"dbname": dbname} if dbname else {})
+    opened: connection = psycopg2.connect(**parameters, application_name="rentomatic manage")
+    opened.autocommit = True
+    return opened
+
+
+@contextmanager
+def session(dbname: str | None = None) -> Iterator[cursor]:
+    """A cursor on a connection of its own, which ends with the block."""
+    with closing(connect(dbname)) as opened, opened.cursor() as opened_cursor:
+        yield opened_cursor
+
+
+# --- Databases. Each function takes the cursor of a session on another database.
+
+
+def database_exists(server: cursor, name: str) -> bool:
+    """Whether the server has a database of that name."""
+    server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+    return server.fetchone() is not None
+
+
+def create_database(
+    server: cursor,
+    name: str,
+    *,
+    template: str | None = None,
+    strategy: str | None = None,
+    owner: str | None = None,
+) -> None:
+    """
+    Make a database, as a copy of `template` where one is named, which nobody may be connected to.
+
+    `strategy` is WAL_LOG (PostgreSQL's default, quicker below some 50 MB) or FILE_COPY (quicker above).
+    psycopg2.errors.DuplicateDatabase where the name is taken.
+    """
+    statement = [sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))]
+    if template is not None:
+        statement.append(sql.SQL("TEMPLATE {}").format(sql.Identifier(template)))
+    if strategy is not None:
+        statement.append(sql.SQL("STRATEGY {}").format(sql.Literal(strategy)))
+    if owner is not None:
+        statement.append(sql.SQL("OWNER {}").format(sql.Identifier(owner)))
+    server.execute(sql.SQL(" ").join(statement))
+
+
+def drop_database(server: cursor, name: str) -> None:
+    """Drop a database where it exists; connections to it are ended."""
+    server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def rename_database(server: cursor, name: str, new_name: str) -> None:
+    """Rename a database that nobody is connected to."""
+    server.execute(
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(new_name))
+    )
+
+
+def database_comment(server: cursor, name: str) -> str | None:
+    """The database's comment; None without one, and without such a database."""
+    server.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name])
+    row = server.fetchone()
+    return row[0] if row else None
+
+
+def comment_on_database(server: cursor, name: str, comment: str) -> None:
+    """Set the database's comment."""
+    server.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
+
+
+def allow_connections(server: cursor, name: str, allowed: bool) -> None:
+    """Open a database to connections, or refuse them, as a template should."""
+    server.execute(
+        sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.SQL(str(allowed)))
+    )
+
+
+# --- Locks and limits
+
+
+@contextmanager
+def advisory_lock(
+    name: str, dbname: str | None = None, *, waiting: Callable[[], None] | None = None
+) -> Iterator[cursor]:
+    """
+    Hold the lock of that name; whoever asks for it meanwhile waits, and `waiting` is called once before.
+
+    The lock belongs to one database, the maintenance database when none is named, and to a session of its
+    own, whose cursor is given: it is free again when this process ends in whatever way.
+    """
+    with session(dbname) as holder:
+        holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
+        if holder.fetchone() != (True,):
+            if waiting:
+                waiting()
+            holder.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+        yield holder
+
+
+@contextmanager
+def long_statements(lock_timeout: str = "5s") -> Iterator[None]:
+    """
+    Lift the statement limit of Django's connection: for commands that work longer than a request may.
+
+    The way for every management command: `with postgres.long_statements(): …`. Waiting for a lock stays
+    limited, since requests queue behind whoever waits for a table.
+    """
+    limits = {
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        "lock_timeout": lock_timeout,
+    }
+    with django_connection.cursor() as django_cursor:
+        for name, value in limits.items():
+            django_cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
+    try:
+        yield
+    finally:
+        # A failed transaction takes the limits back itself; a new connection begins with the usual ones.
+        if django_connection.connection is not None and not django_connection.needs_rollback:
+            with django_connection.cursor() as django_cursor:
+                for name in limits:
+                    django_cursor.execute(f"RESET {name}")
