@@ -7,3 +7,8 @@ urlpatterns = [
     path("", include("rooms.urls")),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "rooms.problems.bad_request"
+handler403 = "rooms.problems.forbidden"
+handler404 = "rooms.problems.not_found"
+handler500 = "rooms.problems.server_error"

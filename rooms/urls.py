@@ -1,5 +1,15 @@
 """The rooms' addresses."""
 
-from django.urls import URLPattern
+from django.urls import path, re_path
+from django.views.generic import RedirectView
 
-urlpatterns: list[URLPattern] = []
+from rooms import views
+from rooms.formats import FORMATS
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/rooms", query_string=True)),
+    path("rooms", views.room_list, name="rooms"),
+    re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
+    path("rooms/stats", views.room_stats),
+    path("rooms/<str:code>", views.room_detail, name="room"),
+]

@@ -1,0 +1,95 @@
+"""
+How rooms are written. PostgreSQL writes each room itself, as one text a row: a format is the SQL of that
+text and what stands around and between the texts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+from rooms.filters import FIELDS
+from rooms.problems import NotAcceptable
+
+COLUMNS = tuple(FIELDS)
+"""What a room shows, in this order; `distance` follows where a search is near a place."""
+
+Columns = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write rooms. `line` and `head` take the columns that the rooms have."""
+
+    name: str
+    media_type: str
+    line: Callable[[Columns], str]
+    """SQL of one room's text, over a row named `room`; without a line end."""
+    head: Callable[[Columns], str] = lambda columns: ""
+    between: str = ""
+    end: str = ""
+    """What ends each line, where lines stand by themselves: such a format streams."""
+    tail: str = ""
+
+    @property
+    def streams(self) -> bool:
+        return bool(self.end)
+
+    @property
+    def content_type(self) -> str:
+        return f"{self.media_type}; charset=utf-8" if self.media_type.startswith("text/") else self.media_type
+
+
+def json_line(columns: Columns) -> str:
+    return "row_to_json(room)::text"
+
+
+def csv_line(columns: Columns) -> str:
+    """RFC 4180; nothing needs quotes, because no column is text. An unknown size is empty."""
+    cells = ", ',', ".join(f"room.{column}" for column in columns)
+    return f"concat({cells})"
+
+
+def geojson_line(columns: Columns) -> str:
+    """A feature of RFC 7946: longitude first; all that is no place is a property."""
+    properties = ", ".join(
+        f"'{column}', room.{column}" for column in columns if column not in {"latitude", "longitude"}
+    )
+    return (
+        "json_build_object('type', 'Feature', 'id', room.code, 'geometry', json_build_object("
+        "'type', 'Point', 'coordinates', json_build_array(room.longitude, room.latitude)),"
+        f" 'properties', json_build_object({properties}))::text"
+    )
+
+
+JSON = Format("json", "application/json", json_line, lambda columns: "[", between=",", tail="]")
+NDJSON = Format("ndjson", "application/x-ndjson", json_line, end="\n")
+CSV = Format("csv", "text/csv", csv_line, lambda columns: ",".join(columns) + "\r\n", end="\r\n")
+GEOJSON = Format(
+    "geojson",
+    "application/geo+json",
+    geojson_line,
+    lambda columns: '{"type":"FeatureCollection","features":[',
+    between=",",
+    tail="]}",
+)
+HTML = Format("html", "text/html", json_line, lambda columns: "[", between=",", tail="]")
+"""For people: a template shows what JSON says."""
+
+FORMATS = {format.name: format for format in (JSON, NDJSON, CSV, GEOJSON)}
+"""By suffix, as in /rooms.csv."""
+
+BY_MEDIA_TYPE = {format.media_type: format for format in (*FORMATS.values(), HTML)}
+
+
+def choose(request: HttpRequest, suffix: str = "") -> Format:
+    """The format that the suffix names, else the one that the client prefers; raises NotAcceptable."""
+    if suffix:
+        return FORMATS[suffix]
+    accept = request.META.get("HTTP_ACCEPT", "*/*")
+    if accept in {"*/*", JSON.media_type}:  # what most programs send, without parsing it
+        return JSON
+    preferred = request.get_preferred_type(list(BY_MEDIA_TYPE))
+    if preferred is None:
+        raise NotAcceptable(f"Rooms come as {', '.join(BY_MEDIA_TYPE)}; also by suffix, as in /rooms.csv.")
+    return BY_MEDIA_TYPE[preferred]

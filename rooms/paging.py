@@ -1,0 +1,104 @@
+"""
+Order and keyset pagination: a page begins after the last row of the page before, never at an OFFSET, so
+that page 9,000 costs what page 1 costs and no row is met twice while rows come and go.
+
+The cursor (`after`) holds that row's sort values. It is signed together with the search that it belongs
+to, so that one which was cut off, altered or taken from elsewhere is refused.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.core.signing import BadSignature, Signer
+
+from rooms.filters import FIELDS
+from rooms.place import Condition
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Key:
+    """One sort key: SQL that is never null."""
+
+    name: str
+    sql: str
+    descending: bool = False
+
+
+KEYS = {field.name: field.sort_key for field in FIELDS.values()} | {"distance": "room.distance"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """The sort keys of a search. The last is always `id`, which makes the order total."""
+
+    keys: tuple[Key, ...]
+
+    @classmethod
+    def parse(cls, text: str, near: bool = False) -> "Order":
+        """The order that `price,-size` writes; ValueError says what is wrong with it."""
+        keys: dict[str, Key] = {}
+        for word in text.split(","):
+            name = word.removeprefix("-")
+            if name not in KEYS:
+                raise ValueError(f"must name fields out of {', '.join(FIELDS)}; -price is descending")
+            if name == "distance" and not near:
+                raise ValueError("can name distance only together with near=lon,lat")
+            if name in keys:
+                raise ValueError(f"names {name} twice")
+            keys[name] = Key(name, KEYS[name], word.startswith("-"))
+        return cls.completed(*keys.values())
+
+    @classmethod
+    def completed(cls, *keys: Key) -> "Order":
+        """`id` goes the way of the key before it, so that an index answers the order read backwards too."""
+        return cls((*keys, Key("id", "room.id", bool(keys) and keys[-1].descending)))
+
+    @cached_property
+    def sql(self) -> str:
+        return ", ".join(f"{key.sql} DESC" if key.descending else key.sql for key in self.keys)
+
+    def after(self, values: list[Any]) -> Condition:
+        """
+        The rows behind the one with these sort values.
+
+        Where all keys go one way it is a comparison of rows, which an index answers from where the page
+        begins. Where they don't, the first key's bound does that and the others are compared in turn.
+        """
+        columns = [key.sql for key in self.keys]
+        signs = ["<" if key.descending else ">" for key in self.keys]
+        if len(set(signs)) == 1:
+            places = ", ".join(["%s"] * len(values))
+            return f"({', '.join(columns)}) {signs[0]} ({places})", values
+        sql, bound = f"{columns[-1]} {signs[-1]} %s", values[-1:]
+        for column, sign, value in zip(columns[-2::-1], signs[-2::-1], values[-2::-1], strict=True):
+            sql, bound = f"({column} {sign} %s OR ({column} = %s AND {sql}))", [value, value, *bound]
+        return f"{columns[0]} {signs[0]}= %s AND {sql}", [values[0], *bound]
+
+
+FIRST_COME = Order.completed()
+NEAREST_FIRST = Order.parse("distance", near=True)
+
+
+def signer(scope: str) -> Signer:
+    return Signer(salt=f"rooms.after:{scope}", sep=".")
+
+
+def write_cursor(values: list[Any], scope: str) -> str:
+    """The opaque cursor for the page behind the row with these sort values, valid for one search only."""
+    return signer(scope).sign_object(values)
+
+
+def read_cursor(text: str, scope: str) -> list[Any]:
+    """The sort values in a cursor of this search; ValueError says what is wrong with it."""
+    try:
+        values: list[Any] = signer(scope).unsign_object(text)
+    except BadSignature:
+        raise ValueError(
+            "is no cursor of this search: it was cut off or altered, or belongs to another filter or order. "
+            "Follow the Link header from the first page"
+        ) from None
+    return values

@@ -1,0 +1,163 @@
+"""
+Errors on the wire: problem details (RFC 9457) that still carry the `type` and `message` of the book.
+
+`ParametersError` is the client's, `ResourceError` an address where nothing is, `SystemError` a database
+that is away, slow, full or not migrated. A message never holds the driver's text, SQL or a setting.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db import DataError, InterfaceError, OperationalError, ProgrammingError
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 2
+"""Seconds after which a client may try again when the database did not answer."""
+
+UNKNOWN_FILTER = "unknown filter"
+
+QUERY_CANCELED = "57014"
+NOT_MIGRATED = {"42P01", "42703", "3D000"}
+"""SQLSTATEs of a table, a column and a database that are not there (yet)."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with one parameter, and the nearest thing that would be right."""
+
+    parameter: str
+    message: str
+    hint: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line; an unknown filter is named in the words of the book."""
+        if self.message == UNKNOWN_FILTER:
+            return f"filters: Key {self.parameter.removeprefix('filter_')} cannot be used"
+        return f"{self.parameter}: {self.message}"
+
+
+class Problem(Exception):
+    """An answer that is no success; views raise it, `answer` writes it."""
+
+    type = "ParametersError"
+    title = "Invalid parameters"
+    status = 400
+
+    def __init__(self, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def body(self, path: str) -> dict[str, Any]:
+        return {"type": self.type, "message": self.message, "title": self.title, "status": self.status}
+
+    def response(self, request: HttpRequest) -> HttpResponse:
+        """The problem as a page for whoever prefers HTML, else as JSON."""
+        if request.get_preferred_type([MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
+            page = render_to_string("rooms/problem.html", {"problem": self, **self.body(request.path)})
+            response = HttpResponse(page, status=self.status)
+        else:
+            response = HttpResponse(
+                json.dumps(self.body(request.path)), content_type=MEDIA_TYPE, status=self.status
+            )
+        for name, value in {"Cache-Control": "no-store", "Vary": "Accept", **self.headers}.items():
+            response.headers[name] = value
+        return response
+
+
+class ParametersError(Problem):
+    """All the mistakes of one request, with the query string of one that works."""
+
+    def __init__(self, mistakes: list[Mistake], attempt: str) -> None:
+        super().__init__("; ".join(mistake.summary for mistake in mistakes))
+        self.mistakes = mistakes
+        self.attempt = attempt
+
+    def body(self, path: str) -> dict[str, Any]:
+        errors = [
+            {key: value for key, value in asdict(mistake).items() if value} for mistake in self.mistakes
+        ]
+        attempt = f"{path}?{self.attempt}" if self.attempt else path
+        return super().body(path) | {"errors": errors, "try": attempt}
+
+
+class BadRequest(Problem):
+    title = "Bad request"
+
+
+class Forbidden(Problem):
+    type, title, status = "AccessError", "Forbidden", 403
+
+
+class NotFound(Problem):
+    type, title, status = "ResourceError", "Not found", 404
+
+
+class MethodNotAllowed(Problem):
+    type, title, status = "MethodError", "Method not allowed", 405
+
+
+class NotAcceptable(Problem):
+    title, status = "Not acceptable", 406
+
+
+class Unavailable(Problem):
+    """The database did not do its part; the client may try again."""
+
+    type, title, status = "SystemError", "Service unavailable", 503
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Retry_After=str(RETRY_AFTER))
+
+
+class Defect(Problem):
+    type, title, status = "SystemError", "Internal error", 500
+
+
+def of_database(error: BaseException | None) -> Problem | None:
+    """The problem that an error of the database is for the client; None where it is a defect of ours."""
+    sqlstate = getattr(error.__cause__, "pgcode", None) if error else None
+    if isinstance(error, DataError):
+        return BadRequest("A value of the request is beyond what the database can hold.")
+    if isinstance(error, ProgrammingError) and sqlstate in NOT_MIGRATED:
+        return Unavailable("The database is not ready: migrations are pending.")
+    if sqlstate == QUERY_CANCELED:
+        return Unavailable("The search took too long and was stopped. Narrow it with more filters.")
+    if isinstance(error, OperationalError | InterfaceError):
+        return Unavailable("The database cannot be reached at the moment.")
+    return None
+
+
+# What Django calls where nothing else has answered (urls.py of the site).
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, TooManyFieldsSent):
+        return BadRequest("The request has too many parameters.").response(request)
+    if isinstance(exception, RequestDataTooBig):
+        return BadRequest("The body of the request is too large.").response(request)
+    return BadRequest("The request cannot be understood, or names a host that is not ours.").response(request)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return Forbidden("You may not do this.").response(request)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return NotFound(
+        "Nothing is at this address. The rooms are at /rooms, how to ask for them at /docs."
+    ).response(request)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Every error that nobody caught, wherever it was raised: also in middleware that saves a session."""
+    problem = of_database(sys.exc_info()[1]) or Defect(
+        "Something went wrong on our side. It has been logged."
+    )
+    return problem.response(request)

@@ -1,0 +1,229 @@
+"""
+A search: everything that the parameters of a request ask for, read once, checked at once, typed.
+
+Parsing costs no query. It raises ParametersError with every mistake of the request, the nearest known
+name for each unknown one, and an address that works where one can be guessed.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+
+from rooms import place
+from rooms.filters import FILTERS, PREFIX, WHOLE_NUMBER, parse
+from rooms.paging import DEFAULT_LIMIT, FIRST_COME, MAX_LIMIT, NEAREST_FIRST, Order, read_cursor, write_cursor
+from rooms.place import Box, Condition, Near
+from rooms.problems import UNKNOWN_FILTER, Mistake, ParametersError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter beside the filters."""
+
+    name: str
+    words: str
+    example: str
+    schema: dict[str, Any]
+    """JSON Schema of the value."""
+    parse: Callable[[str], Any]
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be {' or '.join(choices)}")
+        return text
+
+    return read
+
+
+NUMBER = r"-?[0-9]{1,19}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?"
+
+PARAMETERS = {
+    parameter.name: parameter
+    for parameter in (
+        Parameter(
+            "bbox",
+            "Rooms in a bounding box: minLon,minLat,maxLon,maxLat in degrees, edges included. "
+            "A box with minLon above maxLon crosses the antimeridian.",
+            "-0.2,51.4,0.3,51.8",
+            {"type": "string", "pattern": f"^{NUMBER}(,{NUMBER}){{3}}$"},
+            Box.parse,
+        ),
+        Parameter(
+            "near",
+            "Rooms around a place: lon,lat in degrees. Adds `distance` in metres (great circle) to each room "
+            "and orders by it where `order` says nothing else.",
+            "-0.1276,51.5072",
+            {"type": "string", "pattern": f"^{NUMBER},{NUMBER}$"},
+            Near.parse,
+        ),
+        Parameter(
+            "within",
+            f"How far from `near`, in metres; {place.DEFAULT_WITHIN} where it is not given.",
+            "5000",
+            {"type": "integer", "minimum": 1, "maximum": place.FARTHEST},
+            lambda text: parse(text, WHOLE_NUMBER, (1, place.FARTHEST)),
+        ),
+        Parameter(
+            "order",
+            "Fields to sort by, the first first, - before a name for descending; rooms without a size "
+            "count as the largest. The order of entry breaks ties.",
+            "price,-size",
+            {"type": "string", "pattern": "^-?[a-z]+(,-?[a-z]+)*$"},
+            str,
+        ),
+        Parameter(
+            "limit",
+            f"Rooms on a page; {DEFAULT_LIMIT} where it is not given, all of them in CSV and NDJSON.",
+            "10",
+            {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+            lambda text: parse(text, WHOLE_NUMBER, (1, MAX_LIMIT)),
+        ),
+        Parameter(
+            "after",
+            "The cursor of the next page, as the Link header gives it; opaque.",
+            "",
+            {"type": "string"},
+            str,
+        ),
+        Parameter(
+            "count",
+            "Counts the matching rooms in the header X-Total-Count; X-Total-Count-Precision says how: exact, "
+            "or estimated by PostgreSQL's planner (exact where there are few).",
+            "estimated",
+            {"type": "string", "enum": ["exact", "estimated"]},
+            one_of("exact", "estimated"),
+        ),
+    )
+}
+
+READERS: dict[str, Callable[[str], Any]] = {
+    **{name: filter.parse for name, filter in FILTERS.items()},
+    **{name: parameter.parse for name, parameter in PARAMETERS.items()},
+}
+WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
+"""The parameters that say which rooms, as opposed to how they are listed."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which rooms, in which order, how many at a time, from where on."""
+
+    given: dict[str, str]
+    """The parameters as they were written."""
+    conditions: tuple[Condition, ...] = ()
+    near: Near | None = None
+    order: Order = FIRST_COME
+    limit: int | None = None
+    after: tuple[Any, ...] = ()
+    count: str = ""
+
+    @classmethod
+    def parse(cls, query: QueryDict | str, allowed: Collection[str] = READERS.keys()) -> "Search":
+        """The search that a query string asks for. Raises ParametersError with all that is wrong with it."""
+        query = QueryDict(query) if isinstance(query, str) else query
+        search, mistakes = cls.read(query, allowed)
+        if mistakes:
+            raise ParametersError(mistakes, mended(query, allowed))
+        return search
+
+    @classmethod
+    def read(cls, query: QueryDict, allowed: Collection[str]) -> tuple["Search", list[Mistake]]:
+        """The search that the sound parameters ask for, and what is wrong with the others."""
+        values: dict[str, Any] = {}
+        mistakes: list[Mistake] = []
+        for name, texts in query.lists():
+            if name not in READERS:
+                mistakes.append(unknown(name))
+            elif name not in allowed:
+                mistakes.append(Mistake(name, "does not apply to this address"))
+            elif len(texts) > 1:
+                mistakes.append(Mistake(name, "is given twice"))
+            else:
+                try:
+                    values[name] = READERS[name](texts[0])
+                except ValueError as error:
+                    mistakes.append(Mistake(name, str(error)))
+
+        near: Near | None = values.get("near")
+        if near and "within" in values:
+            near = replace(near, within=values["within"])
+        elif "within" in query and "near" not in query:
+            mistakes.append(Mistake("within", "needs a place to be near", "near"))
+        order = NEAREST_FIRST if near else FIRST_COME
+        if "order" in values:
+            try:
+                order = Order.parse(values["order"], "near" in query)
+            except ValueError as error:
+                mistakes.append(Mistake("order", str(error)))
+
+        search = cls(
+            {name: str(query[name]) for name in values},
+            tuple(conditions(values, near)),
+            near,
+            order,
+            values.get("limit"),
+            count=values.get("count", ""),
+        )
+        if "after" in values and not mistakes:
+            try:
+                search = replace(search, after=tuple(read_cursor(values["after"], search.scope)))
+            except ValueError as error:
+                mistakes.append(Mistake("after", str(error)))
+        return search, mistakes
+
+    @property
+    def scope(self) -> str:
+        """What a cursor belongs to: which rooms, and in which order."""
+        return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
+
+    def cursor(self, values: list[Any]) -> str:
+        """The cursor for the rooms behind the one with these sort values."""
+        return write_cursor(values, self.scope)
+
+
+def conditions(values: dict[str, Any], near: Near | None) -> Iterator[Condition]:
+    """What these values ask of a room."""
+    for name, value in values.items():
+        if name in FILTERS:
+            yield FILTERS[name].sql, [value]
+        elif name == "bbox":
+            yield value.condition
+    if near:
+        yield near.condition
+
+
+def unknown(name: str) -> Mistake:
+    """The mistake of a name that nobody knows, with the nearest that somebody does."""
+    known = list(READERS)
+    near_misses = (
+        [PREFIX + name] if PREFIX + name in READERS else get_close_matches(name[:64], known, 1, 0.75)
+    )
+    near_misses = near_misses or get_close_matches(PREFIX + name[:64], known, 1, 0.75)
+    message = UNKNOWN_FILTER if name.startswith(PREFIX) else "unknown parameter"
+    return Mistake(name[:64], message, near_misses[0] if near_misses else "")
+
+
+def mended(query: QueryDict, allowed: Collection[str]) -> str:
+    """
+    The query string with its mistakes mended, as far as they can be guessed: the nearest name for an
+    unknown one, an example for a value that cannot be read, the first of two values.
+    """
+    guess: dict[str, str] = {}
+    for name, texts in query.lists():
+        name = name if name in READERS else unknown(name).hint
+        if name and name in allowed and name not in guess:
+            try:
+                READERS[name](texts[0])
+                guess[name] = texts[0]
+            except ValueError:
+                guess[name] = (FILTERS.get(name) or PARAMETERS[name]).example
+    for dependent in ("after", "order", "within"):  # these may be wrong together with others
+        if Search.read(QueryDict(urlencode(guess)), allowed)[1]:
+            guess.pop(dependent, None)
+    return urlencode(guess, safe=",:")
