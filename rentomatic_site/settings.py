@@ -93,6 +93,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "rentomatic_site.middleware.request_ids",
+    "rentomatic_site.probes.middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -221,7 +223,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Static files: hashed and compressed by collectstatic, served by whitenoise
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = Path(text("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
 STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -234,7 +236,6 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 # --- Security
 
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]  # probes come from inside, without TLS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # nginx overwrites it, clients cannot
 SECURE_HSTS_SECONDS = number("HSTS_SECONDS", 31536000) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = switch("HSTS_INCLUDE_SUBDOMAINS", True)
@@ -269,16 +270,29 @@ CORS_EXPOSE_HEADERS = [
     "Retry-After",
 ]
 
+# --- The web processes (deploy/gunicorn.conf.py) and their probes
+
+WEB_BIND = words("WEB_BIND", "127.0.0.1:8000")
+WEB_WORKERS = number("WEB_WORKERS", 2)
+WEB_THREADS = number("WEB_THREADS", 4)
+REQUEST_TIMEOUT = number("REQUEST_TIMEOUT", 15)
+DRAIN_FILE = text("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
+
 # --- Logs: one stream, the console; text for people or JSON for machines
 
 LOG_FORMAT = text("LOG_FORMAT", "text" if DEBUG else "json")
 if LOG_FORMAT not in {"text", "json"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is neither text nor json: {LOG_FORMAT!r}")
+ACCESS_LOG = switch("ACCESS_LOG", True)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "text": {"format": "{asctime} {levelname:7} {name}: {message}", "style": "{"},
+        "text": {
+            "()": "rentomatic_site.logs.TextFormatter",
+            "format": "{asctime} {levelname:7} {name}: {message}",
+            "style": "{",
+        },
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "{asctime}{levelname}{name}{message}",
@@ -286,7 +300,10 @@ LOGGING = {
             "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
         },
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "filters": {"request_id": {"()": "rentomatic_site.logs.RequestId"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]}
+    },
     "root": {"handlers": ["console"], "level": text("LOG_LEVEL", "INFO").upper()},
     # Django's own configuration sends these elsewhere (mail, DEBUG only): to the root like the rest.
     "loggers": {

@@ -1,0 +1,25 @@
+"""What a log line knows beyond its message: the request that it belongs to."""
+
+import logging
+from contextvars import ContextVar
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that the current thread answers; set by `middleware.request_ids`."""
+
+
+class RequestId(logging.Filter):
+    """Adds the request's id to every record, so that one search finds all lines of one request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "request_id"):
+            record.request_id = request_id.get() or None
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """The line for people: `2026-11-20 16:00:00,000 INFO    rooms: message [request id]`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        id = getattr(record, "request_id", None)
+        return f"{line} [{id}]" if id else line
