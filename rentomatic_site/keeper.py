@@ -3,8 +3,8 @@ The keeper of an embedded PostgreSQL (embedded.py): `python -m rentomatic_site.k
 
 It makes the cluster in FOLDER where there is none, runs the server, says "ready" or why not, and stops the
 server when nobody has used it for LINGER seconds. LOCK is the open file of the lock that makes it the only
-one. A file named `ephemeral` in the folder asks for the tests' kind of cluster: quick and unsafe, gone
-with its last user.
+one. A folder whose name ends in `.ephemeral` holds the tests' kind of cluster: quick and unsafe, gone with
+its last user.
 
 PostgreSQL refuses to run as root. Root's server runs in a user namespace, where it is an ordinary user and
 yet the same one as before for the kernel: it reaches the files of a home with mode 0700, and no mode, owner
@@ -53,7 +53,7 @@ class Keeper:
         self.data = folder / "data"
         self.lock = lock
         self.linger = linger
-        self.ephemeral = (folder / "ephemeral").exists()
+        self.ephemeral = folder.suffix == ".ephemeral"
         self.prefix = self._choose_user()
 
     def run(self) -> None:

@@ -7,6 +7,7 @@ Requests use Django's connection. Errors are psycopg2's own; a name always goes 
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from urllib.parse import quote, urlencode
 
 import psycopg2
 from django.conf import settings
@@ -44,6 +45,25 @@ def session(dbname: str | None = None) -> Iterator[cursor]:
     """A cursor on a connection of its own, which ends with the block."""
     with closing(connect(dbname)) as opened, opened.cursor() as opened_cursor:
         yield opened_cursor
+
+
+def url(dbname: str | None = None) -> str:
+    """
+    The address of a database, of the application's when none is named, as libpq and DATABASE_URL take it.
+
+    It holds the password, if there is one.
+    """
+    parameters = django_connection.get_connection_params()
+    tls = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+    query: dict[str, str] = {name: parameters[name] for name in tls if name in parameters}
+    host = parameters.get("host", "")
+    if host.startswith("/"):  # the folder of a Unix socket
+        query["host"], host = host, ""
+    user = quote(parameters["user"], safe="")
+    password = ":" + quote(parameters["password"], safe="") if parameters.get("password") else ""
+    port = f":{parameters['port']}" if parameters.get("port") else ""
+    address = f"postgresql://{user}{password}@{host}{port}/{quote(dbname or parameters['dbname'], safe='')}"
+    return f"{address}?{urlencode(query)}" if query else address
 
 
 # --- Databases. Each function takes the cursor of a session on another database.

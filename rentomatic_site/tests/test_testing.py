@@ -1,0 +1,31 @@
+"""The tests' own ground: their database, other processes on it, missing tools."""
+
+import pytest
+from django.contrib.auth.models import Group
+
+from rentomatic_site.testing import needs
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_process_sees_the_tests_database(manage):
+    Group.objects.create(name="seen from outside")
+    answer = manage(
+        "shell", "-v0", "-c", "from django.contrib.auth.models import Group; print(*Group.objects.all())"
+    )
+    assert (answer.stdout, answer.stderr, answer.returncode) == ("seen from outside\n", "", 0)
+
+
+def test_a_missing_tool_skips(monkeypatch):
+    monkeypatch.delenv("REQUIRE_ALL_TOOLS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs no-such-program"):
+        needs("sh", "no-such-program")
+
+
+def test_a_missing_tool_fails_where_all_are_required(monkeypatch):
+    monkeypatch.setenv("REQUIRE_ALL_TOOLS", "1")
+    with pytest.raises(pytest.fail.Exception, match="needs no-such-program"):
+        needs("no-such-program")
+
+
+def test_a_tool_that_is_there_is_no_obstacle():
+    needs("sh")
