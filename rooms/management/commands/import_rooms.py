@@ -1,0 +1,78 @@
+"""`./manage.py import_rooms FILE`."""
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from rooms.importing import Busy, Mistakes, Outcome, Refused, import_rooms
+
+
+class Command(BaseCommand):
+    help = """Bring in rooms from a file.
+
+Rooms whose code is known take the file's size, price, latitude and longitude; the others are
+added; rooms that the file doesn't name stay as they are. All or nothing: one bad line and nothing
+is written, every bad line is listed. Running it again with the same file changes nothing.
+
+The file is CSV with a header (code,size,price,latitude,longitude in any order) or NDJSON, in UTF-8.
+An empty size means that it isn't known."""
+
+    def create_parser(self, *args: Any, **kwargs: Any) -> Any:
+        return super().create_parser(*args, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", metavar="FILE", help="a CSV or NDJSON file; - reads standard input")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check the file and say what would change; write nothing"
+        )
+        parser.add_argument(
+            "--mistakes",
+            type=int,
+            default=100,
+            metavar="N",
+            help="list so many bad lines, count the others (default: 100)",
+        )
+
+    def handle(self, *, file: str, dry_run: bool, mistakes: int, verbosity: int, **options: Any) -> None:
+        try:
+            if file == "-":
+                outcome = import_rooms(sys.stdin.buffer, dry_run=dry_run, limit=mistakes)
+            else:
+                with Path(file).open("rb") as stream:
+                    size = os.fstat(stream.fileno()).st_size
+                    outcome = import_rooms(stream, size=size, dry_run=dry_run, limit=mistakes)
+        except OSError as error:
+            raise CommandError(f"{file}: {error.strerror}. Next: name a CSV or NDJSON file.") from None
+        except Busy:
+            raise CommandError("Another import is running. Next: wait for its end, then try again.") from None
+        except Refused as refused:
+            raise CommandError(listing(refused.mistakes)) from None
+        if verbosity:
+            self.stdout.write(summary(outcome, dry_run))
+
+
+def listing(mistakes: Mistakes) -> str:
+    """All mistakes that are listed, one a line, the number of the others, and what to do."""
+    rest = mistakes.total - len(mistakes.listed)
+    return "\n".join(
+        [
+            f"Nothing was imported: {mistakes.total:,} {'mistake' if mistakes.total == 1 else 'mistakes'}.",
+            *(f"  {mistake}" for mistake in mistakes.listed),
+            *([f"  … and {rest:,} more; --mistakes {mistakes.total} lists them all"] if rest else []),
+            "Next: correct the file, then import it again.",
+        ]
+    )
+
+
+def summary(outcome: Outcome, dry_run: bool) -> str:
+    """What happened, or would."""
+    added, changed, unchanged = (f"{n:,}" for n in (outcome.added, outcome.changed, outcome.unchanged))
+    if dry_run:
+        return (
+            f"The file is good: {added} to add, {changed} to change, {unchanged} stay. Nothing was written."
+        )
+    return f"Rooms: {added} added, {changed} changed, {unchanged} unchanged."
