@@ -1,24 +1,28 @@
-"""What happens to every request before Django looks at it."""
+"""What every request passes before it meets a view; settings.MIDDLEWARE has the order."""
 
 import re
 import uuid
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import Resolver404, resolve
 
 from rentomatic_site.logs import request_id
+from rooms.problems import BadRequest
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
-def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable:
+def request_ids(get_response: GetResponse) -> GetResponse:
     """
     Give the request its id: nginx's `X-Request-ID`, or one made here.
 
     It is in every log line of the request, in the answer's `X-Request-ID` and at `request.id`.
     """
 
-    def middleware(request: HttpRequest) -> HttpResponseBase:
+    def answer(request: HttpRequest) -> HttpResponseBase:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request.id = given if GIVEN_ID.fullmatch(given) else uuid.uuid4().hex  # type: ignore[attr-defined]
         # Never reset: Django logs an error answer after the last middleware, and a thread's next request
@@ -28,4 +32,46 @@ def request_ids(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Call
         response["X-Request-ID"] = request.id  # type: ignore[attr-defined]
         return response
 
-    return middleware
+    return answer
+
+
+def refuse_nul(get_response: GetResponse) -> GetResponse:
+    """
+    Answer 400 to a NUL character in the path, the query string or a cookie, raw or escaped.
+
+    PostgreSQL's text holds none; psycopg2 raises ValueError for it, which would be a 500. Forms refuse it
+    by themselves. A cookie writes it as an octal escape, and needs no login to reach the session's query.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        places = {"path": request.path_info, "cookies": request.META.get("HTTP_COOKIE", "")}
+        if "%00" in request.META["QUERY_STRING"]:
+            places |= {f"parameter {name}": "".join([name, *texts]) for name, texts in request.GET.lists()}
+        for place, text in places.items():
+            if "\0" in text or "\\000" in text:
+                where = place.replace("\0", "\\0")
+                return BadRequest(f"A NUL character is in the {where}; nothing here can hold one.").response(
+                    request
+                )
+        return get_response(request)
+
+    return answer
+
+
+def public_pages(get_response: GetResponse) -> GetResponse:
+    """
+    Answer the rooms' own addresses here, before the session, login and message middleware.
+
+    Everybody may read them, nobody is logged in there; the admin's middleware would only cost time.
+    """
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        try:
+            match = resolve(request.path_info, "rooms.urls")
+        except Resolver404:
+            return get_response(request)
+        request.resolver_match = match
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        return response
+
+    return answer

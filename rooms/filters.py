@@ -16,6 +16,9 @@ from rooms import models
 
 PREFIX = "filter_"
 
+MAX_LISTED = 100
+"""Values that `in` takes."""
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -118,6 +121,12 @@ class Field:
     def sort_key(self) -> str:
         return self.order_sql or self.column
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of a value."""
+        low_high = {"minimum": self.limits[0], "maximum": self.limits[1]} if self.limits else {}
+        return self.kind.schema | low_high
+
     def parse(self, text: str) -> Any:
         """The field's value that `text` writes; ValueError says what is wrong with it."""
         return parse(text, self.kind, self.limits)
@@ -174,12 +183,24 @@ class Filter:
         kind = YES_NO if self.operator.key == "isnull" else self.field.kind
         return self.operator.sql.replace("%s", f"%s::{kind.sql_type}{many}").format(self.field.column)
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of a value."""
+        if self.operator.key == "isnull":
+            return YES_NO.schema
+        if self.operator.key == "in":
+            return {"type": "array", "items": self.field.schema, "minItems": 1, "maxItems": MAX_LISTED}
+        return self.field.schema
+
     def parse(self, text: str) -> Any:
         """The value to bind: one of the field's type, a list of them for `in`, a bool for `isnull`."""
         if self.operator.key == "isnull":
             return parse(text, YES_NO)
         if self.operator.key == "in":
-            return [self.field.parse(part) for part in text.split(",")]
+            parts = text.split(",")
+            if len(parts) > MAX_LISTED:
+                raise ValueError(f"must list {MAX_LISTED} values at most")
+            return [self.field.parse(part) for part in parts]
         return self.field.parse(text)
 
 

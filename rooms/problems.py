@@ -59,13 +59,12 @@ class Problem(Exception):
 
     def response(self, request: HttpRequest) -> HttpResponse:
         """The problem as a page for whoever prefers HTML, else as JSON."""
+        body = self.body(request.path)
         if request.get_preferred_type([MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
-            page = render_to_string("rooms/problem.html", {"problem": self, **self.body(request.path)})
+            page = render_to_string("rooms/problem.html", body | {"attempt": body.get("try")})
             response = HttpResponse(page, status=self.status)
         else:
-            response = HttpResponse(
-                json.dumps(self.body(request.path)), content_type=MEDIA_TYPE, status=self.status
-            )
+            response = HttpResponse(json.dumps(body), content_type=MEDIA_TYPE, status=self.status)
         for name, value in {"Cache-Control": "no-store", "Vary": "Accept", **self.headers}.items():
             response.headers[name] = value
         return response

@@ -14,8 +14,17 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 
 from rooms import place
-from rooms.filters import FILTERS, PREFIX, WHOLE_NUMBER, parse
-from rooms.paging import DEFAULT_LIMIT, FIRST_COME, MAX_LIMIT, NEAREST_FIRST, Order, read_cursor, write_cursor
+from rooms.filters import FIELDS, FILTERS, PREFIX, WHOLE_NUMBER, parse
+from rooms.paging import (
+    DEFAULT_LIMIT,
+    FIRST_COME,
+    KEYS,
+    MAX_LIMIT,
+    NEAREST_FIRST,
+    Order,
+    read_cursor,
+    write_cursor,
+)
 from rooms.place import Box, Condition, Near
 from rooms.problems import UNKNOWN_FILTER, Mistake, ParametersError
 
@@ -30,6 +39,13 @@ class Parameter:
     schema: dict[str, Any]
     """JSON Schema of the value."""
     parse: Callable[[str], Any]
+    needs: str = ""
+    """Another parameter without which it says nothing."""
+
+
+def tuple_of(*items: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema of a list with just these items."""
+    return {"type": "array", "prefixItems": list(items), "minItems": len(items), "maxItems": len(items)}
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -41,7 +57,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
-NUMBER = r"-?[0-9]{1,19}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?"
+LONGITUDE, LATITUDE = FIELDS["longitude"].schema, FIELDS["latitude"].schema
 
 PARAMETERS = {
     parameter.name: parameter
@@ -51,7 +67,7 @@ PARAMETERS = {
             "Rooms in a bounding box: minLon,minLat,maxLon,maxLat in degrees, edges included. "
             "A box with minLon above maxLon crosses the antimeridian.",
             "-0.2,51.4,0.3,51.8",
-            {"type": "string", "pattern": f"^{NUMBER}(,{NUMBER}){{3}}$"},
+            tuple_of(LONGITUDE, LATITUDE, LONGITUDE, LATITUDE),
             Box.parse,
         ),
         Parameter(
@@ -59,7 +75,7 @@ PARAMETERS = {
             "Rooms around a place: lon,lat in degrees. Adds `distance` in metres (great circle) to each room "
             "and orders by it where `order` says nothing else.",
             "-0.1276,51.5072",
-            {"type": "string", "pattern": f"^{NUMBER},{NUMBER}$"},
+            tuple_of(LONGITUDE, LATITUDE),
             Near.parse,
         ),
         Parameter(
@@ -68,13 +84,18 @@ PARAMETERS = {
             "5000",
             {"type": "integer", "minimum": 1, "maximum": place.FARTHEST},
             lambda text: parse(text, WHOLE_NUMBER, (1, place.FARTHEST)),
+            needs="near",
         ),
         Parameter(
             "order",
             "Fields to sort by, the first first, - before a name for descending; rooms without a size "
             "count as the largest. The order of entry breaks ties.",
             "price,-size",
-            {"type": "string", "pattern": "^-?[a-z]+(,-?[a-z]+)*$"},
+            {
+                "type": "array",
+                "items": {"enum": [f"{sign}{key}" for key in KEYS for sign in ("", "-")]},
+                "minItems": 1,
+            },
             str,
         ),
         Parameter(
@@ -154,7 +175,7 @@ class Search:
         if near and "within" in values:
             near = replace(near, within=values["within"])
         elif "within" in query and "near" not in query:
-            mistakes.append(Mistake("within", "needs a place to be near", "near"))
+            mistakes.append(Mistake("within", "needs a place: near=lon,lat", "near"))
         order = NEAREST_FIRST if near else FIRST_COME
         if "order" in values:
             try:

@@ -12,4 +12,6 @@ urlpatterns = [
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
     path("rooms/stats", views.room_stats),
     path("rooms/<str:code>", views.room_detail, name="room"),
+    path("openapi.json", views.openapi_document),
+    path("docs", views.docs, name="docs"),
 ]

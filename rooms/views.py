@@ -6,11 +6,17 @@ from hashlib import blake2b
 from time import perf_counter
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.utils.cache import get_conditional_response
 from django.views.decorators.csrf import csrf_exempt
 
-from rooms import figures, pages, repository
+from rooms import figures, openapi, pages, repository
 from rooms.filters import FIELDS
 from rooms.formats import HTML, JSON, Format, choose
 from rooms.problems import MethodNotAllowed, NotFound, Problem
@@ -45,6 +51,8 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     Costs one query, an estimated count one or two more.
     """
     format = choose(request, suffix)
+    if format is HTML and "" in request.GET.values():  # a form sends its empty fields too
+        return HttpResponseRedirect(pages.without_empty_fields(request.GET))
     search = Search.parse(request.GET)
     if format.streams and search.limit is None:
         return streamed(request, search, format)
@@ -56,7 +64,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     links = {"first": address(request, search)}
     if page.last:
         links["next"] = address(request, search, after=search.cursor(page.last))
-    text = pages.room_list(search, page, links) if format is HTML else page.text
+    text = pages.room_list(request, search, page, links) if format is HTML else page.text
     response = written(request, text, format.content_type, seconds)
     response.headers["Link"] = ", ".join(f'<{link}>; rel="{name}"' for name, link in links.items())
     if page.total is not None:
@@ -80,7 +88,7 @@ def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
     if text is None:
         raise NotFound(f"No room has the code {code}.")
     if format is HTML:
-        text = pages.room_detail(text)
+        text = pages.room_detail(request, text)
     return written(request, text, format.content_type, seconds)
 
 
@@ -91,6 +99,16 @@ def room_stats(request: HttpRequest) -> HttpResponseBase:
     started = perf_counter()
     text = figures.of(search)
     return written(request, text, JSON.content_type, perf_counter() - started)
+
+
+@public
+def openapi_document(request: HttpRequest) -> HttpResponseBase:
+    return written(request, openapi.document(), JSON.content_type)
+
+
+@public
+def docs(request: HttpRequest) -> HttpResponseBase:
+    return written(request, pages.docs(request), HTML.content_type)
 
 
 def streamed(request: HttpRequest, search: Search, format: Format) -> HttpResponseBase:
