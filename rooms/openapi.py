@@ -156,7 +156,7 @@ FEATURE = shape(
 def distribution(name: str) -> Schema:
     """Figures of one field; all null where no room has it."""
     value = {"type": ["integer", "null"], "description": FIELDS[name].unit}
-    edge = shape(("from", "to", "count"), **{"from": {"type": "integer"}, "to": value, "count": NATURAL})
+    edge = shape(("from", "to", "count"), to=value, count=NATURAL, **{"from": NATURAL})
     quartiles = {"type": ["array", "null"], "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}
     return shape(
         ("min", "max", "quartiles", "histogram"),

@@ -78,8 +78,8 @@ def page_statement(search: Search, format: Format) -> Statement:
         f" {rows} LIMIT {limit + 1})"
         f" SELECT (SELECT string_agg({line}, '{format.between}')"
         f" FROM (SELECT {output(columns)} FROM page AS room LIMIT {limit}) AS room),"
-        f" (SELECT json_build_array({keys}) FROM page AS room WHERE (SELECT count(*) FROM page) > {limit}"
-        f" OFFSET {limit - 1} LIMIT 1),"
+        f" (SELECT json_build_array({keys}) FROM (SELECT * FROM page OFFSET {limit - 1} LIMIT 1) AS room"
+        f" WHERE (SELECT count(*) FROM page) > {limit}),"
         f" {total}",
         values,
     )

@@ -1,0 +1,126 @@
+"""`./manage.py rooms price__lt=66 size__gte=50`: the API's list on the terminal."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connection
+from django.http import QueryDict
+
+from rooms import repository
+from rooms.filters import FIELDS, FILTERS, PREFIX
+from rooms.formats import CSV, FORMATS, JSON, Format
+from rooms.paging import DEFAULT_LIMIT
+from rooms.problems import ParametersError, of_database
+from rooms.search import PARAMETERS, Search
+
+
+class Command(BaseCommand):
+    help = (
+XX
+        f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
+        f"Parameters: {', '.join(PARAMETERS)}."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "query", nargs="*", metavar="NAME=VALUE", help="a filter or parameter, or a query string of them"
+        )
+        parser.add_argument(
+            "--format",
+            choices=["table", *FORMATS],
+            default="table",
+            help=f"how rooms are written (default: table). Without limit, csv and ndjson write all rooms, "
+            f"the others {DEFAULT_LIMIT}",
+        )
+        parser.add_argument(
+            "--explain", action="store_true", help="run the statement under EXPLAIN and show it with its plan"
+        )
+
+    def handle(self, *, query: list[str], format: str, explain: bool, **options: Any) -> None:
+        try:
+            search = Search.parse(spelled_out(query))
+            lines = explained(search) if explain else listed(search, format)
+            for text in lines:
+                self.stdout.write(text, ending="")
+            self.stdout.flush()
+        except ParametersError as error:
+            raise CommandError(taught(error)) from None
+        except BrokenPipeError:  # `| head` has seen enough; what is still buffered goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OperationalError as error:
+            problem = of_database(error)
+            raise CommandError(f"{problem and problem.message} Next: ./manage.py wait_for_db") from error
+
+
+def spelled_out(words: list[str]) -> QueryDict:
+    """The parameters of the words; an address is taken from its `?` on, a filter may lack its prefix."""
+    given = QueryDict("&".join(word.rpartition("?")[2] for word in words))
+    pairs = [(name, text) for name, texts in given.lists() for text in texts]
+    return QueryDict(
+        urlencode([(PREFIX + name if PREFIX + name in FILTERS else name, text) for name, text in pairs])
+    )
+
+
+def taught(error: ParametersError) -> str:
+    """Every mistake on a line of its own, and a command that works."""
+    lines = [
+        f"{mistake.parameter.removeprefix(PREFIX)}: {mistake.message}"
+        + (f" (did you mean {mistake.hint.removeprefix(PREFIX)}?)" if mistake.hint else "")
+        for mistake in error.mistakes
+    ]
+    return "\n".join([*lines, f'Next: ./manage.py rooms "{error.attempt}"'])
+
+
+def listed(search: Search, format: str) -> Iterator[str]:
+    """The rooms, as text in pieces."""
+    if format == "table":
+        yield from table(search)
+    elif FORMATS[format].streams and search.limit is None:
+        yield from repository.stream(search, FORMATS[format])
+    else:
+        yield from page(search, FORMATS[format])
+
+
+def page(search: Search, format: Format) -> Iterator[str]:
+    yield repository.page(search, format).text
+    if not format.streams:
+        yield "\n"
+
+
+def table(search: Search) -> Iterator[str]:
+    """Aligned columns with their units, then how many rooms that were and how to see more."""
+    page = repository.page(search, CSV)
+    header, *rows = [line.split(",") for line in page.text.splitlines()]
+    units = [f"{name} ({FIELDS[name].unit.split(',')[0]})" if unit_of(name) else name for name in header]
+    widths = [max(len(cell) for cell in column) for column in zip(units, *rows, strict=True)]
+    for row in (units, *rows):
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip() + "\n"
+    total = f" of {page.total}{' (estimated)' if page.precision == 'estimated' else ''}" if page.total else ""
+    yield f"{len(rows)} room{'' if len(rows) == 1 else 's'}{total}\n"
+    if page.last:
+        yield f'More: ./manage.py rooms "{urlencode(continued(search, page.last), safe=",:")}"\n'
+
+
+def unit_of(name: str) -> str:
+    return FIELDS[name].unit if name in FIELDS else ""
+
+
+def continued(search: Search, last: list[Any]) -> dict[str, str]:
+    """The parameters of the page behind the one that ends with these sort values."""
+    return search.given | {"after": search.cursor(last)}
+
+
+def explained(search: Search) -> Iterable[str]:
+    """The statement of the page with its values, and PostgreSQL's plan of it, executed."""
+    statement, values = repository.page_statement(search, JSON)
+    with connection.cursor() as cursor:
+        yield f"{cursor.mogrify(statement, values).decode()}\n\n"
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)
+        for (line,) in cursor.fetchall():
+            yield f"{line}\n"
