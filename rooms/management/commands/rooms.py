@@ -21,7 +21,8 @@ from rooms.search import PARAMETERS, Search
 
 class Command(BaseCommand):
     help = (
-XX
+        "Lists rooms with the filters and parameters of the API: price__lt=66, or a query string from an "
+        'address, "filter_price__lt=66&order=-size". Reads only; nothing is changed. '
         f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
         f"Parameters: {', '.join(PARAMETERS)}."
     )
