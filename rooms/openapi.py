@@ -129,7 +129,7 @@ PAGED = {
 }
 
 COLUMNS: dict[str, Schema] = {
-    name: field.schema | ({"type": ["integer", "null"]} if "isnull" in field.operators else {})
+    name: field.schema | ({"type": ["integer", "null"]} if field.nullable else {})
     for name, field in FIELDS.items()
 }
 ROOM = shape(FIELDS, **COLUMNS)

@@ -35,14 +35,6 @@ def columns_of(search: Search) -> Columns:
     return (*COLUMNS, "distance") if search.near else COLUMNS
 
 
-def output(columns: Columns) -> str:
-    """The columns as they are shown: a distance to the decimetre."""
-    return ", ".join(
-        "round(room.distance::numeric, 1) AS distance" if column == "distance" else f"room.{column}"
-        for column in columns
-    )
-
-
 def matching(search: Search, *more: Condition, table: str = "room") -> Statement:
     """FROM and WHERE: the rooms of a search, wherever its page begins, under the name `room`."""
     source, values = search.near.source(table) if search.near else (table, [])
@@ -52,35 +44,29 @@ def matching(search: Search, *more: Condition, table: str = "room") -> Statement
 
 
 def listed(search: Search) -> Statement:
-    """FROM, WHERE and ORDER BY, from where the search goes on."""
+    """SELECT to ORDER BY: the rooms with what formats and sort keys need, from where the search goes on."""
     after = [search.order.after(list(search.after))] if search.after else []
-    sql, values = matching(search, *after)
-    return f"{sql} ORDER BY {search.order.sql}", values
+    rows, values = matching(search, *after)
+    columns = ", ".join(f"room.{column}" for column in ("id", *columns_of(search)))
+    return f"SELECT {columns} {rows} ORDER BY {search.order.sql}", values
 
 
 def page_statement(search: Search, format: Format) -> Statement:
     """
-    One statement for all that a page needs: its text, the sort values of its last row, the count.
-
-    It reads one row more than the page holds, which tells whether another page follows.
+    One statement for all that a page needs: its lines as one text, how many rows there are up to one more
+    than it holds, which tells whether another page follows, the count, the last row's sort values.
     """
-    columns = columns_of(search)
     limit = search.limit or DEFAULT_LIMIT
     rows, values = listed(search)
     total = "NULL"
     if search.count == "exact":
         counted, count_values = matching(search)
-        total, values = f"(SELECT count(*) {counted})", [*values, *count_values]
-    keys = ", ".join(key.sql for key in search.order.keys)
-    line = f"{format.line(columns)} || '{format.end}'" if format.end else format.line(columns)
+        total, values = f"(SELECT count(*) {counted})", [*count_values, *values]
+    line = format.line(columns_of(search))
+    keys = ", ".join(f"(array_agg({key.sql}))[{limit}]::text" for key in search.order.keys)
     return (
-        f"WITH page AS MATERIALIZED (SELECT room.id, {', '.join(f'room.{column}' for column in columns)}"
-        f" {rows} LIMIT {limit + 1})"
-        f" SELECT (SELECT string_agg({line}, '{format.between}')"
-        f" FROM (SELECT {output(columns)} FROM page AS room LIMIT {limit}) AS room),"
-        f" (SELECT json_build_array({keys}) FROM (SELECT * FROM page OFFSET {limit - 1} LIMIT 1) AS room"
-        f" WHERE (SELECT count(*) FROM page) > {limit}),"
-        f" {total}",
+        f"SELECT array_to_string((array_agg({line}))[:{limit}], '{format.between}'), count(*), {total}, {keys}"
+        f" FROM ({rows} LIMIT {limit + 1}) AS room",
         values,
     )
 
@@ -89,29 +75,25 @@ def page(search: Search, format: Format) -> Page:
     """One page of a search; one query, for an estimated count one or two more."""
     with connection.cursor() as cursor:
         cursor.execute(*page_statement(search, format))
-        text, last, total = cursor.fetchone()
-    text = format.head(columns_of(search)) + (text or "") + format.tail
+        lines, rows, total, *last = cursor.fetchone()
+    text = format.written(lines, columns_of(search))
+    more = rows > (search.limit or DEFAULT_LIMIT)
     if search.count == "estimated":
-        return Page(text, last, *estimated_count(search))
-    return Page(text, last, total, search.count)
+        return Page(text, last if more else None, *estimated_count(search))
+    return Page(text, last if more else None, total, search.count)
 
 
 def one(code: str, format: Format) -> str | None:
     """The room with this code, None where there is none."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {format.line(COLUMNS)}"
-            f" FROM (SELECT {output(COLUMNS)} FROM room WHERE room.code = %s::uuid) AS room",
-            [code],
-        )
+        cursor.execute(f"SELECT {format.line(COLUMNS)} FROM room WHERE room.code = %s::uuid", [code])
         found: tuple[str] | None = cursor.fetchone()
     return found[0] if found else None
 
 
 def stream_statement(search: Search, format: Format) -> Statement:
-    columns = columns_of(search)
     rows, values = listed(search)
-    return f"SELECT {format.line(columns)} FROM (SELECT {output(columns)} {rows}) AS room", values
+    return f"SELECT {format.line(columns_of(search))} FROM ({rows}) AS room", values
 
 
 def stream(search: Search, format: Format) -> Generator[str, None, None]:
@@ -125,9 +107,9 @@ def stream(search: Search, format: Format) -> Generator[str, None, None]:
         session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
         cursor.execute(*stream_statement(search, format))
         rows = cursor.fetchmany(STREAM_ROWS)
-        yield format.head(columns_of(search)) + "".join([line + format.end for (line,) in rows])
+        yield format.head(columns_of(search)) + "".join([line + format.between for (line,) in rows])
         while rows := cursor.fetchmany(STREAM_ROWS):
-            yield "".join([line + format.end for (line,) in rows])
+            yield "".join([line + format.between for (line,) in rows])
 
 
 def estimated_count(search: Search) -> tuple[int, str]:

@@ -61,9 +61,10 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     page = repository.page(search, format)
     seconds = perf_counter() - started
 
-    links = {"first": address(request, search)}
+    first = address(request, search)
+    links = {"first": first}
     if page.last:
-        links["next"] = address(request, search, after=search.cursor(page.last))
+        links["next"] = f"{first}{'&' if '?' in first else '?'}after={search.cursor(page.last)}"
     text = pages.room_list(request, search, page, links) if format is HTML else page.text
     response = written(request, text, format.content_type, seconds)
     response.headers["Link"] = ", ".join(f'<{link}>; rel="{name}"' for name, link in links.items())
@@ -146,8 +147,7 @@ def written(request: HttpRequest, text: str, content_type: str, seconds: float |
     return response
 
 
-def address(request: HttpRequest, search: Search, **more: str) -> str:
-    """The absolute address of this search from its first page on, or with more parameters."""
-    given = {name: value for name, value in search.given.items() if name != "after"} | more
-    query = f"?{urlencode(given, safe=',:')}" if given else ""
-    return f"{request.scheme}://{request.get_host()}{request.path}{query}"
+def address(request: HttpRequest, search: Search) -> str:
+    """The absolute address of this search from its first page on."""
+    query = urlencode({name: text for name, text in search.given.items() if name != "after"}, safe=",:")
+    return f"{request.scheme}://{request.get_host()}{request.path}{query and '?'}{query}"
