@@ -25,7 +25,7 @@ class Page:
     """The rooms of one page as text, and the sort values of the last one where more follow."""
 
     text: str
-    last: list[Any] | None
+    last: list[str] | None
     total: int | None = None
     precision: str = ""
     """exact or estimated, where there is a total."""
@@ -64,11 +64,8 @@ def page_statement(search: Search, format: Format) -> Statement:
         total, values = f"(SELECT count(*) {counted})", [*count_values, *values]
     line = format.line(columns_of(search))
     keys = ", ".join(f"(array_agg({key.sql}))[{limit}]::text" for key in search.order.keys)
-    return (
-        f"SELECT array_to_string((array_agg({line}))[:{limit}], '{format.between}'), count(*), {total}, {keys}"
-        f" FROM ({rows} LIMIT {limit + 1}) AS room",
-        values,
-    )
+    text = f"array_to_string((array_agg({line}))[:{limit}], '{format.between}')"
+    return f"SELECT {text}, count(*), {total}, {keys} FROM ({rows} LIMIT {limit + 1}) AS room", values
 
 
 def page(search: Search, format: Format) -> Page:

@@ -141,7 +141,7 @@ class Search:
     near: Near | None = None
     order: Order = FIRST_COME
     limit: int | None = None
-    after: tuple[Any, ...] = ()
+    after: tuple[str, ...] = ()
     count: str = ""
 
     @classmethod
@@ -203,7 +203,7 @@ class Search:
         """What a cursor belongs to: which rooms, and in which order."""
         return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
 
-    def cursor(self, values: list[Any]) -> str:
+    def cursor(self, values: list[str]) -> str:
         """The cursor for the rooms behind the one with these sort values."""
         return write_cursor(values, self.scope)
 

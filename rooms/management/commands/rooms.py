@@ -112,7 +112,7 @@ def unit_of(name: str) -> str:
     return FIELDS[name].unit if name in FIELDS else ""
 
 
-def continued(search: Search, last: list[Any]) -> dict[str, str]:
+def continued(search: Search, last: list[str]) -> dict[str, str]:
     """The parameters of the page behind the one that ends with these sort values."""
     return search.given | {"after": search.cursor(last)}
 
