@@ -6,24 +6,46 @@ import os
 import sys
 from pathlib import Path
 
-VENV_PYTHON = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
+VENV = Path(__file__).resolve().parent / ".venv"
 
 
 def main() -> None:
-    # `./manage.py …` works as printed everywhere, without activating what `make run` installed.
-    inside = Path(sys.prefix) == VENV_PYTHON.parent.parent
-    if not inside and VENV_PYTHON.exists() and importlib.util.find_spec("django") is None:
-        os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])  # noqa: S606
+    # `./manage.py …` works as printed everywhere, without activating what `make install` made.
+    python = VENV / "bin" / "python"
+    if Path(sys.prefix) != VENV and python.exists() and importlib.util.find_spec("django") is None:
+        os.execv(python, [str(python), *sys.argv])  # noqa: S606
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
+        from django.db import DatabaseError
+        from psycopg2 import OperationalError
     except ImportError:
         sys.exit("manage.py: Django is not installed. Next: make install")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
     try:
         execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
-        sys.exit(f"manage.py: {error}")
+    except (ImproperlyConfigured, DatabaseError, OperationalError) as error:
+        # What the person in front can put right is told in a line or two; --traceback shows the rest.
+        advice = next_step(error)
+        if advice is None or "--traceback" in sys.argv:
+            raise
+        sys.exit(f"manage.py: {str(error).strip().splitlines()[0]}{advice}")
+
+
+def next_step(error: Exception) -> str | None:
+    """What to do about it, in words to append; None for a defect of ours."""
+    import psycopg2.errors
+    from django.core.exceptions import ImproperlyConfigured
+
+    cause = error.__cause__ or error
+    if isinstance(error, ImproperlyConfigured) or "Next:" in str(error):
+        return ""
+    if isinstance(cause, psycopg2.errors.UndefinedTable):
+        return "\nNext: ./manage.py migrate"
+    if type(cause) is psycopg2.OperationalError:
+        # Only errors of connecting are of this very class; the others have one of their own.
+        return "\nNext: ./manage.py wait_for_db && ./manage.py init_postgres"
+    return None
 
 
 if __name__ == "__main__":

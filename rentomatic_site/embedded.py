@@ -88,6 +88,19 @@ def server_pid(folder: Path) -> int | None:
         return None
 
 
+def users(folder: Path) -> set[int]:
+    """The other processes that use the cluster, where the system tells (Linux)."""
+    found = set()
+    with suppress(FileNotFoundError):
+        inode = (folder / "users.lock").stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            # 12: FLOCK  ADVISORY  READ 1234 fe:00:567890 0 EOF
+            match line.split():
+                case [_, "FLOCK", _, "READ", pid, place, *_] if place.endswith(f":{inode}"):
+                    found.add(int(pid))
+    return found - {os.getpid()}
+
+
 def start(folder: Path, *, linger: float = LINGER) -> None:
     """
     Make sure that the server in `folder` answers, for as long as this process lives.
@@ -195,6 +208,7 @@ def _hold_users_lock(folder: Path) -> None:
 
 def _start_keeper(folder: Path, lock: int, linger: float) -> None:
     """Start the keeper, which inherits the lock, and wait until it reports."""
+    binary("postgres")
     keeper = subprocess.run(
         [sys.executable, "-m", "rentomatic_site.keeper", str(folder), str(lock), str(linger)],
         cwd=Path(__file__).parent.parent,

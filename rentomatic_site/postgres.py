@@ -7,6 +7,7 @@ Requests use Django's connection. Errors are psycopg2's own; a name always goes 
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg2
@@ -144,12 +145,17 @@ def advisory_lock(
     own, whose cursor is given: it is free again when this process ends in whatever way.
     """
     with session(dbname) as holder:
-        holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
-        if holder.fetchone() != (True,):
-            if waiting:
-                waiting()
-            holder.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+        take_lock(holder, name, waiting)
         yield holder
+
+
+def take_lock(holder: Any, name: str, waiting: Callable[[], None] | None = None) -> None:
+    """`advisory_lock` for a session that is there, until it ends; by its cursor, psycopg2's or Django's."""
+    holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
+    if holder.fetchone() != (True,):
+        if waiting:
+            waiting()
+        holder.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
 
 
 @contextmanager

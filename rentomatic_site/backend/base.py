@@ -6,10 +6,13 @@ from typing import Any
 from django.db.backends.postgresql import base
 
 from rentomatic_site import postgres
+from rentomatic_site.backend.client import DatabaseClient
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """What differs from `django.db.backends.postgresql` is in the two methods below."""
+    """What differs from `django.db.backends.postgresql` is below; the shell differs in client.py."""
+
+    client_class = DatabaseClient
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """The first connection starts the embedded server, where that is the one configured."""

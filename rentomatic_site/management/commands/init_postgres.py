@@ -1,0 +1,101 @@
+"""`./manage.py init_postgres`: the application's database and its role, the second step of a deployment."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from psycopg2 import sql
+from psycopg2.extensions import cursor, encrypt_password
+
+from rentomatic_site import postgres
+
+ATTRIBUTES = {
+    "rolsuper": "NOSUPERUSER",
+    "rolcreatedb": "NOCREATEDB",
+    "rolcreaterole": "NOCREATEROLE",
+    "rolreplication": "NOREPLICATION",
+    "rolbypassrls": "NOBYPASSRLS",
+}
+"""What pg_roles calls each power that the application's role must not have, and how to take it away."""
+
+FOREIGN_OBJECTS = """
+    SELECT 'TABLE', oid::regclass::text FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace
+      AND relkind IN ('r', 'p', 'v', 'm') AND relowner <> %(role)s::regrole
+    UNION ALL
+    SELECT 'ROUTINE', oid::regprocedure::text FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace AND proowner <> %(role)s::regrole
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+"""
+"""Kind and name, quoted by PostgreSQL itself, of what is in the database and belongs to another role."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Creates the application's database APPLICATION_DB through the maintenance database POSTGRES_DB "
+        "and, with APPLICATION_USER and APPLICATION_PASSWORD set, its owner, a login role: no superuser, no "
+        "CREATEDB and CREATEROLE. What exists already is kept; the role's password, powers and ownership are "
+        "brought up to date. Safe to repeat, and to run several times at once."
+    )
+    requires_system_checks = []
+
+    def handle(self, **options: Any) -> None:
+        role = settings.APPLICATION_USER
+        if role and role == settings.POSTGRES["user"]:
+            raise CommandError(
+                f"APPLICATION_USER and POSTGRES_USER are both {role!r}, and the application must not be the "
+                "administrator. Next: choose another APPLICATION_USER, such as rentomatic."
+            )
+        if role and not settings.APPLICATION_PASSWORD:
+            raise CommandError(
+                "APPLICATION_USER is set and APPLICATION_PASSWORD is not. "
+                "Next: set it, or APPLICATION_PASSWORD_FILE."
+            )
+        # Two CREATE ROLE or ALTER ROLE at once fail in PostgreSQL, even with IF NOT EXISTS around them.
+        with postgres.advisory_lock("rentomatic init_postgres") as server:
+            if role:
+                self.create_role(server, role)
+            self.create_database(server, settings.APPLICATION_DB, role or None)
+
+    def create_role(self, server: cursor, role: str) -> None:
+        """The role with the password as it is now; only its hash is sent, so that no log can tell it."""
+        server.execute(f"SELECT {', '.join(ATTRIBUTES)} FROM pg_roles WHERE rolname = %s", [role])  # noqa: S608
+        powers = server.fetchone()
+        taken = [word for word, held in zip(ATTRIBUTES.values(), powers or (), strict=False) if held]
+        password = encrypt_password(settings.APPLICATION_PASSWORD, role, server.connection, "scram-sha-256")
+        server.execute(
+            sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}").format(
+                sql.SQL("ALTER" if powers else "CREATE"),
+                sql.Identifier(role),
+                sql.SQL(" ".join(taken)),
+                sql.Literal(password),
+            )
+        )
+        # An administrator who is no superuser, as on managed servers, gives databases to its own roles only.
+        server.execute("SELECT pg_has_role(%s, 'SET')", [role])
+        if server.fetchone() != (True,):
+            server.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
+        self.stdout.write(f"Role '{role}' {'updated' if powers else 'created'}.")
+
+    def create_database(self, server: cursor, name: str, role: str | None) -> None:
+        if postgres.database_exists(server, name):
+            if role:
+                self.hand_over(server, name, role)
+            self.stdout.write(f"Database '{name}' already exists and will not be recreated.")
+        else:
+            postgres.create_database(server, name, owner=role)
+            self.stdout.write(f"Database '{name}' created.")
+
+    def hand_over(self, server: cursor, name: str, role: str) -> None:
+        """Make the role the owner of a database that was made before it, and of what is in there."""
+        server.execute(
+            sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(role))
+        )
+        with postgres.session(name) as inside:
+            inside.execute(FOREIGN_OBJECTS, {"role": sql.Identifier(role).as_string(inside)})
+            for kind, quoted in inside.fetchall():
+                inside.execute(
+                    sql.SQL("ALTER {} {} OWNER TO {}").format(
+                        sql.SQL(kind), sql.SQL(quoted), sql.Identifier(role)
+                    )
+                )
