@@ -1,0 +1,106 @@
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from rentomatic_site.testing import PROJECT, run_manage
+from rentomatic_site.tests.password_server import PASSWORD, PasswordServer
+
+
+def wait_for_db(env: dict[str, str], *arguments: str) -> tuple[int, str, float]:
+    """Exit status, what it said, seconds."""
+    began = time.monotonic()
+    done = run_manage("wait_for_db", *arguments, env={**os.environ, **env, "DATABASE_URL": None})
+    return done.returncode, done.stdout + done.stderr, time.monotonic() - began
+
+
+def test_a_server_that_is_there(password_server):
+    status, said, _ = wait_for_db(password_server.env(APPLICATION_DB="does_not_exist_yet"))
+    assert (status, said) == (
+        0,
+        f"PostgreSQL at 127.0.0.1:{password_server.port}/postgres takes connections.\n",
+    )
+
+
+def test_a_server_that_comes_late(tmp_path):
+    server = PasswordServer(tmp_path)
+    waiting = subprocess.Popen(
+        [sys.executable, PROJECT / "manage.py", "wait_for_db", "--timeout", "30"],
+        env=os.environ | server.env(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    first = waiting.stdout.readline()
+    assert first == f"Waiting for PostgreSQL at 127.0.0.1:{server.port}/postgres: Connection refused\n"
+    with server:
+        rest, _ = waiting.communicate(timeout=30)
+        assert rest.endswith("takes connections.\n")
+        assert waiting.returncode == 0
+
+
+def test_a_deadline_is_exit_status_1(password_server):
+    nowhere = password_server.env(POSTGRES_PORT="1")
+    status, said, seconds = wait_for_db(nowhere, "--timeout", "1")
+    assert status == 1
+    assert 1 <= seconds < 4
+    assert (
+        "PostgreSQL at 127.0.0.1:1/postgres did not take connections within 1 s: Connection refused" in said
+    )
+    assert "Next: look whether it runs there" in said
+    assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        ({"POSTGRES_PASSWORD": "wrong one"}, "password authentication failed"),
+        ({"POSTGRES_USER": "nobody_such"}, "password authentication failed"),  # scram tells no more
+        ({"POSTGRES_DB": "no_such"}, 'database "no_such" does not exist'),
+    ],
+)
+def test_a_refusal_is_exit_status_2_at_once(password_server, variables, cause):
+    status, said, seconds = wait_for_db(password_server.env(**variables), "--timeout", "30")
+    assert status == 2
+    assert seconds < 4
+    assert cause in said
+    assert "Next: correct POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_DB" in said
+    assert "wrong one" not in said
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [("57P03", "it starts or stops just now"), ("53300", "all its connections are taken")]
+)
+def test_a_server_that_speaks_another_language(password_server, code, reason):
+    """What PostgreSQL says while it starts, in French, told by its code."""
+    fields = ["SFATAL", f"C{code}", "Mle système de base de données se lance", ""]
+    words = "\0".join(fields).encode() + b"\0"
+    message = b"E" + struct.pack("!i", len(words) + 4) + words
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            while True:
+                try:
+                    caller, _ = server.accept()
+                except OSError:
+                    return
+                with caller:
+                    caller.recv(1000)
+                    caller.sendall(message)
+
+        threading.Thread(target=speak, daemon=True).start()
+        env = password_server.env(POSTGRES_PORT=str(server.getsockname()[1]))
+        status, said, _ = wait_for_db(env, "--timeout", "1")
+        server.shutdown(socket.SHUT_RDWR)
+    assert status == 1
+    assert reason in said
+
+
+def test_the_embedded_server_is_started(tmp_path):
+    folder = tmp_path / "it.ephemeral"
+    status, said, _ = wait_for_db({"EMBEDDED_POSTGRES_DIR": str(folder), "POSTGRES_HOSTNAME": ""})
+    assert (status, said) == (0, f"PostgreSQL at {folder}:5432/postgres takes connections.\n")
