@@ -132,11 +132,20 @@ TIME_ZONE = "UTC"
 # --- The database: DATABASE_URL, else POSTGRES_*, else (with DEBUG) the embedded PostgreSQL
 
 SCENARIO = text("SCENARIO")
-if SCENARIO and not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", SCENARIO):
+if SCENARIO and not re.fullmatch(r"[a-z][a-z0-9_]{0,53}", SCENARIO):
     raise ImproperlyConfigured(
         f"SCENARIO is no scenario's name: {SCENARIO!r}. Next: ./manage.py load_scenario"
     )
 SCENARIOS_ALLOWED = switch("SCENARIOS_ALLOWED", DEBUG)
+if SCENARIO and not SCENARIOS_ALLOWED:
+    raise ImproperlyConfigured(
+        f"SCENARIO={SCENARIO} is set, but scenarios are for development. Unset it or, to serve a throw-away "
+        "database on purpose, set SCENARIOS_ALLOWED=on."
+    )
+SCENARIOS_DIR = (BASE_DIR / text("SCENARIOS_DIR", "scenarios")).resolve()
+"""The folder of the scenarios' files."""
+if SCENARIO:
+    MIDDLEWARE.insert(0, "rentomatic_site.scenarios.banner.middleware")
 
 EMBEDDED_POSTGRES: Path | None = None
 """The folder of the embedded cluster, where the environment names no server."""
@@ -245,8 +254,9 @@ SECURE_HSTS_SECONDS = number("HSTS_SECONDS", 31536000) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = switch("HSTS_INCLUDE_SUBDOMAINS", True)
 SECURE_HSTS_PRELOAD = switch("HSTS_PRELOAD", True)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
-CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
+# Cookies do not know ports: two scenarios served side by side would log each other's staff out.
+SESSION_COOKIE_NAME = ("__Host-sessionid" if HTTPS else "sessionid") + f"_{SCENARIO}" * bool(SCENARIO)
+CSRF_COOKIE_NAME = ("__Host-csrftoken" if HTTPS else "csrftoken") + f"_{SCENARIO}" * bool(SCENARIO)
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"

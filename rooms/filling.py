@@ -243,7 +243,7 @@ def _indexes_apart(cursor: Any) -> Iterator[None]:
             AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.conindid = i.indexrelid AND f.contype = 'f')
         ORDER BY c.relname
     """)
-    rebuild = []
+    rebuild: list[Composable] = []
     for index, definition, constraint, rule in cursor.fetchall():
         if constraint:
             cursor.execute(SQL("ALTER TABLE room DROP CONSTRAINT {}").format(Identifier(constraint)))

@@ -1,0 +1,87 @@
+"""`list_scenarios`: which there are, and what is loaded of them."""
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import psycopg2
+from django.template.defaultfilters import filesizeformat
+from psycopg2.extensions import cursor
+
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import catalogue, databases
+from rentomatic_site.scenarios.catalogue import Scenario
+from rentomatic_site.scenarios.command import ScenarioCommand
+from rentomatic_site.scenarios.databases import LIVE, Database
+
+HEADER = ("scenario", "state", "rooms", "size", "age", "description")
+
+
+class Command(ScenarioCommand):
+    help = (
+        "Lists the scenarios: what they are, whether they are loaded and still what their files say, their "
+        "size, rooms and age. Changes nothing."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        known = {scenario.name: scenario for scenario in catalogue.scenarios()}
+        with postgres.session() as server:
+            loaded = {
+                database.name.removeprefix(databases.live_name("")): database
+                for database in databases.databases(server)
+                if database.mark.kind == LIVE
+            }
+            templates = [database for database in databases.databases(server) if database.mark.kind != LIVE]
+        rows = [HEADER]
+        for name in sorted(known | loaded):
+            database = loaded.get(name)
+            scenario = known.get(database.mark.scenario if database else name)
+            description = scenario.description if scenario else "(its file is gone)"
+            if database:
+                rows.append((name, *figures(database, scenario), description))
+            else:
+                rows.append((name, "not loaded", "", "", "", description))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            self.stdout.write("  ".join([*cells, row[-1]]).rstrip())
+        if not known:
+            self.stdout.write(f"{catalogue.folder()} holds no scenario. Next: write one, see README.md")
+        kept = filesizeformat(sum(template.size for template in templates))
+        self.stdout.write(
+            f"{len(templates)} templates ({kept}) make loading quick; drop_scenario drops them."
+        )
+        self.stdout.write("Next: ./manage.py load_scenario NAME")
+
+
+def figures(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
+    """State, rooms, size and age of a loaded scenario."""
+    mark = database.mark
+    if not mark.complete:
+        state = "incomplete"
+    elif scenario is None or mark.fingerprint != scenario.fingerprint(mark.seed):
+        state = "stale"
+    else:
+        state = "loaded"
+    return state, rooms_now(database), filesizeformat(database.size), age(mark.age)
+
+
+def rooms_now(database: Database) -> str:
+    """How many rooms it holds now; what it held at first may have changed."""
+    with suppress(psycopg2.Error), postgres.session(database.name) as session:
+        return f"{count(session):,}"
+    return "?"
+
+
+def count(session: cursor) -> int:
+    session.execute("SELECT count(*) FROM room")
+    ((rooms,),) = session.fetchall()
+    return int(rooms)
+
+
+def age(elapsed: timedelta) -> str:
+    """In the largest unit that fits, as `drop_scenario --older-than` takes it."""
+    for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m")):
+        if elapsed >= unit:
+            return f"{elapsed // unit}{name}"
+    return f"{elapsed.seconds}s"

@@ -1,0 +1,251 @@
+"""Loading a scenario: from its file to a database that is migrated, filled, analysed, and cloned again."""
+
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from typing import TextIO
+
+from django.apps import apps
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from django.core.management.color import no_style
+from django.db import connection, transaction
+from psycopg2.extensions import cursor
+
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import ScenarioError, databases
+from rentomatic_site.scenarios.catalogue import Scenario, folder, migrations_fingerprint
+from rentomatic_site.scenarios.databases import BUILDING, LIVE, MIGRATED, TEMPLATE, Database, Mark
+from rooms import filling
+from rooms.models import Room
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load came to."""
+
+    database: Database
+    how: str
+    """filled (the scenario ran), cloned (its template was current) or kept (it was there)."""
+    seconds: float
+    stale: str = ""
+    """Why a kept database is not what a load would make now."""
+
+
+class Failed(ScenarioError):
+    """The scenario's own code raised; the message is its traceback. The database is there for looking."""
+
+
+def load(
+    scenario: Scenario,
+    *,
+    seed: int | None = None,
+    reset: bool = False,
+    rebuild: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    live: str = "",
+) -> Loaded:
+    """
+    Make sure that the scenario's database is there; with `reset` as freshly loaded, with `rebuild` by running
+    the scenario again. `live` is the database's name where it is not the usual one.
+
+    Raises Failed where the scenario's code raises, ScenarioError where the database cannot be had.
+    """
+    started = time.monotonic()
+    live = live or databases.live_name(scenario.name)
+    with lock(scenario.name, say) as server:
+        present = databases.find(server, live)
+        if present and present.mark.complete and not (reset or rebuild):
+            kept, stale = keep(server, present, scenario, seed)
+            return Loaded(kept, "kept", time.monotonic() - started, stale)
+
+        remove_leftovers(server, scenario.name)
+        seed = filling.DEFAULT_SEED if seed is None else seed
+        fingerprint = scenario.fingerprint(seed)
+        template = databases.find(server, databases.template_name(scenario.name, fingerprint))
+        how = "cloned" if template and not rebuild else "filled"
+        if template is None or rebuild:
+            template = fill(server, scenario, fingerprint, seed, live, say)
+        name = databases.create(server, scenario.name, template, template.mark)
+        databases.finish(server, name, live, replace(template.mark, kind=LIVE))
+        database = databases.find(server, live)
+    assert database
+    return Loaded(database, how, time.monotonic() - started)
+
+
+@contextmanager
+def lock(name: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
+    """The server while nobody else loads or drops the scenario of that name."""
+    what = f"scenario {name}" if name else "migrations"
+    with postgres.advisory_lock(
+        f"rentomatic {what}", waiting=lambda: say(f"Waiting for another command that works on {what} …")
+    ) as server:
+        yield server
+
+
+def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None) -> tuple[Database, str]:
+    """The database as it is, but with migrations that came since; and why it is stale, if it is."""
+    mark = present.mark
+    if mark.migrations != migrations_fingerprint():
+        with databases.django_on(present.name):
+            call_command("migrate", verbosity=0)
+        mark = replace(mark, migrations=migrations_fingerprint())
+        databases.write_mark(server, present.name, mark)
+    stale = ""
+    if seed not in {None, mark.seed}:
+        stale = f"it was made with seed {mark.seed}"
+    elif mark.fingerprint != scenario.fingerprint(mark.seed):
+        stale = "the scenario or the migrations have changed since"
+    return replace(present, mark=mark), stale
+
+
+def remove_leftovers(server: cursor, scenario: str) -> None:
+    """Drop what a killed load of this scenario (or of the migrated template: "") left half done."""
+    for database in databases.databases(server):
+        if database.mark.kind == BUILDING and database.mark.scenario == scenario:
+            databases.drop(server, database.name)
+
+
+def fill(
+    server: cursor,
+    scenario: Scenario,
+    fingerprint: str,
+    seed: int,
+    live: str,
+    say: Callable[[str], None],
+) -> Database:
+    """
+    Run the scenario on a new migrated database, and make that the scenario's only template.
+
+    When it raises, the database takes the place of the live one, marked incomplete.
+    """
+    mark = Mark(TEMPLATE, scenario.name, fingerprint, migrations_fingerprint(), seed)
+    with lock("", say) as migrations:
+        migrated = migrated_template(migrations)
+        name = databases.create(server, scenario.name, migrated, mark)
+    try:
+        with databases.django_on(name):
+            error, output = run(scenario, seed)
+            rooms = Room.objects.count()
+            mark = replace(mark, output=output, rooms=rooms)
+        if error is not None:
+            words = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+            databases.finish(server, name, live, replace(mark, kind=LIVE, error=words))
+            raise Failed(own_traceback(error)) from error
+        new_name = databases.template_name(scenario.name, fingerprint)
+        databases.finish(server, name, new_name, replace(mark, complete=True))
+    except BaseException as interruption:
+        if not isinstance(interruption, Failed):
+            remove_leftovers(server, scenario.name)
+        raise
+    for other in databases.databases(server):
+        if (other.mark.kind, other.mark.scenario) == (TEMPLATE, scenario.name) and other.name != new_name:
+            databases.drop(server, other.name)
+    template = databases.find(server, new_name)
+    assert template
+    return template
+
+
+def migrated_template(server: cursor) -> Database:
+    """The template that has the migrations of this code and nothing else; it replaces those of other code."""
+    fingerprint = migrations_fingerprint()
+    name = databases.template_name("", fingerprint)
+    template = databases.find(server, name)
+    if template is None:
+        remove_leftovers(server, "")
+        mark = Mark(MIGRATED, "", fingerprint, fingerprint, complete=True)
+        building = databases.create(server, "", None, mark)
+        try:
+            with databases.django_on(building):
+                call_command("migrate", verbosity=0)
+                vacuum()
+            databases.finish(server, building, name, mark)
+        except BaseException:
+            remove_leftovers(server, "")
+            raise
+        for other in databases.databases(server):
+            if other.mark.kind == MIGRATED and other.name != name:
+                databases.drop(server, other.name)
+        template = databases.find(server, name)
+    assert template
+    return template
+
+
+class Tee(StringIO):
+    """Remembers what is printed through it to `stream`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(text)
+        self.stream.flush()
+        return super().write(text)
+
+
+def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
+    """
+    Run the scenario in one transaction; what its code raised, and what it printed.
+
+    What it stored before it raised is kept, for looking at, unless the database refused a statement of
+    its own outside of `transaction.atomic()`: PostgreSQL then takes the transaction back.
+    """
+    failure: BaseException | None = None
+    ContentType.objects.clear_cache()  # ids differ from one database to the next
+    filling.sow(seed)
+    random.seed(seed)
+    with redirect_stdout(Tee(sys.stdout)) as printed:
+        try:
+            module = scenario.module()
+            if not callable(getattr(module, "run", None)):
+                raise ScenarioError(f"{scenario.path} has no function run(). Next: write `def run():` in it.")
+            with transaction.atomic():
+                try:
+                    module.run()
+                except (Exception, SystemExit) as error:
+                    failure = error
+        except ScenarioError:
+            raise
+        except (Exception, SystemExit) as error:  # at import, or a constraint that is checked at commit
+            failure = failure or error
+    if failure is None:
+        set_sequences()
+        vacuum()
+    return failure, printed.getvalue()
+
+
+def set_sequences() -> None:
+    """Let each table's ids go on behind the largest: a scenario may state ids itself."""
+    with connection.cursor() as session:
+        for statement in connection.ops.sequence_reset_sql(no_style(), list(apps.get_models())):
+            session.execute(statement)
+
+
+def vacuum() -> None:
+    """Statistics for the planner, and rows that no reader has to touch again: clones begin so."""
+    with connection.cursor() as session:
+        session.execute("VACUUM (FREEZE, ANALYZE)")
+
+
+def own_traceback(error: BaseException) -> str:
+    """The traceback as far as it is the scenario's: the frames in its folder, and what was raised."""
+    trace = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = trace
+    while link:
+        link.stack = traceback.StackSummary.from_list(own_frames(link))
+        for name in ("__cause__", "__context__"):
+            if (origin := getattr(link, name)) and not own_frames(origin):
+                setattr(link, name, None)
+        link = link.__cause__ or link.__context__
+    return "".join(trace.format()).rstrip()
+
+
+def own_frames(trace: traceback.TracebackException) -> list[traceback.FrameSummary]:
+    """The frames in the scenarios' folder."""
+    return [frame for frame in trace.stack if frame.filename.startswith(str(folder()))]

@@ -1,0 +1,5 @@
+"""The tutorial's first scenario: an empty database, and a line that says so."""
+
+
+def run() -> None:
+    print("HEY! This is scenario foo.")  # noqa: T201

@@ -1,0 +1,9 @@
+"""One price has 90 % of 100,000 rooms: does the planner see that `price = 50` is no narrow filter?"""
+
+from rooms.filling import between, many_rooms, mostly
+
+EXPECT = {"": 100_000}
+
+
+def run() -> None:
+    many_rooms(100_000, price=mostly(50, 0.9, otherwise=between(10, 500)))
