@@ -19,17 +19,35 @@ from rentomatic_site import embedded
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.FileAwareEnv()
-environ.Env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
+
+
+def read_env_file(path: Path) -> None:
+    """Add what the file says to the environment, whose own NAME also wins over the file's NAME_FILE."""
+    if path.exists() and not os.access(path, os.R_OK):
+        raise ImproperlyConfigured(f"{path} cannot be read. Next: chown or chmod it, or set ENV_FILE.")
+    real = set(os.environ)
+    env.read_env(path)
+    for name in set(os.environ) - real:
+        if (name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE") in real:
+            del os.environ[name]
+
+
+read_env_file(Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env"))
 
 
 def text(name: str, default: str = "") -> str:
-    """The variable's value without the line end that editors leave in secret files."""
+    """
+    The variable's value without the line end that editors leave in secret files; empty is as good as unset.
+
+    It is taken as it is: django-environ's own casts would look a password `$ecret` up as a variable.
+    """
     try:
-        return str(env.str(name, default=default)).strip("\r\n")
-    except OSError as error:
+        return env.ENVIRON.get(name, "").strip("\r\n") or default
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ImproperlyConfigured(
-            f"{name}_FILE names a file that cannot be read ({error.strerror}): "
-            f"{os.environ.get(name + '_FILE')}"
+            f"{name}_FILE names a file that cannot be read ({reason}): {os.environ[name + '_FILE']}. "
+            f"Next: correct the path or its mode, or set {name} itself."
         ) from None
 
 
@@ -44,9 +62,11 @@ def number(name: str, default: int) -> int:
 def switch(name: str, default: bool) -> bool:
     """The variable as a yes or no: on, true, yes, 1 and off, false, no, 0."""
     value = text(name, "on" if default else "off").lower()
-    if value not in {"on", "true", "yes", "1", "off", "false", "no", "0", ""}:
-        raise ImproperlyConfigured(f"{name} is neither on nor off: {value!r}. Example: {name}=on")
-    return value in {"on", "true", "yes", "1"}
+    if value in {"on", "true", "yes", "1"}:
+        return True
+    if value in {"off", "false", "no", "0"}:
+        return False
+    raise ImproperlyConfigured(f"{name} is neither on nor off: {value!r}. Example: {name}=on")
 
 
 def words(name: str, default: str = "") -> list[str]:
@@ -59,12 +79,15 @@ def words(name: str, default: str = "") -> list[str]:
 DEBUG = switch("DEBUG", False)
 
 SECRET_KEY = text("SECRET_KEY", "development-only-" * 4 if DEBUG else "")
-if len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5:
+weak = len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure-")
+if weak or (SECRET_KEY.startswith("development-only-") and not DEBUG):
     raise ImproperlyConfigured(
         f"SECRET_KEY is {'too weak (50 random characters at least)' if SECRET_KEY else 'not set'}. "
         "For production run ./deploy/setup; for development set DEBUG=on, "
         "as `cp .env.example .env` does."
     )
+
+SECRET_KEY_FALLBACKS = words("SECRET_KEY_FALLBACKS")
 
 ALLOWED_HOSTS = words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
 if not ALLOWED_HOSTS or ("*" in ALLOWED_HOSTS and not DEBUG):
@@ -154,10 +177,14 @@ POSTGRES: dict[str, Any]
 """psycopg2's parameters for the server's maintenance database, as a role that may create databases."""
 
 if text("DATABASE_URL"):
-    url = env.db_url_config(text("DATABASE_URL"))
-    if url["ENGINE"] != "django.db.backends.postgresql" or not url["NAME"]:
+    try:
+        url = env.db_url_config(text("DATABASE_URL"))
+    except ValueError:  # such as a port that is no number; the value itself may hold a password
+        url = {}
+    if url.get("ENGINE") != "django.db.backends.postgresql" or not url["NAME"]:
         raise ImproperlyConfigured(
-            "DATABASE_URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+            "DATABASE_URL is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE. "
+            "Next: write it so, with %40 for @, %2F for / and %23 for # within the password."
         )
     POSTGRES = {
         "host": url["HOST"],
@@ -192,7 +219,7 @@ else:
         "POSTGRES_HOSTNAME is not set, and neither is DATABASE_URL. "
         "Example: DATABASE_URL=postgres://user:password@db.example.com:5432/application"
     )
-POSTGRES["connect_timeout"] = 2
+POSTGRES.setdefault("connect_timeout", 2)
 
 APPLICATION_USER = text("APPLICATION_USER")
 """The login role of the web processes, made by `init_postgres`; empty: the one in POSTGRES."""
@@ -219,8 +246,9 @@ DATABASES = {
             # Milliseconds. Nothing that a request waits for takes longer than a person would wait,
             # and a killed worker's statement ends by itself.
             "options": (
-                f"-c statement_timeout={number('STATEMENT_TIMEOUT', 5000)} -c lock_timeout=2000 "
-                "-c idle_in_transaction_session_timeout=10000 -c client_connection_check_interval=500"
+                f"{POSTGRES.get('options', '')} -c statement_timeout={number('STATEMENT_TIMEOUT', 5000)} "
+                "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 "
+                "-c client_connection_check_interval=500"
             ),
             # Seconds; tcp_user_timeout in milliseconds: a peer that vanished is noticed within 15 s.
             "keepalives": 1,
@@ -236,7 +264,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Static files: hashed and compressed by collectstatic, served by whitenoise
 
 STATIC_URL = "/static/"
-STATIC_ROOT = Path(text("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
+STATIC_ROOT = BASE_DIR / text("STATIC_ROOT", "staticfiles")
 STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"

@@ -1,0 +1,247 @@
+"""What the environment says, what is refused at the start, and that .env.example tells all of it."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from rentomatic_site.testing import PROJECT, run_manage
+
+SECRET = "0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP"
+PRODUCTION = {
+    "PATH": os.environ["PATH"],
+    "ENV_FILE": os.devnull,
+    "SECRET_KEY": SECRET,
+    "ALLOWED_HOSTS": "rooms.example.com",
+    "DATABASE_URL": "postgres://rooms:p%40ss@db.example.com:6432/rooms?sslmode=require",
+}
+CASTS = {"text", "number", "switch", "words"}
+
+
+def settings(env: dict[str, str | None], *names: str) -> dict:
+    """The settings of these names, as a new process with this environment sees them."""
+    script = (
+        "import json, sys; from rentomatic_site import settings;"
+        "print(json.dumps({name: getattr(settings, name) for name in sys.argv[1:]}, default=str))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *names],
+        cwd=PROJECT,
+        env={name: value for name, value in env.items() if value is not None},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refusal(env: dict[str, str | None]) -> str:
+    """What manage.py says when it does not start."""
+    done = run_manage("check", env=env)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SECRET_KEY": None}, ["SECRET_KEY is not set", "./deploy/setup"]),
+        ({"SECRET_KEY": ""}, ["SECRET_KEY is not set"]),
+        ({"SECRET_KEY": "short"}, ["SECRET_KEY is too weak", "50 random characters"]),
+        ({"SECRET_KEY": "abc" * 30}, ["SECRET_KEY is too weak"]),
+        ({"SECRET_KEY": "development-only-" * 4}, ["SECRET_KEY is too weak"]),
+        ({"SECRET_KEY": "django-insecure-" + SECRET}, ["SECRET_KEY is too weak"]),
+        ({"SECRET_KEY_FILE": "/no/such"}, ["SECRET_KEY_FILE", "No such file", "/no/such", "Next:"]),
+        ({"SECRET_KEY_FILE": "/"}, ["SECRET_KEY_FILE", "directory"]),
+        ({"ALLOWED_HOSTS": None}, ["ALLOWED_HOSTS is not set", "ALLOWED_HOSTS=rooms.example.com"]),
+        ({"ALLOWED_HOSTS": " , "}, ["ALLOWED_HOSTS is not set"]),
+        ({"ALLOWED_HOSTS": "*"}, ["ALLOWED_HOSTS is * (every host)"]),
+        ({"DATABASE_URL": None}, ["POSTGRES_HOSTNAME is not set, and neither is DATABASE_URL", "Example:"]),
+        ({"DATABASE_URL": "sqlite:///db"}, ["DATABASE_URL is not of the form postgres://"]),
+        ({"DATABASE_URL": "postgres://u:hidden@h:port/db"}, ["DATABASE_URL is not of the form", "%40 for @"]),
+        ({"DATABASE_URL": "postgres://u:hidden@h"}, ["DATABASE_URL is not of the form"]),
+        ({"DEBUG": "maybe"}, ["DEBUG is neither on nor off: 'maybe'", "DEBUG=on"]),
+        ({"STATEMENT_TIMEOUT": "5s"}, ["STATEMENT_TIMEOUT is not a whole number: '5s'", "=5000"]),
+        ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT is neither text nor json: 'xml'"]),
+        ({"SCENARIO": "../etc"}, ["SCENARIO is no scenario's name"]),
+    ],
+    ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
+)
+def test_what_is_missing_or_weak_stops_the_start_with_one_line(variables, words):
+    said = refusal(PRODUCTION | variables)
+    assert [word for word in words if word not in said] == []
+    assert "hidden" not in said
+
+
+def test_production_passes_the_deployment_check_with_nothing_silenced():
+    done = run_manage("check", "--deploy", "--fail-level", "WARNING", env=PRODUCTION)
+    assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done
+
+
+def test_debug_is_off_when_nothing_is_said():
+    found = settings(PRODUCTION, "DEBUG", "HTTPS", "SESSION_COOKIE_SECURE", "SCENARIOS_ALLOWED", "LOG_FORMAT")
+    assert found == {
+        "DEBUG": False,
+        "HTTPS": True,
+        "SESSION_COOKIE_SECURE": True,
+        "SCENARIOS_ALLOWED": False,
+        "LOG_FORMAT": "json",
+    }
+
+
+def test_a_database_url_wins_and_keeps_its_options():
+    env = PRODUCTION | {"POSTGRES_HOSTNAME": "other", "POSTGRES_DB": "maintenance"}
+    found = settings(env, "POSTGRES", "APPLICATION_DB", "DATABASES")
+    assert found["POSTGRES"] == {
+        "host": "db.example.com",
+        "port": 6432,
+        "user": "rooms",
+        "password": "p@ss",
+        "dbname": "maintenance",
+        "sslmode": "require",
+        "connect_timeout": 2,
+    }
+    assert found["APPLICATION_DB"] == "rooms"
+    database = found["DATABASES"]["default"]
+    assert (database["NAME"], database["PASSWORD"]) == ("rooms", "p@ss")
+    assert database["OPTIONS"]["sslmode"] == "require"
+
+
+def test_the_books_variables_and_a_role_for_the_web():
+    env = PRODUCTION | {
+        "DATABASE_URL": None,
+        "POSTGRES_HOSTNAME": "db",
+        "POSTGRES_PASSWORD": "admin's",
+        "APPLICATION_USER": "web",
+        "APPLICATION_PASSWORD": "web's",
+    }
+    found = settings(env, "POSTGRES", "DATABASES")
+    assert (found["POSTGRES"]["user"], found["POSTGRES"]["password"]) == ("postgres", "admin's")
+    assert found["POSTGRES"]["dbname"] == "postgres"
+    database = found["DATABASES"]["default"]
+    assert (database["USER"], database["PASSWORD"], database["NAME"]) == ("web", "web's", "application")
+
+
+def test_a_scenarios_database_replaces_the_applications():
+    found = settings(PRODUCTION | {"SCENARIO": "book_rooms"}, "DATABASES", "APPLICATION_DB")
+    assert found["DATABASES"]["default"]["NAME"] == "scenario_book_rooms"
+    assert found["APPLICATION_DB"] == "rooms"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_from_a_file_loses_its_line_end_and_nothing_else(tmp_path, end):
+    secret = tmp_path / "secret"
+    secret.write_bytes(f" ${SECRET} ".encode() + end.encode())
+    env = PRODUCTION | {"SECRET_KEY": None, "SECRET_KEY_FILE": str(secret)}
+    assert settings(env, "SECRET_KEY") == {"SECRET_KEY": f" ${SECRET} "}
+
+
+def test_a_value_with_a_dollar_is_no_reference():
+    env = PRODUCTION | {"DATABASE_URL": None, "POSTGRES_HOSTNAME": "db", "POSTGRES_PASSWORD": "$PATH"}
+    assert settings(env, "POSTGRES")["POSTGRES"]["password"] == "$PATH"
+
+
+def test_the_real_environment_wins_over_the_file(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s" + SECRET)
+    env_file = tmp_path / ".env"
+    env_file.write_text(
+        f"ALLOWED_HOSTS=from.file\nLOG_LEVEL=ERROR\nSECRET_KEY_FILE={secret}\nAPPLICATION_NAME='in quotes'\n"
+    )
+    names = ("ALLOWED_HOSTS", "SECRET_KEY", "LOGGING", "DATABASES")
+    found = settings(PRODUCTION | {"ENV_FILE": str(env_file)}, *names)
+    assert found["ALLOWED_HOSTS"] == ["rooms.example.com"]
+    assert found["SECRET_KEY"] == SECRET
+    assert found["LOGGING"]["root"]["level"] == "ERROR"
+    assert found["DATABASES"]["default"]["OPTIONS"]["application_name"] == "in quotes"
+
+
+def test_an_env_file_in_the_project_is_read(tmp_path):
+    """A copy of the project's own code, since nobody's .env is touched by tests."""
+    (tmp_path / "rentomatic_site").mkdir()
+    for name in ("__init__.py", "settings.py", "embedded.py"):
+        (tmp_path / "rentomatic_site" / name).write_text((PROJECT / "rentomatic_site" / name).read_text())
+    (tmp_path / ".env").write_text((PROJECT / ".env.example").read_text())
+    script = "from rentomatic_site import settings; print(settings.DEBUG, settings.EMBEDDED_POSTGRES)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"True {tmp_path}/.rentomatic/pg18\n"
+
+
+def test_only_the_settings_read_the_environment():
+    reader = re.compile(r"os\.environ|os\.getenv")
+    exceptions = {
+        "manage.py",  # names the settings
+        "rentomatic_site/wsgi.py",
+        "rentomatic_site/settings.py",
+        "rentomatic_site/testing.py",  # says where the tests' database is
+        "rentomatic_site/embedded.py",  # hands it on to the server
+    }
+    files = [
+        p for folder in ("rentomatic_site", "rooms", "scenarios") for p in (PROJECT / folder).rglob("*.py")
+    ]
+    readers = {str(p.relative_to(PROJECT)) for p in files if reader.search(p.read_text())}
+    assert {name for name in readers if "/tests/" not in name} <= exceptions
+
+
+def read_by_settings() -> dict[str, object]:
+    """Each variable that settings.py reads and its default, where that is a constant."""
+    found: dict[str, object] = {"ENV_FILE": ".env"}
+    for node in ast.walk(ast.parse((PROJECT / "rentomatic_site" / "settings.py").read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in CASTS:
+            name, *default = node.args
+            if isinstance(name, ast.Constant):
+                constant = default and isinstance(default[0], ast.Constant)
+                found.setdefault(name.value, default[0].value if constant else None)
+    return found
+
+
+def told_by_example() -> dict[str, str]:
+    lines = (PROJECT / ".env.example").read_text().splitlines()
+    matches = (re.fullmatch(r"#?([A-Z][A-Z0-9_]*)=(.*)", line) for line in lines)
+    return {match[1]: match[2] for match in matches if match}
+
+
+def used_by_compose() -> set[str]:
+    compose = PROJECT / "compose.yml"
+    return set(re.findall(r"\$\{([A-Z0-9_]+)", compose.read_text())) if compose.exists() else set()
+
+
+def test_the_example_names_every_variable_and_no_other():
+    assert set(told_by_example()) - used_by_compose() == set(read_by_settings()) - used_by_compose()
+
+
+def test_the_example_tells_the_true_defaults():
+    told = told_by_example()
+    words = {True: "on", False: "off"}
+    wrong = {
+        name: (told[name], default)
+        for name, default in read_by_settings().items()
+        if default is not None and name != "DEBUG" and told.get(name) != words.get(default, str(default))
+        # Examples of values, where the default is to have none.
+        if default != "" and name not in {"DATABASE_URL"}
+    }
+    assert wrong == {}
+
+
+def test_every_variable_of_the_example_has_its_line_of_explanation():
+    lines = (PROJECT / ".env.example").read_text().splitlines()
+    unexplained = []
+    for above, line in zip(["", *lines], lines, strict=False):
+        match = re.fullmatch(r"#?([A-Z][A-Z0-9_]*)=.*", line)
+        # A group of variables may share the line above the first of them.
+        if match and not (above.startswith(("# ", "#" + match[1].split("_")[0])) or "=" in above):
+            unexplained.append(match[1])
+    assert unexplained == []
