@@ -1,0 +1,60 @@
+"""What the tests of the rooms' addresses share: rooms that a whole module reads, and many rooms at once."""
+
+import random
+import uuid
+
+import pytest
+from django.db import connection
+
+from rooms.models import Room
+
+BOOK_INSERT = (
+    "INSERT INTO room(code, size, price, longitude, latitude) "
+    "VALUES ('f853578c-fc0f-4e65-81b8-566c5dffa35a', 215, 39, -0.09998975, 51.75436293);"
+)
+"""The statement as the book prints it."""
+
+
+@pytest.fixture(scope="module")
+def stored(django_db_setup, django_db_blocker):
+    """`stored(rooms)` commits rooms once for all tests of a module, which only read them."""
+
+    def store(rooms):
+        with django_db_blocker.unblock():
+            return Room.objects.bulk_create(rooms)
+
+    yield store
+    with django_db_blocker.unblock():
+        Room.objects.all().delete()
+
+
+def fill(count: int, seed: float = 0.5) -> None:
+    """
+    Store rooms by the thousand in a moment: every tenth without a size, prices with ties, within a few
+    degrees around London; and tell the planner.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setseed(%s)", [seed])
+        cursor.execute(
+            "INSERT INTO room (code, size, price, latitude, longitude)"
+            " SELECT gen_random_uuid(), CASE WHEN n %% 10 > 0 THEN 5 + (random() * 300)::int END,"
+            " 20 + (random() ^ 3 * 900)::int, 51 + random(), -1 + 2 * random()"
+            " FROM generate_series(1, %s) AS n",
+            [count],
+        )
+        cursor.execute("ANALYZE room")
+
+
+def varied_rooms(count: int, seed: int = 1) -> list[Room]:
+    """Rooms with ties, unknown sizes and every field's extremes, in no order; not stored."""
+    chance = random.Random(seed)
+    return [
+        Room(
+            code=uuid.UUID(int=chance.getrandbits(128), version=4),
+            size=chance.choice([None, 1, 100_000, *range(48, 54)]),
+            price=chance.choice([0, 1_000_000, *range(60, 70)]),
+            latitude=chance.choice([-90, 90, 0, 51.5, 51.75436293, 1e-7, chance.uniform(-90, 90)]),
+            longitude=chance.choice([-180, 180, 0, -0.1, -0.09998975, chance.uniform(-180, 180)]),
+        )
+        for _ in range(count)
+    ]
