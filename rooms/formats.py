@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 
 from rooms.filters import FIELDS
+from rooms.negotiation import preferred
 from rooms.problems import NotAcceptable
 
 COLUMNS = tuple(FIELDS)
@@ -104,7 +105,7 @@ def choose(request: HttpRequest, suffix: str = "") -> Format:
     accept = request.META.get("HTTP_ACCEPT", "*/*")
     if accept in {"*/*", JSON.media_type}:  # what most programs send, without parsing it
         return JSON
-    preferred = request.get_preferred_type(list(BY_MEDIA_TYPE))
-    if preferred is None:
+    media_type = preferred(accept, list(BY_MEDIA_TYPE))
+    if media_type is None:
         raise NotAcceptable(f"Rooms come as {', '.join(BY_MEDIA_TYPE)}; also by suffix, as in /rooms.csv.")
-    return BY_MEDIA_TYPE[preferred]
+    return BY_MEDIA_TYPE[media_type]

@@ -15,6 +15,8 @@ from django.db import DataError, InterfaceError, OperationalError, ProgrammingEr
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
+from rooms.negotiation import preferred
+
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 2
 """Seconds after which a client may try again when the database did not answer."""
@@ -60,7 +62,8 @@ class Problem(Exception):
     def response(self, request: HttpRequest) -> HttpResponse:
         """The problem as a page for whoever prefers HTML, else as JSON."""
         body = self.body(request.path)
-        if request.get_preferred_type([MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
+        accept = request.META.get("HTTP_ACCEPT", "*/*")
+        if preferred(accept, [MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
             page = render_to_string("rooms/problem.html", body | {"attempt": body.get("try")})
             response = HttpResponse(page, status=self.status)
         else:
@@ -80,7 +83,8 @@ class ParametersError(Problem):
 
     def body(self, path: str) -> dict[str, Any]:
         errors = [
-            {key: value for key, value in asdict(mistake).items() if value} for mistake in self.mistakes
+            {key: value for key, value in asdict(mistake).items() if value or key != "hint"}
+            for mistake in self.mistakes
         ]
         attempt = f"{path}?{self.attempt}" if self.attempt else path
         return super().body(path) | {"errors": errors, "try": attempt}
