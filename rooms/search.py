@@ -130,6 +130,12 @@ READERS: dict[str, Callable[[str], Any]] = {
 WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
 """The parameters that say which rooms, as opposed to how they are listed."""
 
+MAX_HINTS = 20
+"""Unknown names of one request that get a hint; to find one takes 0.2 ms."""
+
+MAX_NAME = 64
+"""Characters of an unknown name that are repeated to the client; known names are half as long."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -150,7 +156,8 @@ class Search:
         query = QueryDict(query) if isinstance(query, str) else query
         search, mistakes = cls.read(query, allowed)
         if mistakes:
-            raise ParametersError(mistakes, mended(query, allowed))
+            hints = {mistake.parameter: mistake.hint for mistake in mistakes}
+            raise ParametersError(mistakes, mended(query, allowed, hints))
         return search
 
     @classmethod
@@ -160,7 +167,7 @@ class Search:
         mistakes: list[Mistake] = []
         for name, texts in query.lists():
             if name not in READERS:
-                mistakes.append(unknown(name))
+                mistakes.append(unknown(name, len(mistakes) < MAX_HINTS))
             elif name not in allowed:
                 mistakes.append(Mistake(name, "does not apply to this address"))
             elif len(texts) > 1:
@@ -219,32 +226,38 @@ def conditions(values: dict[str, Any], near: Near | None) -> Iterator[Condition]
         yield near.condition
 
 
-def unknown(name: str) -> Mistake:
+def unknown(name: str, hinted: bool) -> Mistake:
     """The mistake of a name that nobody knows, with the nearest that somebody does."""
-    known = list(READERS)
-    near_misses = (
-        [PREFIX + name] if PREFIX + name in READERS else get_close_matches(name[:64], known, 1, 0.75)
-    )
-    near_misses = near_misses or get_close_matches(PREFIX + name[:64], known, 1, 0.75)
+    name = name[:MAX_NAME]
     message = UNKNOWN_FILTER if name.startswith(PREFIX) else "unknown parameter"
-    return Mistake(name[:64], message, near_misses[0] if near_misses else "")
+    return Mistake(name, message, nearest(name) if hinted else "")
 
 
-def mended(query: QueryDict, allowed: Collection[str]) -> str:
+def nearest(name: str) -> str:
+    """The known name that resembles this one, with the prefix or without; empty where none does."""
+    known = list(READERS)
+    if PREFIX + name in READERS:
+        return PREFIX + name
+    near_misses = get_close_matches(name, known, 1, 0.75) or get_close_matches(PREFIX + name, known, 1, 0.75)
+    return near_misses[0] if near_misses else ""
+
+
+def mended(query: QueryDict, allowed: Collection[str], hints: dict[str, str]) -> str:
     """
     The query string with its mistakes mended, as far as they can be guessed: the nearest name for an
     unknown one, an example for a value that cannot be read, the first of two values.
     """
     guess: dict[str, str] = {}
     for name, texts in query.lists():
-        name = name if name in READERS else unknown(name).hint
+        name = name if name in READERS else hints[name[:MAX_NAME]]
         if name and name in allowed and name not in guess:
             try:
                 READERS[name](texts[0])
                 guess[name] = texts[0]
             except ValueError:
                 guess[name] = (FILTERS.get(name) or PARAMETERS[name]).example
-    for dependent in ("after", "order", "within"):  # these may be wrong together with others
-        if Search.read(QueryDict(urlencode(guess)), allowed)[1]:
-            guess.pop(dependent, None)
+    # What is left may be wrong together with others: `within` without `near`, a cursor of another search.
+    while mistakes := Search.read(QueryDict(urlencode(guess)), allowed)[1]:
+        for mistake in mistakes:
+            del guess[mistake.parameter]
     return urlencode(guess, safe=",:")

@@ -7,7 +7,7 @@ from rooms import views
 from rooms.formats import FORMATS
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/rooms", query_string=True)),
+    path("", views.public(RedirectView.as_view(url="/rooms", query_string=True))),
     path("rooms", views.room_list, name="rooms"),
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
     path("rooms/stats", views.room_stats),

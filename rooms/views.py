@@ -78,11 +78,11 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
 def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
     """One room by its code; one query."""
     format = choose(request)
-    Search.parse(request.GET, allowed=())
     try:
         code = FIELDS["code"].parse(code)
     except ValueError as error:
         raise NotFound(f"No room has this code: it {error}.") from None
+    Search.parse(request.GET, allowed=())
     started = perf_counter()
     text = repository.one(code, format)
     seconds = perf_counter() - started
