@@ -105,10 +105,10 @@ def live_site(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Gunicorn]":
     from deploy.tests import rig
 
     folder = tmp_path_factory.mktemp("live")
-    static = {"STATIC_ROOT": str(folder / "static")}
     with rig.database(f"test_live_{os.getpid()}") as variables:
-        rig.manage("collectstatic", "--noinput", **variables, **static)
-        with rig.Gunicorn(folder, **variables, **static) as gunicorn:
+        variables["STATIC_ROOT"] = str(folder / "static")
+        rig.manage("collectstatic", "--noinput", **variables)
+        with rig.Gunicorn(folder, **variables) as gunicorn:
             yield gunicorn
 
 

@@ -123,6 +123,7 @@ def streamed(request: HttpRequest, search: Search, format: Format) -> HttpRespon
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     response.headers["Content-Disposition"] = f'attachment; filename="rooms.{format.name}"'
+    response.headers["X-Accel-Buffering"] = "no"  # nginx hands each chunk on, and caches none of them
     return response
 
 

@@ -19,22 +19,10 @@ def gunicorn(live_site, tmp_path_factory):
         yield server
 
 
-def lines(server: rig.Server, id: str) -> list[dict]:
-    """The log's lines about one request, once they are written."""
-
-    def found() -> list[dict]:
-        records = [json.loads(line) for line in server.log.read_text().splitlines()]
-        return [record for record in records if record.get("request_id") == id]
-
-    rig.wait_until(found, f"a line about {id}")
-    return found()
-
-
 def test_access_lines_are_in_the_applications_format_with_nginxs_request_id(gunicorn):
     answer = gunicorn.get("/no-such-page?price=1", X_Request_ID="0123456789abcdef")
     assert answer.headers["X-Request-ID"] == "0123456789abcdef"
-    access = [record for record in lines(gunicorn, "0123456789abcdef") if "target" in record]
-    (record,) = access
+    record = rig.access_record(gunicorn, "0123456789abcdef")
     assert record["logger"] == "gunicorn.access"
     assert (record["method"], record["target"], record["status"]) == ("GET", "/no-such-page?price=1", 404)
     assert record["bytes"] == len(answer.body)
@@ -43,7 +31,7 @@ def test_access_lines_are_in_the_applications_format_with_nginxs_request_id(guni
 
 def test_every_line_of_the_log_is_json(gunicorn):
     gunicorn.get("/no-such-page", X_Request_ID="every-line-is-json")
-    lines(gunicorn, "every-line-is-json")
+    rig.access_record(gunicorn, "every-line-is-json")
     messages = [json.loads(line)["message"] for line in gunicorn.log.read_text().splitlines()]
     assert any(message.startswith("Listening at") for message in messages)
 
@@ -51,7 +39,7 @@ def test_every_line_of_the_log_is_json(gunicorn):
 def test_probes_that_succeed_leave_no_line(gunicorn):
     assert gunicorn.get("/livez", X_Request_ID="probe-without-line").status == 200
     gunicorn.get("/no-such-page", X_Request_ID="line-after-the-probe")
-    lines(gunicorn, "line-after-the-probe")
+    rig.access_record(gunicorn, "line-after-the-probe")
     assert "probe-without-line" not in gunicorn.log.read_text()
 
 

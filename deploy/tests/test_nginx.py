@@ -1,0 +1,495 @@
+"""nginx with the shipped templates: TLS, hosts, forwarding, limits, the cache and load balancing."""
+
+import gzip
+import http.client
+import http.server
+import json
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+
+import psycopg2
+import pytest
+
+from deploy.tests import rig
+from rentomatic_site.testing import needs
+
+PROBLEM = "application/problem+json"
+SECURITY_HEADERS = {
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rooms(live_site):
+    """Enough rooms that the answers are worth compressing."""
+    variables = live_site.variables
+    connection = psycopg2.connect(
+        host=variables["POSTGRES_HOSTNAME"],
+        port=variables["POSTGRES_PORT"],
+        user=variables["POSTGRES_USER"],
+        password=variables["POSTGRES_PASSWORD"],
+        dbname=variables["APPLICATION_DB"],
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM room")
+        cursor.execute(
+            "INSERT INTO room (code, size, price, latitude, longitude) "
+            "SELECT gen_random_uuid(), n % 90 + 10, n % 70, 51.5, -0.1 FROM generate_series(1, 20000) AS n"
+        )
+    yield
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM room")
+    connection.close()
+
+
+class Replica:
+    """An upstream that names itself, counts what it is asked, and can be slow or hang up."""
+
+    def __init__(self, name: str, seconds: float = 0, hang_up: bool = False) -> None:
+        self.asked: list[str] = []
+        self.headers: list[http.client.HTTPMessage] = []
+        replica = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                replica.asked.append(f"{self.command} {self.path}")
+                replica.headers.append(self.headers)
+                time.sleep(seconds)
+                if hang_up:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    self.close_connection = True
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(name)))
+                self.send_header("Vary", "Accept")
+                self.end_headers()
+                self.wfile.write(name.encode())
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Quiet: the tests look at `asked`."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", rig.free_port()), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+
+    def __enter__(self) -> "Replica":
+        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def nginx(tmp_path):
+    """Start an nginx in front of given upstreams; all are stopped after the test."""
+    needs("nginx")
+    started: list[rig.Nginx] = []
+
+    def start(*upstreams: int | str, **variables: str) -> rig.Nginx:
+        folder = tmp_path / f"nginx-{len(started)}"
+        started.append(rig.Nginx(folder, *upstreams, **{"NGINX_RATE": "10000r/s", **variables}))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def assert_nginx_problem(answer: rig.Answer, status: int) -> None:
+    """A problem body of nginx's own, with every security header."""
+    assert (answer.status, answer.headers["Content-Type"]) == (status, PROBLEM)
+    body = json.loads(answer.body)
+    assert body["status"] == status
+    assert {"type", "title", "message", "request_id"} <= body.keys()
+    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert answer.headers["Server"] == "nginx"
+
+
+# --- TLS and hosts
+
+
+def handshake(edge: rig.Nginx, name: str | None = "localhost", **limits: ssl.TLSVersion) -> str | None:
+    """The version of TLS that a handshake comes to."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(edge.certificates / "fullchain.pem")
+    context.check_hostname = name == "localhost"
+    for limit, version in limits.items():
+        setattr(context, limit, version)
+    with (
+        socket.create_connection(("127.0.0.1", edge.https), timeout=5) as wire,
+        context.wrap_socket(wire, server_hostname=name) as tls,
+    ):
+        return tls.version()
+
+
+def test_tls_1_3_and_1_2_are_spoken_with_the_hosts_certificate(edge):
+    assert handshake(edge) == "TLSv1.3"
+    assert handshake(edge, maximum_version=ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_older_tls_is_refused(edge, version):
+    with pytest.raises(ssl.SSLError):
+        handshake(edge, minimum_version=version, maximum_version=version)
+
+
+def test_ciphers_without_forward_secrecy_are_refused(edge):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA:AES256-GCM-SHA384:ECDHE-ECDSA-AES128-SHA")
+    with (
+        socket.create_connection(("127.0.0.1", edge.https)) as wire,
+        pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"),
+    ):
+        context.wrap_socket(wire, server_hostname="localhost")
+
+
+@pytest.mark.parametrize("name", ["evil.example.com", None])
+def test_another_host_gets_no_handshake(edge, name):
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        handshake(edge, name)
+
+
+def test_another_host_behind_the_right_handshake_gets_no_answer(edge):
+    with pytest.raises(ConnectionResetError):
+        edge.get("/rooms", Host="evil.example.com")
+
+
+def test_another_host_on_the_plain_port_gets_no_answer(edge):
+    with pytest.raises(ConnectionResetError):
+        rig.get(edge.http, "/rooms", Host="evil.example.com")
+
+
+def test_the_plain_port_redirects_to_the_one_address(edge):
+    answer = rig.get(edge.http, "/rooms?filter_price__lt=66", Host="localhost:80")
+    assert answer.status == 301
+    assert answer.headers["Location"] == f"{edge.address}/rooms?filter_price__lt=66"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_an_acme_challenge_is_served_on_the_plain_port(edge):
+    folder = edge.acme / ".well-known" / "acme-challenge"
+    folder.mkdir(parents=True)
+    (folder / "token").write_text("proof")
+    assert rig.get(edge.http, "/.well-known/acme-challenge/token", Host="localhost").body == b"proof"
+
+
+# --- What reaches the application
+
+
+def test_the_site_answers_through_tls(edge):
+    answer = edge.get("/rooms?limit=1")
+    assert answer.status == 200
+    assert len(json.loads(answer.body)) == 1
+    for name in ("Strict-Transport-Security", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"):
+        assert answer.headers.get_all(name) == [SECURITY_HEADERS[name]]
+    assert "gunicorn" not in answer.headers["Server"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"X_Forwarded_Host": "evil.example.com"},
+        {"X_Forwarded_For": "6.6.6.6"},
+        {"X_Forwarded_Proto": "http"},
+        {"X_Forwarded_Ssl": "off"},
+        {"X_Forwarded_Protocol": "http"},
+        {"X_Forwarded_Port": "1"},
+        {"X_Real_IP": "6.6.6.6"},
+        {"Forwarded": "for=6.6.6.6;host=evil.example.com;proto=http"},
+        {"Script_Name": "/evil"},
+    ],
+    ids=lambda header: next(iter(header)),
+)
+def test_a_forwarding_header_of_a_client_has_no_effect(edge, site, header):
+    answer = edge.get(f"/rooms?limit=1&price__lt={len(str(header))}", **header)  # a mistake: not cached
+    assert answer.status == 400
+    assert b"evil" not in answer.body
+    assert "evil" not in str(answer.headers)
+    assert rig.access_record(site, answer.headers["X-Request-ID"])["client"] == "127.0.0.1"
+    assert edge.line(answer)["client"] == "127.0.0.1"
+
+
+def test_links_carry_the_address_that_people_use(edge):
+    answer = edge.get("/rooms?limit=2")
+    assert f"<{edge.address}/rooms?limit=2" in answer.headers["Link"]
+
+
+def test_the_request_id_is_nginxs_and_the_same_everywhere(edge, site):
+    answer = edge.get("/rooms?nonsense=1", X_Request_ID="claimed-by-the-client")
+    id = answer.headers["X-Request-ID"]
+    assert answer.headers.get_all("X-Request-ID") == [id]
+    assert len(id) == 32
+    assert rig.access_record(site, id)["status"] == 400
+
+
+def test_the_access_log_names_upstream_and_timings(edge, site):
+    line = edge.line(edge.get("/rooms?nonsense=2"))
+    assert line["upstream"] == f"127.0.0.1:{site.port}"
+    assert (line["method"], line["target"], line["status"]) == ("GET", "/rooms?nonsense=2", 400)
+    assert 0 < float(line["upstream_seconds"]) <= line["seconds"] + 0.002
+    assert line["tls"] == "TLSv1.3"
+
+
+@pytest.mark.parametrize("path", ["/rooms", "/rooms.json", "/rooms.csv", "/rooms.geojson", "/rooms.ndjson"])
+def test_text_is_compressed(edge, path):
+    answer = edge.get(f"{path}?limit=100", Accept_Encoding="gzip")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answer.body) == edge.get(f"{path}?limit=100").body
+
+
+def test_an_export_comes_line_by_line(edge, tmp_path):
+    connection = http.client.HTTPSConnection("localhost", edge.https, context=rig.UNVERIFIED)
+    began = time.monotonic()
+    connection.request("GET", "/rooms.csv", headers={"Accept": "text/csv"})
+    response = connection.getresponse()
+    assert response.readline().startswith(b"code,")
+    first = time.monotonic() - began
+    rows = response.read().count(b"\n")
+    assert rows == 20_000
+    assert "X-Cache" not in response.headers
+    assert first < (time.monotonic() - began) / 2
+    assert not list(edge.folder.glob("proxy/**/*[0-9]"))
+
+
+def test_an_export_by_accept_is_not_cached_either(edge):
+    for _ in range(2):
+        answer = edge.get("/rooms", Accept="text/csv")
+        assert answer.body.count(b"\n") == 20_001
+        assert answer.headers["X-Cache"] in {None, "MISS"}
+
+
+def test_posting_the_login_form_passes_the_csrf_check(edge):
+    page = edge.get("/admin/login/")
+    assert page.status == 200
+    token = page.headers["Set-Cookie"].split(";")[0].split("=", 1)[1]
+    form = f"csrfmiddlewaretoken={token}&username=nobody&password=nothing"
+    headers = {
+        "Cookie": f"__Host-csrftoken={token}",
+        "Origin": edge.address,
+        "Content_Type": "application/x-www-form-urlencoded",
+    }
+    assert edge.get("/admin/login/", method="POST", body=form, **headers).status == 200
+    foreign = headers | {"Origin": "https://evil.example.com"}
+    assert edge.get("/admin/login/", method="POST", body=form, **foreign).status == 403
+
+
+# --- Limits, in the words of the API
+
+
+def test_a_body_over_a_megabyte_is_413(edge):
+    assert_nginx_problem(edge.get("/rooms", method="POST", body=b"x" * 1_100_000), 413)
+
+
+def test_a_spreadsheet_for_the_admin_may_be_larger(edge):
+    assert edge.get("/admin/rooms/room/import/", method="POST", body=b"x" * 1_100_000).status == 403  # CSRF
+
+
+def test_an_endless_address_is_414(edge):
+    assert_nginx_problem(edge.get("/rooms?" + "x" * 9000), 414)
+
+
+def test_endless_headers_are_refused(edge):
+    assert edge.get("/rooms", X_Long="x" * 9000).status == 400
+
+
+def test_too_many_requests_are_429_with_retry_after(nginx, site):
+    edge = nginx(site.port, NGINX_RATE="1r/s")
+    answers = [edge.get("/rooms?limit=1") for _ in range(110)]
+    assert Counter(answer.status for answer in answers)[200] in {101, 102, 103}
+    assert_nginx_problem(answers[-1], 429)
+    assert answers[-1].headers["Retry-After"] == "2"
+
+
+def test_the_sixth_login_in_a_row_is_429(nginx, site):
+    edge = nginx(site.port)
+    statuses = [edge.get("/admin/login/", method="POST", body="x=1").status for _ in range(8)]
+    assert statuses == [403] * 6 + [429] * 2
+    assert edge.get("/admin/login/").status == 200  # looking is not trying
+
+
+def test_too_many_connections_of_one_client_are_429(nginx):
+    with Replica("slow", seconds=1) as slow:
+        edge = nginx(slow.port)
+        threads = [
+            threading.Thread(target=lambda: statuses.append(edge.get("/rooms/x").status)) for _ in range(60)
+        ]
+        statuses: list[int] = []
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert Counter(statuses)[429] > 0
+    assert set(statuses) == {200, 429}
+
+
+def test_without_an_upstream_it_is_502(nginx):
+    edge = nginx(rig.free_port())
+    assert_nginx_problem(edge.get("/rooms"), 502)
+    page = edge.get("/admin/", Accept="text/html")
+    assert (page.status, page.headers["Content-Type"]) == (502, "text/html")
+    assert {name: page.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+
+
+def test_a_silent_upstream_is_504(nginx):
+    with socket.create_server(("127.0.0.1", rig.free_port())) as silent:
+        edge = nginx(silent.getsockname()[1], NGINX_READ_TIMEOUT="1s")
+        assert_nginx_problem(edge.get("/rooms"), 504)
+
+
+# --- The micro-cache
+
+
+def caches(edge: rig.Nginx, path: str, **headers: str) -> str | None:
+    return edge.get(path, **headers).headers["X-Cache"]
+
+
+def test_the_second_anonymous_get_within_a_second_comes_from_the_cache(edge):
+    first, second = edge.get("/rooms?limit=3"), edge.get("/rooms?limit=3")
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    assert first.body == second.body
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+
+
+def test_vary_keys_the_cache(edge):
+    assert edge.get("/rooms?limit=4", Accept="application/json").headers["X-Cache"] == "MISS"
+    page = edge.get("/rooms?limit=4", Accept="text/html")
+    assert page.headers["X-Cache"] == "MISS"
+    assert page.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("header", [{"Cookie": "a=1; __Host-sessionid=x"}, {"Authorization": "Basic eDp4"}])
+def test_whoever_says_who_he_is_passes_the_cache_by(edge, header):
+    path = f"/rooms?limit={len(str(header))}"
+    assert [caches(edge, path, **header) for _ in range(2)] == ["BYPASS", "BYPASS"]
+    assert caches(edge, path) == "MISS"
+
+
+def test_a_mistake_is_not_cached(edge):
+    assert [caches(edge, "/rooms?nonsense=3") for _ in range(2)] == ["MISS", "MISS"]
+
+
+def test_an_answer_is_fresh_again_after_a_second(nginx):
+    with Replica("one") as replica:
+        edge = nginx(replica.port)
+        edge.get("/rooms")
+        time.sleep(2.1)  # nginx counts whole seconds: an answer lives for one to two
+        stale = edge.get("/rooms")  # what was there, while the cache is filled in the background
+        assert (stale.headers["X-Cache"], stale.body) == ("STALE", b"one")
+        rig.wait_until(lambda: len(replica.asked) == 2, "a request in the background")
+        rig.wait_until(lambda: caches(edge, "/rooms") == "HIT", "a fresh answer", 1)
+
+
+def test_one_request_fills_the_cache_for_all(nginx):
+    with Replica("slow", seconds=0.5) as replica:
+        edge = nginx(replica.port)
+        with rig.Load(lambda: edge.get("/rooms").status, clients=20) as load:
+            load.wait_for(20)
+            assert len(replica.asked) == 1
+    assert set(load.statuses()) == {200}
+
+
+def test_when_the_upstream_is_away_what_was_there_is_served(nginx):
+    with Replica("one") as replica:
+        edge = nginx(replica.port)
+        assert edge.get("/rooms").body == b"one"
+    time.sleep(2.1)
+    answer = edge.get("/rooms")
+    assert (answer.status, answer.body, answer.headers["X-Cache"]) == (200, b"one", "STALE")
+
+
+def test_one_variable_switches_the_cache_off(nginx):
+    with Replica("one") as replica:
+        edge = nginx(replica.port, NGINX_MICROCACHE="off")
+        assert [caches(edge, "/rooms") for _ in range(3)] == [None] * 3
+        assert len(replica.asked) == 3
+
+
+# --- Load balancing
+
+
+def test_replicas_take_turns(nginx):
+    with Replica("a") as a, Replica("b") as b:
+        edge = nginx(a.port, b.port, NGINX_MICROCACHE="off")
+        for _ in range(20):
+            edge.get("/rooms")
+        assert abs(len(a.asked) - len(b.asked)) <= 4
+
+
+def test_a_weight_of_three_takes_three_quarters(nginx):
+    with Replica("big") as big, Replica("small") as small:
+        servers = f"server 127.0.0.1:{big.port} weight=3; server 127.0.0.1:{small.port};"
+        edge = nginx(NGINX_UPSTREAM=servers, NGINX_MICROCACHE="off")
+        for _ in range(80):
+            edge.get("/rooms")
+        assert 56 <= len(big.asked) <= 64
+        assert len(big.asked) + len(small.asked) == 80
+
+
+def test_consistent_hashing_moves_only_the_share_of_the_one_that_left(nginx):
+    with Replica("a") as a, Replica("b") as b, Replica("c") as c:
+        paths = [f"/rooms/{n}" for n in range(60)]
+        hashed = {"NGINX_BALANCE": "consistent_hash", "NGINX_MICROCACHE": "off"}
+        three = nginx(a.port, b.port, c.port, **hashed)
+        before = {path: three.get(path).body for path in paths}
+        assert before == {path: three.get(path).body for path in paths}
+        assert set(before.values()) == {b"a", b"b", b"c"}
+        two = nginx(a.port, b.port, **hashed)
+        after = {path: two.get(path).body for path in paths}
+    assert [path for path in paths if before[path] != b"c" and before[path] != after[path]] == []
+
+
+def test_least_conn_spares_the_busy_one(nginx):
+    with Replica("busy", seconds=0.5) as busy, Replica("free") as free:
+        edge = nginx(busy.port, free.port, NGINX_BALANCE="least_conn", NGINX_MICROCACHE="off")
+        with rig.Load(lambda: edge.get("/rooms").status, clients=4) as load:
+            load.wait_for(40)
+    assert len(free.asked) > 3 * len(busy.asked)
+
+
+def test_a_dead_replica_is_hidden_from_reads_and_writes(nginx):
+    with Replica("alive") as alive:
+        edge = nginx(rig.free_port(), alive.port, NGINX_MICROCACHE="off")
+        answers = [edge.get("/rooms", method=method) for method in ("GET", "POST") for _ in range(6)]
+    assert {answer.body for answer in answers} == {b"alive"}
+    assert any(", " in line["upstream"] for line in edge.lines())
+
+
+def test_a_write_that_was_sent_is_never_repeated(nginx):
+    with Replica("dying", hang_up=True) as dying, Replica("alive") as alive:
+        edge = nginx(dying.port, alive.port, NGINX_MICROCACHE="off")
+        reads = {edge.get("/rooms").status for _ in range(8)}
+        assert reads == {200}
+        dying.asked.clear()
+        alive.asked.clear()
+        statuses = Counter(edge.get("/rooms", method="POST", body="x=1").status for _ in range(8))
+        assert len(dying.asked) + len(alive.asked) == 8
+        assert statuses == {502: len(dying.asked), 200: len(alive.asked)}
+
+
+def test_the_site_may_be_served_behind_another_tls_terminator(nginx):
+    with Replica("site") as replica:
+        edge = nginx(replica.port, NGINX_PLAIN="site", NGINX_TRUSTED_PROXY="127.0.0.1")
+        answer = rig.get(edge.http, "/rooms", Host="localhost", X_Forwarded_For="9.9.9.9")
+        assert answer.body == b"site"
+        assert replica.headers[-1]["X-Forwarded-Proto"] == "https"
+        assert replica.headers[-1]["X-Forwarded-For"] == "9.9.9.9"
+        assert edge.line(answer)["client"] == "9.9.9.9"
