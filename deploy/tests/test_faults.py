@@ -1,0 +1,237 @@
+"""What happens when something breaks: RELIABILITY means 503 in bounded time, and health without help."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from deploy.tests import rig
+from rentomatic_site.testing import needs
+
+LOCK = "BEGIN; LOCK TABLE room IN ACCESS EXCLUSIVE MODE"
+"""Makes every request to the rooms wait, until ROLLBACK or 2 s (lock_timeout) later."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with rig.Cluster(tmp_path_factory.mktemp("cluster"), max_connections="23") as cluster:
+        rig.manage("migrate", "--verbosity", "0", **cluster.variables)
+        with cluster.session() as cursor:
+            cursor.execute(
+                "INSERT INTO room (code, size, price, latitude, longitude) "
+                "SELECT gen_random_uuid(), 20, 30, 51.5, -0.1 FROM generate_series(1, 200)"
+            )
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def gunicorn(cluster, tmp_path_factory):
+    """Two workers of four threads that give a hanging request up after 2 s."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    with rig.Gunicorn(folder, REQUEST_TIMEOUT="2", **cluster.variables) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def edge(gunicorn, tmp_path_factory):
+    needs("nginx")
+    often = [gunicorn.port] * 4  # as compose.yml names each replica
+    folder = tmp_path_factory.mktemp("edge")
+    with rig.Nginx(folder, *often, NGINX_RATE="10000r/s", NGINX_MICROCACHE="off") as nginx:
+        yield nginx
+
+
+@contextmanager
+def in_background(ask):
+    """Ask in a thread for the time of the block; a list that holds the answer afterwards."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(ask()))
+    thread.start()
+    yield answers
+    thread.join(30)
+
+
+def waiting(cursor) -> int:
+    """How many statements of the site wait for a lock."""
+    cursor.execute(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND application_name = 'rentomatic'"
+    )
+    return cursor.fetchone()[0]
+
+
+def is_closed(wire: socket.socket) -> bool:
+    """Whether the other side has hung up."""
+    wire.setblocking(False)
+    try:
+        return not wire.recv(1000)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def assert_problem_503(answer: rig.Answer) -> None:
+    assert answer.status == 503, answer
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert json.loads(answer.body)["type"] == "SystemError"
+
+
+def test_a_database_restarted_while_idle_is_not_noticed(cluster, gunicorn):
+    for _ in range(8):
+        assert gunicorn.get("/rooms").status == 200
+    cluster.stop()
+    cluster.start()
+    assert {gunicorn.get("/rooms").status for _ in range(16)} == {200}
+
+
+def test_a_database_restarted_under_load_costs_only_503_while_it_is_away(cluster, gunicorn):
+    workers = gunicorn.workers()
+    with rig.Load(lambda: gunicorn.get("/rooms").status) as load:
+        load.wait_for(50)
+        cluster.stop()
+        load.wait_for(20)
+        cluster.start()
+        up = time.monotonic() - load.began
+        load.wait_for(100)
+    assert set(load.statuses()) == {200, 503}
+    assert [status for began, _, status in load.answers if began > up + 1 and status != 200] == []
+    assert gunicorn.workers() == workers
+
+
+def test_a_frozen_database_is_503_in_bounded_time_and_frees_every_thread(cluster, gunicorn):
+    workers = gunicorn.workers()
+    with rig.Load(lambda: gunicorn.get("/rooms").status, clients=12) as load:
+        load.wait_for(100)
+        cluster.freeze()
+        frozen = time.monotonic() - load.began
+        rig.wait_until(lambda: load.statuses()[503] > 8, "answers without a database", 10)
+        assert gunicorn.get("/livez", timeout=10).status == 200
+        assert gunicorn.get("/readyz", timeout=10).status == 503
+        cluster.thaw()
+        thawed = time.monotonic() - load.began
+        load.wait_for(100)
+    assert set(load.statuses()) == {200, 503}
+    # 12 clients for 8 threads: nobody waits for more than two turns of 2 s (looked at every half second),
+    # or, where a thread must connect anew, another 2 s.
+    assert max(seconds for _, seconds, _ in load.answers) < 7
+    assert [s for began, _, s in load.answers if began > thawed + 1 and s != 200] == []
+    assert frozen < thawed
+    assert gunicorn.workers() == workers
+
+
+def test_the_statement_of_a_killed_worker_ends_within_a_second(cluster, gunicorn):
+    with cluster.session() as lock, cluster.session() as cursor:
+        lock.execute(LOCK)
+        with socket.create_connection(("127.0.0.1", gunicorn.port)) as wire:
+            wire.sendall(b"GET /rooms HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            rig.wait_until(lambda: waiting(cursor) == 1, "a waiting statement")
+            for pid in gunicorn.workers():
+                os.kill(pid, signal.SIGKILL)
+            rig.wait_until(lambda: waiting(cursor) == 0, "the end of the statement", 1)
+        lock.execute("ROLLBACK")
+    rig.wait_until(lambda: gunicorn.get("/rooms").status == 200, "a new worker")
+
+
+def test_workers_killed_under_load_are_hidden_by_nginx(gunicorn, edge):
+    with rig.Load(lambda: edge.get("/rooms").status) as load:
+        for _ in range(3):
+            load.wait_for(50)
+            os.kill(gunicorn.workers()[0], signal.SIGKILL)
+        load.wait_for(50)
+    # What was half sent when the worker died cannot be taken back, and is seen as such by the client.
+    assert set(load.statuses()) <= {200, "IncompleteRead"}
+    assert load.statuses()["IncompleteRead"] <= 3
+
+
+def test_a_request_in_flight_is_answered_before_a_stop(cluster, tmp_path):
+    with (
+        rig.Gunicorn(tmp_path, **cluster.variables) as gunicorn,
+        cluster.session() as lock,
+        cluster.session() as cursor,
+    ):
+        lock.execute(LOCK)
+        with in_background(lambda: gunicorn.get("/rooms")) as answers:
+            rig.wait_until(lambda: waiting(cursor) == 1, "a waiting statement")
+            gunicorn.signal(signal.SIGTERM)
+            time.sleep(0.5)
+            lock.execute("ROLLBACK")
+        assert [answer.status for answer in answers] == [200]
+        assert gunicorn.process.wait(35) == 0
+
+
+def test_reloads_under_load_fail_no_request_through_nginx(gunicorn, edge):
+    with rig.Load(lambda: edge.get("/rooms").status) as load:
+        for _ in range(3):
+            before = set(gunicorn.workers())
+            gunicorn.signal(signal.SIGHUP)
+            rig.wait_until(lambda b=before: not b & set(gunicorn.workers()), "new workers")
+            load.wait_for(30)
+    assert set(load.statuses()) == {200}
+
+
+def test_a_lock_held_too_long_is_503(cluster, gunicorn):
+    with cluster.session() as lock:
+        lock.execute(LOCK)
+        answer = gunicorn.get("/rooms")
+        lock.execute("ROLLBACK")
+    assert_problem_503(answer)
+    assert 1.9 < answer.seconds < 3
+
+
+def test_without_a_free_connection_it_is_503_and_people_still_get_in(cluster, tmp_path):
+    with cluster.session() as cursor:
+        cursor.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 4")
+        cursor.execute("GRANT pg_read_all_data TO crowd")
+    crowded = cluster.variables | {"POSTGRES_USER": "crowd", "WEB_THREADS": "8"}
+    with rig.Gunicorn(tmp_path, **crowded) as gunicorn:
+        with rig.Load(lambda: gunicorn.get("/rooms").status, clients=16) as load:
+            load.wait_for(200)
+            with cluster.session() as cursor:
+                cursor.execute("SELECT 1")
+        assert set(load.statuses()) <= {200, 503}
+        assert load.statuses()[200] > 0
+        rig.wait_until(lambda: gunicorn.get("/rooms").status == 200, "a free connection")
+
+
+def test_without_a_database_at_the_start_the_process_lives_and_is_not_ready(tmp_path):
+    with rig.Gunicorn(
+        tmp_path, POSTGRES_HOSTNAME="127.0.0.1", POSTGRES_PORT=str(rig.free_port()), APPLICATION_DB="none"
+    ) as gunicorn:
+        assert gunicorn.get("/livez").status == 200
+        assert gunicorn.get("/readyz").status == 503
+        assert_problem_503(gunicorn.get("/rooms"))
+
+
+def test_an_unmigrated_database_is_not_ready_and_503(cluster, tmp_path):
+    with cluster.session() as cursor:
+        cursor.execute("CREATE DATABASE empty")
+    with rig.Gunicorn(tmp_path, **cluster.variables | {"APPLICATION_DB": "empty"}) as gunicorn:
+        assert b"migrations pending" in gunicorn.get("/readyz").body
+        assert_problem_503(gunicorn.get("/rooms"))
+
+
+def test_a_hundred_half_sent_requests_hold_nobody_up(edge):
+    slow = [socket.create_connection(("127.0.0.1", edge.http)) for _ in range(100)]
+    for wire in slow:
+        wire.sendall(b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+    try:
+        assert max(edge.get("/livez").seconds for _ in range(20)) < 0.1
+        rig.wait_until(lambda: all(is_closed(wire) for wire in slow), "all of them dropped", 8)
+    finally:
+        for wire in slow:
+            wire.close()
+
+
+def test_a_drained_process_is_not_ready_but_serves(gunicorn, tmp_path):
+    with rig.Gunicorn(tmp_path, **gunicorn.variables) as draining:
+        assert draining.get("/readyz").status == 200
+        draining.drain_file.touch()
+        assert draining.get("/readyz").status == 503
+        assert draining.get("/rooms").status == 200
