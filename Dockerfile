@@ -1,0 +1,32 @@
+# The image of the site, for the services `migrate` and `web` of compose.yml. See README, "Deployment".
+
+# --- Wheels: what a build may need (a cache, the network) stays in this stage.
+FROM python:3.13-slim AS wheels
+COPY requirements/production.lock /
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip wheel --require-hashes --wheel-dir /wheels --requirement /production.lock
+
+# --- What runs
+FROM python:3.13-slim
+# Python writes no .pyc at run time (the root is read-only) and holds no log line back.
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    WEB_BIND=0.0.0.0:8000
+# The packages are a layer of their own: a changed source line does not install them again.
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
+    python -m venv --without-pip /venv \
+ && pip --python /venv/bin/python install --no-cache-dir --no-index --no-deps /wheels/*.whl
+WORKDIR /app
+COPY . .
+# Hashed and compressed once, here; the key and the database are only for this line and are never used.
+RUN SECRET_KEY=for-collectstatic-only-0123456789-abcdefghijklmnopqrstuvwxyz \
+    ALLOWED_HOSTS=localhost DATABASE_URL=postgres://nobody@localhost/none \
+    python manage.py collectstatic --noinput \
+ && python -m compileall -q .
+# Nobody in particular: compose.yml may run it as any user, for nothing here is written to.
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "deploy/healthcheck.py"]
+CMD ["gunicorn", "-c", "deploy/gunicorn.conf.py"]
