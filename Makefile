@@ -1,0 +1,66 @@
+# `make help` lists what there is. Everything is installed into .venv; nothing outside the project changes.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+# The port of `make run`, and words for pytest or the benchmark: make test ARGS="-k paging"
+PORT ?= 8000
+ARGS ?=
+
+# The checks see the project as it is in git, whatever this machine's .env says.
+CLEAN := env ENV_FILE=/dev/null DEBUG=on
+PRODUCTION := env ENV_FILE=/dev/null DEBUG=off ALLOWED_HOSTS=rooms.example.com \
+	DATABASE_URL=postgres://rooms:password@db.example.com/rooms \
+	SECRET_KEY=only-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: install .env ## serve some 2,000 demo rooms; PORT=8000
+	@exec $(PYTHON) manage.py load_scenario demo --serve $(PORT)
+
+.PHONY: test
+test: install ## the whole suite, on a PostgreSQL of its own; ARGS="-k paging"
+	@$(PYTHON) -m pytest $(ARGS)
+
+.PHONY: test-compose
+test-compose: install ## build the containers and try the deployment; needs docker
+	@$(PYTHON) -m pytest -m compose $(ARGS)
+
+.PHONY: check
+check: install ## format, lint, types, migrations, deployment settings, shell scripts
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	$(CLEAN) .venv/bin/mypy .
+	$(CLEAN) $(PYTHON) manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(PYTHON) manage.py check --deploy --fail-level WARNING
+	@scripts=$$(grep -rlIE '^#!/(usr/)?bin/(env )?(ba)?sh' --exclude-dir='.?*' . | sort; \
+		grep -lIE '^#!/(usr/)?bin/(env )?(ba)?sh' .ci/*); \
+	if command -v shellcheck > /dev/null; then echo shellcheck $$scripts; shellcheck $$scripts; \
+	else echo "shellcheck: not installed, scripts not checked"; test -z "$$REQUIRE_ALL_TOOLS"; fi
+
+.PHONY: bench
+bench: install ## measure the API beside its peers; ARGS=--quick
+	@$(CLEAN) $(PYTHON) -m benchmarks $(ARGS)
+
+.PHONY: fuzz
+fuzz: install ## thousands of odd requests, made from /openapi.json
+	@$(PYTHON) -m pytest -m fuzz $(ARGS)
+
+.PHONY: install
+install: ## .venv with the requirements; quick when nothing changed
+	@requirements/install
+
+.PHONY: requirements
+requirements: install ## pin requirements/*.in with all they need into requirements/*.txt
+	@requirements/compile
+
+.PHONY: clean
+clean: ## remove what runs and tests leave behind; keeps .venv, .env and the databases
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov staticfiles
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.env:
+	cp .env.example .env
