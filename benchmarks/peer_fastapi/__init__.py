@@ -1,0 +1,1 @@
+"""The peer from FastAPI: asyncpg's pool, pydantic's models, uvicorn."""
