@@ -1,0 +1,170 @@
+"""Who is compared: this project and the two frameworks that users would pick instead."""
+
+import json
+import secrets
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from benchmarks import load
+from benchmarks.databases import PROJECT, Database
+
+HERE = Path(__file__).resolve().parent
+PEERS_FOLDER = PROJECT / ".rentomatic" / "benchmarks"
+"""The peers' virtual environment, out of the way of the project's own."""
+
+PAGE = 100  # rooms
+PRICES = (48, 66)
+"""The filtered page: rooms that cost more than the first and less than the second."""
+
+FIRST, COUNTLESS, FILTERED, ONE, DEEP, EXPORT = (
+    "first page",
+    "first page, DRF's cursor",
+    "filtered page",
+    "one room by its code",
+    "deep page",
+    "export as CSV",
+)
+"""What is asked. DRF's usual pages count all rooms each time; the second line is without that."""
+
+
+class Contestant(NamedTuple):
+    """A program under test; `paths` gives the path of each thing that is asked, on the running server."""
+
+    name: str
+    command: list[str]
+    folder: Path
+    environment: Mapping[str, str]
+    paths: Callable[[str, Database], dict[str, str]]
+
+
+def deep_page(rooms: int) -> int:
+    """The number of the page at nine tenths of the table: 9,000 of a million rooms."""
+    return rooms * 9 // 10 // PAGE
+
+
+def our_paths(url: str, database: Database) -> dict[str, str]:
+    return {
+        FIRST: "/rooms",
+        COUNTLESS: "/rooms",
+        FILTERED: f"/rooms?filter_price__gt={PRICES[0]}&filter_price__lt={PRICES[1]}",
+        ONE: f"/rooms/{database.code(database.rooms // 2)}",
+        DEEP: our_deep_path(url, deep_page(database.rooms)),
+        EXPORT: "/rooms.csv",
+    }
+
+
+def our_deep_path(url: str, page: int) -> str:
+    """A cursor cannot be calculated: walk there, by long pages and then by ordinary ones."""
+    long, short = divmod((page - 1) * PAGE, 10 * PAGE)
+    path = "/rooms"
+    for limit, steps in ((10 * PAGE, long), (PAGE, short // PAGE)):
+        path = with_limit(path, limit)
+        for _ in range(steps):
+            path = next_path(load.get(url + path)[0].headers["Link"])
+    return with_limit(path, PAGE)
+
+
+def with_limit(path: str, limit: int) -> str:
+    """The path with another length of page."""
+    before, _, query = path.partition("?")
+    kept = [item for item in query.split("&") if item and not item.startswith("limit=")]
+    return f"{before}?{'&'.join([*kept, f'limit={limit}'])}"
+
+
+def next_path(links: str | None) -> str:
+    """The path of the `next` link of a Link header."""
+    for link in (links or "").split(", "):
+        address, _, relation = link.partition(">")
+        if 'rel="next"' in relation:
+            target = urlsplit(address.removeprefix("<"))
+            return f"{target.path}?{target.query}"
+    raise load.LoadError(f"No next page in Link: {links!r}")
+
+
+def drf_paths(url: str, database: Database) -> dict[str, str]:
+    return {
+        FIRST: "/rooms/",
+        COUNTLESS: "/rooms-by-cursor/",
+        FILTERED: f"/rooms/?price__gt={PRICES[0]}&price__lt={PRICES[1]}",
+        ONE: f"/rooms/{database.code(database.rooms // 2)}/",
+        DEEP: f"/rooms/?page={deep_page(database.rooms)}",
+        EXPORT: "/rooms/export/",
+    }
+
+
+def fastapi_paths(url: str, database: Database) -> dict[str, str]:
+    return {
+        FIRST: "/rooms",
+        COUNTLESS: "/rooms",
+        FILTERED: f"/rooms?price_gt={PRICES[0]}&price_lt={PRICES[1]}",
+        ONE: f"/rooms/{database.code(database.rooms // 2)}",
+        DEEP: f"/rooms?offset={(deep_page(database.rooms) - 1) * PAGE}",
+        EXPORT: "/rooms.csv",
+    }
+
+
+def contestants() -> list[Contestant]:
+    """All three, each with one worker, as it has one core, and without a log of accesses."""
+    peers = str(PEERS_FOLDER / "venv" / "bin")
+    return [
+        Contestant(
+            "Rent-o-matic",
+            [
+                *(sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"),
+                *("--bind", "127.0.0.1:{port}", "--workers", "1", "--max-requests", "0"),
+            ],
+            PROJECT,
+            {
+                "DEBUG": "off",
+                "SECRET_KEY": secrets.token_urlsafe(50),
+                "ALLOWED_HOSTS": "127.0.0.1",
+                "HTTPS": "off",
+                "SCENARIO": "",
+                "ACCESS_LOG": "off",
+                "CONN_MAX_AGE": "3600",  # as long as the peer's
+            },
+            our_paths,
+        ),
+        Contestant(
+            "Django REST framework",
+            [
+                *(f"{peers}/gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1"),
+                *("--worker-class", "gthread", "--threads", "4", "--no-control-socket", "peer_drf.wsgi"),
+            ],
+            HERE,
+            {"DJANGO_SETTINGS_MODULE": "peer_drf.settings"},
+            drf_paths,
+        ),
+        Contestant(
+            "FastAPI",
+            [f"{peers}/uvicorn", "--port", "{port}", "--no-access-log", "peer_fastapi.app:app"],
+            HERE,
+            {},
+            fastapi_paths,
+        ),
+    ]
+
+
+def install_peers() -> None:
+    """The peers' packages in an environment of their own, once per version of benchmarks/requirements.txt."""
+    wanted = (HERE / "requirements.txt").read_text()
+    installed = PEERS_FOLDER / "installed.txt"
+    if installed.exists() and installed.read_text() == wanted:
+        return
+    venv.create(PEERS_FOLDER / "venv", clear=True, with_pip=True)
+    pip = [PEERS_FOLDER / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+    installed.write_text(wanted)
+
+
+def codes(body: bytes) -> list[str]:
+    """The codes of the rooms in an answer, whatever a framework wraps them in."""
+    answer = json.loads(body)
+    if isinstance(answer, dict):
+        answer = answer.get("results", [answer])
+    return [room["code"] for room in answer]

@@ -1,0 +1,148 @@
+"""Who asks the servers: wrk where it is installed, else a generator of ours; and the reader of exports."""
+
+import asyncio
+import http.client
+import json
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+CONNECTIONS = 16
+"""Clients at the same time."""
+
+WRK_REPORT = Path(__file__).with_name("wrk.lua")
+
+
+class LoadError(Exception):
+    """A server answered wrongly or not at all, so its figures would mean nothing."""
+
+
+class Rate(NamedTuple):
+    requests: int
+    seconds: float
+    p99: float
+    """Seconds within which 99 of 100 answers came, under this load."""
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+class Export(NamedTuple):
+    seconds: float
+    first_byte: float
+    """Seconds to the first byte of the body."""
+    lines: int
+
+
+def generator() -> str:
+    """What `hammer` uses on this machine."""
+    return "wrk" if shutil.which("wrk") else "python"
+
+
+def hammer(url: str, seconds: float, by: str) -> Rate:
+    """Ask for `url` from CONNECTIONS clients at once, for so long, with `by` (wrk or python)."""
+    return wrk(url, seconds) if by == "wrk" else asyncio.run(swarm(url, seconds))
+
+
+def wrk(url: str, seconds: float) -> Rate:
+    # wrk counts whole seconds only; `timeout -s INT` ends it earlier, and it still reports.
+    command = ["timeout", "-s", "INT", str(seconds), "wrk", "-t1", f"-c{CONNECTIONS}", "-d60s"]
+    done = subprocess.run(
+        [*command, "--script", WRK_REPORT, url], capture_output=True, text=True, check=False
+    )
+    try:
+        report = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise LoadError(f"wrk {url}: {done.stderr or done.stdout}") from None
+    if report["failed"]:
+        raise LoadError(f"{report['failed']} of {report['requests']} requests failed: {url}")
+    return Rate(report["requests"], report["microseconds"] / 1e6, report["p99"] / 1e6)
+
+
+async def swarm(url: str, seconds: float) -> Rate:
+    """wrk's work in Python: about 3,000 requests a second on one core, enough for what is compared here."""
+    times: list[float] = []
+    start = time.perf_counter()
+    clients = (client(url, start + seconds, times) for _ in range(CONNECTIONS))
+    await asyncio.gather(*clients)
+    elapsed = time.perf_counter() - start
+    return Rate(len(times), elapsed, statistics.quantiles(times, n=100)[98] if len(times) > 1 else elapsed)
+
+
+async def client(url: str, end: float, times: list[float]) -> None:
+    """One client that asks until `end`, again and again, and keeps its connection where the server does."""
+    target = urlsplit(url)
+    path = f"{target.path}?{target.query}" if target.query else target.path
+    request = f"GET {path} HTTP/1.1\r\nHost: {target.netloc}\r\n\r\n".encode()
+    writer = None
+    try:
+        while (start := time.perf_counter()) < end:
+            if writer is None:
+                reader, writer = await asyncio.open_connection(target.hostname, target.port)
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if not head.startswith((b"http/1.1 200", b"http/1.0 200")):
+                raise LoadError(f"{head.splitlines()[0].decode()}: {url}")
+            await reader.readexactly(int(head.partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0]))
+            times.append(time.perf_counter() - start)
+            if b"\r\nconnection: close" in head:
+                writer.close()
+                writer = None
+    except (OSError, EOFError, ValueError) as error:
+        raise LoadError(f"{url}: {error}") from None
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def get(url: str) -> tuple[http.client.HTTPResponse, bytes]:
+    """The answer to one request, which has to be a good one."""
+    target = urlsplit(url)
+    connection = http.client.HTTPConnection(target.netloc, timeout=60)
+    try:
+        connection.request("GET", f"{target.path}?{target.query}" if target.query else target.path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadError(f"{url}: {error!r}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise LoadError(f"{answer.status} {answer.reason}: {url}: {body[:200].decode(errors='replace')}")
+    return answer, body
+
+
+def one_by_one(url: str, seconds: float, at_least: int) -> list[float]:
+    """The seconds that each request took, one client asking alone, for so long and so often at least."""
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < at_least:
+        start = time.perf_counter()
+        get(url)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def export(url: str) -> Export:
+    """Read a whole export, keeping nothing of it."""
+    target = urlsplit(url)
+    connection = http.client.HTTPConnection(target.netloc, timeout=120)
+    start = time.perf_counter()
+    try:
+        connection.request("GET", target.path)
+        answer = connection.getresponse()
+        lines = answer.read(1).count(b"\n")
+        first_byte = time.perf_counter() - start
+        while block := answer.read(1 << 18):
+            lines += block.count(b"\n")
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadError(f"{url}: {error!r}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise LoadError(f"{answer.status} {answer.reason}: {url}")
+    return Export(time.perf_counter() - start, first_byte, lines)

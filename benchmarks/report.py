@@ -1,0 +1,115 @@
+"""The tables of a run, in Markdown: medians, ratios, and how far the measurements were apart."""
+
+import statistics
+from collections.abc import Iterable
+
+from benchmarks.contestants import EXPORT, deep_page
+from benchmarks.measuring import ExportSample, Results, Sample
+
+
+def tables(results: dict[int, Results]) -> str:
+    """Everything that was measured, by the number of rooms."""
+    return "\n\n".join([summary(results), details(results), exports(results)])
+
+
+def names(results: dict[int, Results]) -> list[str]:
+    """The contestants, ours first."""
+    return list(dict.fromkeys(name for measured in results.values() for _question, name in measured))
+
+
+def questions(measured: Results) -> list[str]:
+    return list(dict.fromkeys(question for question, _name in measured))
+
+
+def asked(question: str, rooms: int) -> str:
+    return question.replace("deep page", f"page {deep_page(rooms):,}")
+
+
+def speed(samples: list[Sample | ExportSample]) -> float:
+    """The median of requests per second, or of exports per second."""
+    return statistics.median(
+        1 / sample.seconds if isinstance(sample, ExportSample) else sample.per_second for sample in samples
+    )
+
+
+def summary(results: dict[int, Results]) -> str:
+    ours, *peers = names(results)
+    rows = [["requests per second", ours, *peers, *(f"÷ {peer}" for peer in peers)]]
+    for rooms, measured in results.items():
+        rows.append([f"**{rooms:,} rooms**"] + [""] * (len(rows[0]) - 1))
+        for question in questions(measured):
+            speeds = {name: speed(measured[question, name]) for name in (ours, *peers)}
+            figures = [
+                f"{1 / figure:,.2f} s" if question == EXPORT else count(figure) for figure in speeds.values()
+            ]
+            ratios = [f"**{speeds[ours] / speeds[peer]:,.1f}**" for peer in peers]
+            rows.append([asked(question, rooms), *figures, *ratios])
+    return markdown(rows)
+
+
+def details(results: dict[int, Results]) -> str:
+    rows = [
+        [
+            "requests",
+            "",
+            "per second, min–max",
+            "alone, ms",
+            "99 % within, ms",
+            "CPU in the app, µs",
+            "in PostgreSQL, µs",
+            "others' share of a core",
+        ]
+    ]
+    for rooms, measured in results.items():
+        for (question, name), samples in measured.items():
+            if question == EXPORT:
+                continue
+            per_second = [sample.per_second for sample in samples]
+            rows.append(
+                [
+                    f"{asked(question, rooms)} of {rooms:,} rooms",
+                    name,
+                    f"{count(min(per_second))}–{count(max(per_second))}",
+                    f"{median(sample.alone for sample in samples) * 1e3:,.1f}",
+                    f"{median(sample.p99 for sample in samples) * 1e3:,.0f}",
+                    f"{median(sample.app_cpu for sample in samples) * 1e6:,.0f}",
+                    f"{median(sample.database_cpu for sample in samples) * 1e6:,.0f}",
+                    f"{median(sample.others for sample in samples):.0%}",
+                ]
+            )
+    return markdown(rows)
+
+
+def exports(results: dict[int, Results]) -> str:
+    rows = [["export as CSV", "", "seconds, min–max", "first byte, ms", "peak memory, MB", "growth, MB"]]
+    for rooms, measured in results.items():
+        for (question, name), samples in measured.items():
+            if question != EXPORT:
+                continue
+            seconds = [sample.seconds for sample in samples]
+            rows.append(
+                [
+                    f"{rooms:,} rooms",
+                    name,
+                    f"{min(seconds):,.2f}–{max(seconds):,.2f}",
+                    f"{median(sample.first_byte for sample in samples) * 1e3:,.1f}",
+                    f"{max(sample.peak_memory for sample in samples) / 2**20:,.0f}",
+                    f"{max(sample.growth for sample in samples) / 2**20:,.0f}",
+                ]
+            )
+    return markdown(rows)
+
+
+def median(figures: Iterable[float]) -> float:
+    return statistics.median(figures)
+
+
+def count(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 10 else f"{figure:.1f}"
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table whose first column, and an empty-headed second one, hold words, and the others figures."""
+    head, *body = rows
+    rule = ["---" if number == 0 or not title else "--:" for number, title in enumerate(head)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])

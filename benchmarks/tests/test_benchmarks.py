@@ -1,0 +1,133 @@
+"""`python -m benchmarks` as its users run it, with tiny numbers; and what it is made of."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import contestants, load, report
+from benchmarks.measuring import ExportSample, Sample
+from rentomatic_site import postgres
+
+PROJECT = Path(__file__).resolve().parents[2]
+TINY = ["--seconds", "0.1", "--rounds", "1", "--generator", "python"]
+
+
+@pytest.fixture(scope="session")
+def peers() -> None:
+    """The peers' packages, or a skip where they cannot be had."""
+    try:
+        contestants.install_peers()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"the peers cannot be installed: {error}")
+
+
+def benchmark(*options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *options],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def databases(name: str) -> bool:
+    with postgres.session() as server:
+        return postgres.database_exists(server, name)
+
+
+def test_a_run_compares_the_same_questions_and_leaves_nothing_behind(peers):
+    run = benchmark("--rooms", "1001", *TINY)
+    tables, progress = run.communicate(timeout=60)
+    assert run.returncode == 0, progress
+    assert "| requests per second | Rent-o-matic | Django REST framework | FastAPI |" in tables
+    for question in ("first page", "filtered page", "one room by its code", "page 9", "export as CSV"):
+        assert f"| {question} |" in tables
+    assert "1,001 rooms: export as CSV" in progress
+    assert not databases("bench_1001")
+
+
+def test_ctrl_c_stops_the_servers_and_drops_the_database(peers):
+    run = benchmark("--rooms", "1002", *TINY[2:], "--seconds", "5")
+    while "first page" not in (line := run.stderr.readline()):
+        assert line, "it ended before it measured"
+    servers = children(run.pid)
+    assert len(servers) >= 3
+    time.sleep(0.3)  # into the measurement
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]
+    assert not databases("bench_1002")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_database_of_somebody_else_is_left_alone():
+    with postgres.session() as server:
+        postgres.create_database(server, "bench_1003")
+        try:
+            run = benchmark("--rooms", "1003", *TINY)
+            _, progress = run.communicate(timeout=60)
+            assert run.returncode == 1
+            assert "DROP DATABASE bench_1003" in progress
+            assert postgres.database_exists(server, "bench_1003")
+        finally:
+            postgres.drop_database(server, "bench_1003")
+
+
+def test_an_unusable_configuration_is_named():
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks"],
+        cwd=PROJECT,
+        env={**os.environ, "DEBUG": "off", "SECRET_KEY": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith("SECRET_KEY")
+
+
+def test_medians_ratios_and_ranges_reach_the_tables():
+    def sample(per_second: float) -> Sample:
+        return Sample(per_second, p99=0.05, alone=0.001, app_cpu=0.0005, database_cpu=0.0002, others=0.1)
+
+    measured = {
+        (contestants.FIRST, "ours"): [sample(900), sample(1000), sample(5000)],
+        (contestants.FIRST, "theirs"): [sample(250)],
+        (contestants.EXPORT, "ours"): [ExportSample(0.5, 0.004, 50 << 20, 1 << 20)],
+        (contestants.EXPORT, "theirs"): [ExportSample(2.0, 0.03, 150 << 20, 100 << 20)],
+    }
+    tables = report.tables({10_000: measured}).splitlines()
+    assert "| first page | 1,000 | 250 | **4.0** |" in tables
+    assert "| export as CSV | 0.50 s | 2.00 s | **4.0** |" in tables
+    assert "| first page of 10,000 rooms | ours | 900–5,000 | 1.0 | 50 | 500 | 200 | 10% |" in tables
+    assert "| 10,000 rooms | theirs | 2.00–2.00 | 30.0 | 150 | 100 |" in tables
+
+
+@pytest.mark.parametrize(
+    ("link", "path"),
+    [
+        ('<http://h:1/rooms>; rel="first", <http://h:1/rooms?after=x>; rel="next"', "/rooms?after=x"),
+        ('</rooms>; rel="first", </rooms?after=x&limit=5>; rel="next"', "/rooms?after=x&limit=5"),
+    ],
+)
+def test_the_next_page_is_found(link, path):
+    assert contestants.next_path(link) == path
+
+
+def test_no_next_page_is_an_error():
+    with pytest.raises(load.LoadError):
+        contestants.next_path('<http://h:1/rooms>; rel="first"')
+
+
+def test_the_page_length_is_replaced():
+    assert contestants.with_limit("/rooms?after=x&limit=5", 100) == "/rooms?after=x&limit=100"
