@@ -32,10 +32,10 @@ class Format:
     streams: bool = False
     """Whether lines stand by themselves, each ended by `between`, so that there may be any number."""
 
-    def written(self, lines: str | None, columns: Columns) -> str:
-        """The whole text, around the lines as PostgreSQL put them together; None where there are none."""
+    def written(self, lines: list[str], columns: Columns) -> str:
+        """The whole text, with the lines that PostgreSQL wrote."""
         end = self.between if self.streams and lines else ""
-        return f"{self.head(columns)}{lines or ''}{end}{self.tail}"
+        return f"{self.head(columns)}{self.between.join(lines)}{end}{self.tail}"
 
     @property
     def content_type(self) -> str:

@@ -206,7 +206,16 @@ class Cluster:
         }
         # PostgreSQL refuses to run as root; in a user namespace root is somebody else.
         self.prefix = keeper.IN_NAMESPACE if os.getuid() == 0 else []
-        initdb = [embedded.binary("initdb"), "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync"]
+        initdb = [
+            embedded.binary("initdb"),
+            "-D",
+            str(self.data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+        ]
         subprocess.run([*self.prefix, *initdb], check=True, capture_output=True)
         self.start()
 

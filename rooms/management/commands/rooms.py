@@ -102,8 +102,11 @@ def table(search: Search) -> Iterator[str]:
     for row in (units, *rows):
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip() + "\n"
-    total = f" of {page.total}{' (estimated)' if page.precision == 'estimated' else ''}" if page.total else ""
-    yield f"{len(rows)} room{'' if len(rows) == 1 else 's'}{total}\n"
+    yield f"{len(rows)} room{'' if len(rows) == 1 else 's'}"
+    if search.count:
+        total, precision = repository.count(search)
+        yield f" of {total} ({precision})"
+    yield "\n"
     if page.last:
         yield f'More: ./manage.py rooms "{urlencode(continued(search, page.last), safe=",:")}"\n'
 
