@@ -7,15 +7,12 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, QueryDict
 from django.template.loader import render_to_string
 
-from rooms import figures
+from rooms import charts, figures
 from rooms.filters import FIELDS, FILTERS
 from rooms.formats import FORMATS
 from rooms.place import FARTHEST
 from rooms.repository import Page
 from rooms.search import PARAMETERS, WHERE, Parameter, Search
-
-CHART_WIDTH, CHART_HEIGHT = 600, 80
-"""The histogram's own units; the page scales it."""
 
 ORDERS = {
     "": "as they were entered",
@@ -29,11 +26,11 @@ ORDERS = {
 def room_list(request: HttpRequest, search: Search, page: Page, links: dict[str, str]) -> str:
     """The rooms of one page, the filter form, what it asks for in words, figures of all that match."""
     where = {name: text for name, text in search.given.items() if name in WHERE}
-    shown = json.loads(figures.of(search))
+    rooms, shown = json.loads(page.text), json.loads(figures.of(search))
     return render_to_string(
         "rooms/room_list.html",
         {
-            "rooms": json.loads(page.text),
+            "rooms": rooms,
             "columns": [column(name, search.given) for name in FIELDS],
             "near": search.near,
             "given": search.given,
@@ -46,8 +43,9 @@ def room_list(request: HttpRequest, search: Search, page: Page, links: dict[str,
             ],
             "kept": {name: text for name, text in where.items() if name not in FORM},
             "figures": shown,
-            "bars": bars(shown["price"]["histogram"]),
-            "chart": {"width": CHART_WIDTH, "height": CHART_HEIGHT},
+            "bars": charts.histogram(shown["price"]["histogram"]),
+            "places": charts.places(rooms),
+            "chart": {"width": charts.WIDTH, "height": charts.HEIGHT},
             "last_edge": shown["price"]["max"],
             "stats": query(where),
             "next": links.get("next"),
@@ -91,28 +89,6 @@ def column(name: str, given: dict[str, str]) -> dict[str, str]:
     kept = {key: text for key, text in given.items() if key != "after"}
     arrow = {name: "↑", f"-{name}": "↓"}.get(given.get("order", ""), "")
     return {"name": name, "unit": FIELDS[name].unit, "arrow": arrow, "sorted": query(kept | {"order": order})}
-
-
-def bars(histogram: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The histogram as rectangles, each with the words that explain it."""
-    if not histogram:
-        return []
-    width = CHART_WIDTH / len(histogram)
-    highest = max(bin["count"] for bin in histogram) or 1
-    rectangles = []
-    for index, bin in enumerate(histogram):
-        height = bin["count"] / highest * CHART_HEIGHT
-        upto = f"{bin['from']} to under {bin['to']} €" if bin["to"] else f"{bin['from']} € and more"
-        rectangles.append(
-            {
-                "x": round(index * width, 2),
-                "y": round(CHART_HEIGHT - height, 2),
-                "width": round(width - 2, 2),
-                "height": round(height, 2),
-                "words": f"{upto}: {bin['count']} rooms",
-            }
-        )
-    return rectangles
 
 
 def room_detail(request: HttpRequest, text: str) -> str:
