@@ -6,13 +6,15 @@ server when nobody has used it for LINGER seconds. LOCK is the open file of the 
 one. A folder whose name ends in `.ephemeral` holds the tests' kind of cluster: quick and unsafe, gone with
 its last user.
 
-PostgreSQL refuses to run as root. Root's server runs in a user namespace, where it is an ordinary user and
-yet the same one as before for the kernel: it reaches the files of a home with mode 0700, and no mode, owner
-or account is changed. Where namespaces are forbidden, as in many containers, it runs as nobody.
+PostgreSQL refuses root, and a user without an account. Their server runs in a user namespace, where it is
+nobody and yet the same user as before for the kernel: it reaches the files of a home with mode 0700, and no
+mode, owner or account is changed. Where namespaces are forbidden, as in many containers, root's server runs
+as nobody indeed.
 """
 
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,7 @@ from pathlib import Path
 from rentomatic_site import embedded
 from rentomatic_site.embedded import NOBODY, Error
 
-IN_NAMESPACE = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+IN_NAMESPACE = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--"]
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
 
 OPTIONS = {
@@ -76,11 +78,17 @@ class Keeper:
 
     def _choose_user(self) -> list[str]:
         """The words before a command that make PostgreSQL run it."""
-        if os.geteuid() != 0:
+        us = os.geteuid()
+        if us != 0 and has_account(us):
             return []
         made_by_nobody = self.data.exists() and self.data.stat().st_uid == NOBODY
         if not made_by_nobody and succeeds([*IN_NAMESPACE, "true"]):
             return IN_NAMESPACE
+        if us != 0:
+            raise Error(
+                f"PostgreSQL wants its user to have an account, and user {us} has none. "
+                "Next: do this as another user, or set DATABASE_URL to a server of yours."
+            )
         os.chown(self.folder, NOBODY, NOBODY)
         reach = ["sh", "-c", 'test -x "$0" && test -w "$1"', embedded.binary("postgres"), str(self.folder)]
         if succeeds([*AS_NOBODY, *reach]):
@@ -192,6 +200,14 @@ class Keeper:
         timer = threading.Timer(STOP_LIMIT, self.server.send_signal, [signal.SIGQUIT])
         timer.daemon = True
         timer.start()
+
+
+def has_account(uid: int) -> bool:
+    """Whether the user id has a name."""
+    try:
+        return bool(pwd.getpwuid(uid))
+    except KeyError:
+        return False
 
 
 def succeeds(command: list[str]) -> bool:

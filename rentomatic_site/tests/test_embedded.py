@@ -67,6 +67,10 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def is_open_to_all(file: str | Path) -> bool:
+    return all(place.stat().st_mode & 0o001 for place in Path(file).resolve().parents)
+
+
 def is_stopped(folder: Path) -> bool:
     return embedded.keeper_pid(folder) is None and embedded.server_pid(folder) is None
 
@@ -278,15 +282,21 @@ class TestAsRoot:
         (forbidden / "unshare").write_text("#!/bin/sh\nexit 1\n")
         (forbidden / "unshare").chmod(0o755)
         env = os.environ | {"PATH": f"{forbidden}:{os.environ['PATH']}"}
-        reachable = all(p.stat().st_mode & 0o001 for p in Path(embedded.binary("postgres")).resolve().parents)
         result = answer(use(open_tmp / "pg18", env=env))
-        if reachable:
+        if is_open_to_all(embedded.binary("postgres")):
             assert result == "(1,)"
             until(lambda: is_stopped(open_tmp / "pg18"))
             assert answer(use(open_tmp / "pg18")) == "(1,)"  # with namespaces again: still nobody's
             until(lambda: is_stopped(open_tmp / "pg18"))
         else:
             assert "do this as an ordinary user, or set DATABASE_URL" in result
+
+    def test_a_user_without_an_account(self, open_tmp):
+        if not (is_open_to_all(sys.executable) and is_open_to_all(PROJECT / "manage.py")):
+            pytest.skip("needs a project and a Python that every user can read")
+        os.chown(open_tmp, 12345, 12345)
+        assert answer(use(open_tmp / "pg18", user=12345, group=12345, extra_groups=[])) == "(1,)"
+        until(lambda: is_stopped(open_tmp / "pg18"))
 
     def test_a_folder_of_another_user_is_refused_with_both_names(self, open_tmp):
         folder = open_tmp / "pg18"

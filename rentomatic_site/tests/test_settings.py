@@ -69,6 +69,10 @@ def refusal(env: dict[str, str | None]) -> str:
         ({"DEBUG": "maybe"}, ["DEBUG is neither on nor off: 'maybe'", "DEBUG=on"]),
         ({"STATEMENT_TIMEOUT": "5s"}, ["STATEMENT_TIMEOUT is not a whole number: '5s'", "=5000"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT is neither text nor json: 'xml'"]),
+        (
+            {"SCENARIO": "foo"},
+            ["SCENARIO=foo is set, but scenarios are for development", "SCENARIOS_ALLOWED"],
+        ),
         ({"SCENARIO": "../etc"}, ["SCENARIO is no scenario's name"]),
     ],
     ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
@@ -129,7 +133,9 @@ def test_the_books_variables_and_a_role_for_the_web():
 
 
 def test_a_scenarios_database_replaces_the_applications():
-    found = settings(PRODUCTION | {"SCENARIO": "book_rooms"}, "DATABASES", "APPLICATION_DB")
+    found = settings(
+        PRODUCTION | {"SCENARIO": "book_rooms", "SCENARIOS_ALLOWED": "on"}, "DATABASES", "APPLICATION_DB"
+    )
     assert found["DATABASES"]["default"]["NAME"] == "scenario_book_rooms"
     assert found["APPLICATION_DB"] == "rooms"
 
@@ -188,6 +194,7 @@ def test_only_the_settings_read_the_environment():
         "rentomatic_site/settings.py",
         "rentomatic_site/testing.py",  # says where the tests' database is
         "rentomatic_site/embedded.py",  # hands it on to the server
+        "rentomatic_site/scenarios/opening.py",  # and to a command on a scenario
     }
     files = [
         p for folder in ("rentomatic_site", "rooms", "scenarios") for p in (PROJECT / folder).rglob("*.py")
