@@ -58,3 +58,16 @@ def varied_rooms(count: int, seed: int = 1) -> list[Room]:
         )
         for _ in range(count)
     ]
+
+
+@pytest.fixture(scope="module")
+def many(django_db_setup, django_db_blocker):
+    """Twenty thousand rooms for the planner to take seriously, for the rest of the module."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("TRUNCATE room")
+        fill(20_000)
+        cursor.execute("VACUUM ANALYZE room")  # what earlier tests left dead would be read, too
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("TRUNCATE room")
+        cursor.execute("ANALYZE room")
