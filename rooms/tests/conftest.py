@@ -6,6 +6,7 @@ import uuid
 import pytest
 from django.db import connection
 
+from rentomatic_site import postgres
 from rooms.models import Room
 
 BOOK_INSERT = (
@@ -33,7 +34,7 @@ def fill(count: int, seed: float = 0.5) -> None:
     Store rooms by the thousand in a moment: every tenth without a size, prices with ties, within a few
     degrees around London; and tell the planner.
     """
-    with connection.cursor() as cursor:
+    with postgres.long_statements(), connection.cursor() as cursor:
         cursor.execute("SELECT setseed(%s)", [seed])
         cursor.execute(
             "INSERT INTO room (code, size, price, latitude, longitude)"

@@ -251,12 +251,19 @@ def test_the_boxes_hold_the_whole_circle():
                     ), (centre, radius, place)
 
 
-@pytest.mark.parametrize("query", ["near=0.1,51.5&within=2000", "near=0.1,51.5&within=2000&order=price"])
-def test_a_place_is_found_through_its_index(many, query):
+@pytest.mark.parametrize(
+    ("query", "indexes"),
+    [
+        ("near=0.1,51.5&within=2000", ["room_place"]),
+        ("near=0.1,51.5&within=2000&order=price", ["room_place"]),
+        ("bbox=0.1,51.5,0.11,51.51", ["room_latitude", "room_longitude"]),
+    ],
+)
+def test_a_place_is_found_through_its_index(many, query, indexes):
     search = Search.parse(query)
     statement, values = repository.page_statement(search, JSON)
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "room_place" in plan
+    assert all(index in plan for index in indexes), plan
     assert "Seq Scan" not in plan
