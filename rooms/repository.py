@@ -61,7 +61,9 @@ def one(code: str, format: Format) -> str | None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {format.line(COLUMNS)} FROM room WHERE room.code = %s::uuid", [code])
         found: tuple[str] | None = cursor.fetchone()
-    return found[0] if found else None
+    if found is None:
+        return None
+    return format.written([found[0]], COLUMNS) if format.streams else found[0]
 
 
 def count(search: Search) -> tuple[int, str]:

@@ -69,9 +69,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     text = pages.room_list(request, search, page, links) if format is HTML else page.text
     response = written(request, text, format.content_type, seconds)
     response.headers["Link"] = ", ".join(f'<{link}>; rel="{name}"' for name, link in links.items())
-    if search.count:
-        response.headers["X-Total-Count"] = str(total)
-        response.headers["X-Total-Count-Precision"] = precision
+    tell_count(response, total, precision)
     return response
 
 
@@ -115,15 +113,17 @@ def docs(request: HttpRequest) -> HttpResponseBase:
 
 def streamed(request: HttpRequest, search: Search, format: Format) -> HttpResponseBase:
     """All rooms of a search, in chunks as they leave the database."""
-    if request.method == "HEAD":
-        response: HttpResponseBase = HttpResponse(content_type=format.content_type)
-    else:
-        chunks = repository.stream(search, format)
+    total, precision = repository.count(search) if search.count else (None, "")
+    chunks: Iterator[str] = iter(())
+    if request.method == "GET":
+        stream = repository.stream(search, format)
         # The first rows are there before the status is sent: a database that fails is a 503, no torn file.
-        response = StreamingHttpResponse(resumed(next(chunks), chunks), content_type=format.content_type)
+        chunks = resumed(next(stream), stream)
+    response = StreamingHttpResponse(chunks, content_type=format.content_type)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     response.headers["Content-Disposition"] = f'attachment; filename="rooms.{format.name}"'
+    tell_count(response, total, precision)
     response.headers["X-Accel-Buffering"] = "no"  # nginx hands each chunk on, and caches none of them
     return response
 
@@ -147,6 +147,13 @@ def written(request: HttpRequest, text: str, content_type: str, seconds: float |
     if seconds is not None:
         response.headers["Server-Timing"] = f"db;dur={seconds * 1000:.2f}"
     return response
+
+
+def tell_count(response: HttpResponseBase, total: int | None, precision: str) -> None:
+    """How many rooms match, where the request asked for it."""
+    if total is not None:
+        response.headers["X-Total-Count"] = str(total)
+        response.headers["X-Total-Count-Precision"] = precision
 
 
 def address(request: HttpRequest, search: Search) -> str:
