@@ -1,5 +1,7 @@
 """What the commands of the scenarios have in common."""
 
+from collections.abc import Sequence
+from io import StringIO
 from typing import Any
 
 import psycopg2
@@ -16,6 +18,8 @@ class ScenarioCommand(BaseCommand):
     requires_system_checks: list[str] = []
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        if options["verbosity"] == 0:
+            options["stdout"] = StringIO()
         try:
             return super().execute(*args, **options)
         except ScenarioError as error:
@@ -24,6 +28,16 @@ class ScenarioCommand(BaseCommand):
             raise CommandError(f"The database server cannot be used: {str(error).strip()}") from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted; nothing is left half done.") from None
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+        """Print rows in aligned columns; those named in `right` end below each other."""
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        for row in (header, *rows):
+            cells = [
+                cell.rjust(width) if name in right else cell.ljust(width)
+                for name, cell, width in zip(header, row, widths, strict=True)
+            ]
+            self.stdout.write("  ".join(cells).rstrip())
 
     def allowed(self) -> None:
         """Refuse to change databases where nobody said that this is a place for it."""

@@ -1,15 +1,12 @@
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases
 from rentomatic_site.testing import Manage
 from rentomatic_site.tests.password_server import PasswordServer
-from rentomatic_site.tests.workshop import Workshop
+from rentomatic_site.tests.workshop import Workshop, workshop_in
 
 
 @pytest.fixture(scope="session")
@@ -20,20 +17,11 @@ def password_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Passwo
 
 @pytest.fixture
 def workshop(
-    tmp_path: Path,
-    manage: Manage,
-    site_env: dict[str, str],
-    django_db_blocker: DjangoDbBlocker,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, manage: Manage, site_env: dict[str, str], django_db_blocker: DjangoDbBlocker
 ) -> Iterator[Workshop]:
-    postgres.ready()
-    # Files are rewritten within a second here, which a .pyc file would not notice.
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    folder = tmp_path / "scenarios"
-    folder.mkdir()
-    workshop = Workshop(folder, manage, site_env)
-    with django_db_blocker.unblock():  # of databases that are not the tests' own
+    """An empty folder of scenarios, for one test."""
+    with (
+        django_db_blocker.unblock(),  # of databases that are not the tests' own
+        workshop_in(tmp_path / "scenarios", manage, site_env) as workshop,
+    ):
         yield workshop
-    with postgres.session() as server:
-        for name in workshop.databases():
-            databases.drop(server, name)

@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from textwrap import dedent
@@ -77,3 +78,18 @@ class Workshop:
                 for database in databases.databases(server)
                 if database.mark.scenario.startswith("t_")
             }
+
+
+@contextmanager
+def workshop_in(folder: Path, manage: Manage, site_env: dict[str, str]) -> Iterator[Workshop]:
+    """A workshop whose databases go with it."""
+    postgres.ready()
+    folder.mkdir()
+    workshop = Workshop(folder, manage, site_env)
+    # Files are rewritten within a second here, which a .pyc file would not notice.
+    sys.dont_write_bytecode, usual = True, sys.dont_write_bytecode
+    yield workshop
+    sys.dont_write_bytecode = usual
+    with postgres.session() as server:
+        for name in workshop.databases():
+            databases.drop(server, name)

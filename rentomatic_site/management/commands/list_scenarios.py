@@ -32,7 +32,7 @@ class Command(ScenarioCommand):
                 if database.mark.kind == LIVE
             }
             templates = [database for database in databases.databases(server) if database.mark.kind != LIVE]
-        rows = [HEADER]
+        rows: list[tuple[str, ...]] = []
         for name in sorted(known | loaded):
             database = loaded.get(name)
             scenario = known.get(database.mark.scenario if database else name)
@@ -41,10 +41,7 @@ class Command(ScenarioCommand):
                 rows.append((name, *figures(database, scenario), description))
             else:
                 rows.append((name, "not loaded", "", "", "", description))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER) - 1)]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            self.stdout.write("  ".join([*cells, row[-1]]).rstrip())
+        self.table(HEADER, rows, right=["rooms", "size"])
         if not known:
             self.stdout.write(f"{catalogue.folder()} holds no scenario. Next: write one, see README.md")
         kept = filesizeformat(sum(template.size for template in templates))
