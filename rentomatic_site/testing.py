@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+ENVIRONMENT = dict(os.environ)
+"""The environment as it was: of the database that the developer works on."""
+
 # The developer's own .env has no say in the tests; the real environment has.
 os.environ["ENV_FILE"] = os.devnull
 os.environ.setdefault("DEBUG", "on")

@@ -1,0 +1,222 @@
+"""What must not happen: others' databases touched, something half done, loads in each other's way."""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import databases
+from rentomatic_site.tests.workshop import Workshop
+
+ONE = "from rooms.filling import room\ndef run():\n    room(price=30)\n"
+SLOW = """
+    import pathlib, time
+    from rooms.filling import room
+
+    def run():
+        room(price=31)
+        pathlib.Path({flag!r}).touch()
+        time.sleep(30)
+"""
+
+
+@pytest.fixture
+def foreign(workshop: Workshop) -> Iterator[str]:
+    """A database that bears a scenario's name and is nobody's scenario."""
+    name = "scenario_t_mine"
+    with postgres.session() as server:
+        postgres.create_database(server, name)
+        postgres.comment_on_database(server, name, "my precious")
+        with postgres.session(name) as session:
+            session.execute("CREATE TABLE precious (id int)")
+        yield name
+        postgres.drop_database(server, name)
+
+
+def test_a_database_without_our_mark_is_left_alone(workshop: Workshop, foreign: str) -> None:
+    workshop.write("t_mine", ONE)
+    for arguments in (["t_mine"], ["t_mine", "--reset"], ["t_mine", "--rebuild"]):
+        done = workshop.load(*arguments)
+        assert done.returncode == 1
+        assert "was not made by load_scenario" in done.stderr
+    assert workshop.call("drop_scenario", "t_mine").returncode == 1
+    workshop.call("drop_scenario", "--older-than", "0s", "--dry-run")
+    assert workshop.sql("t_mine", "SELECT count(*) FROM precious") == [(0,)]
+    assert not any(mark.kind == databases.LIVE for mark in workshop.databases().values())
+
+
+def test_the_applications_database_is_never_touched_whatever_its_name_and_comment(
+    workshop: Workshop, foreign: str
+) -> None:
+    workshop.write("t_mine", ONE)
+    with postgres.session() as server:  # somebody copied a comment
+        databases.write_mark(
+            server, foreign, databases.Mark(databases.LIVE, "t_mine", created=databases.now())
+        )
+    with override_settings(APPLICATION_DB=foreign):
+        for arguments in (["t_mine"], ["t_mine", "--reset"]):
+            done = workshop.load(*arguments)
+            assert done.returncode == 1
+            assert "scenarios never touch" in done.stderr
+        assert workshop.call("drop_scenario", "t_mine").returncode == 1
+        assert foreign not in workshop.call("drop_scenario", "--all", "--dry-run").stdout
+    assert workshop.sql("t_mine", "SELECT count(*) FROM precious") == [(0,)]
+
+
+def test_templates_refuse_connections(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    workshop.load("t_one")
+    with postgres.session() as server:
+        server.execute("SELECT datname FROM pg_database WHERE datname LIKE 'tpl\\_%' AND datallowconn")
+        assert server.fetchall() == []
+
+
+# --- Half done
+
+STOPS = [(signal.SIGINT, "Interrupted; nothing is left half done."), (signal.SIGKILL, "")]
+
+
+@pytest.mark.parametrize(("stop", "words"), STOPS)
+def test_a_load_that_is_stopped_leaves_the_old_state(
+    workshop: Workshop, stop: signal.Signals, words: str
+) -> None:
+    workshop.write("t_slow", ONE)
+    workshop.load("t_slow")
+    before = set(workshop.databases())
+    flag = workshop.folder / "running"
+    workshop.write("t_slow", SLOW.format(flag=str(flag)))
+
+    process = workshop.start("load_scenario", "t_slow", "--reset")
+    deadline = time.monotonic() + 20
+    while not flag.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(stop)
+    output, _ = process.communicate(timeout=20)
+
+    assert process.returncode != 0
+    assert words in output
+    assert "Traceback" not in output
+    assert workshop.prices("t_slow") == [30]
+    left = [mark for name, mark in workshop.databases().items() if name not in before]
+    assert all(mark.kind == databases.BUILDING and not mark.complete for mark in left)
+    assert len(left) == (stop == signal.SIGKILL)
+
+    workshop.write("t_slow", ONE.replace("30", "32"))
+    assert workshop.load("t_slow", "--reset").returncode == 0
+    assert workshop.prices("t_slow") == [32]
+    kinds = sorted(mark.kind for mark in workshop.databases().values())
+    assert kinds == [databases.LIVE, databases.TEMPLATE]
+
+
+def test_two_loads_of_one_name_at_once_are_one_database(workshop: Workshop) -> None:
+    workshop.write("t_twice", ONE + "    import time; time.sleep(1)\n")
+    loads = [workshop.start("load_scenario", "t_twice") for _ in range(3)]
+    outputs = [process.communicate(timeout=60)[0] for process in loads]
+    assert [process.returncode for process in loads] == [0, 0, 0], outputs
+    assert sorted("filled" in output for output in outputs) == [False, False, True]
+    assert any("Waiting for another command that works on scenario t_twice" in output for output in outputs)
+    assert workshop.prices("t_twice") == [30]
+    assert len(workshop.databases()) == 2
+
+
+def test_resets_of_one_name_at_once_all_succeed(workshop: Workshop) -> None:
+    workshop.write("t_twice", ONE)
+    workshop.load("t_twice")
+    loads = [workshop.start("load_scenario", "t_twice", "--reset") for _ in range(3)]
+    outputs = [process.communicate(timeout=60)[0] for process in loads]
+    assert [process.returncode for process in loads] == [0, 0, 0], outputs
+    assert workshop.prices("t_twice") == [30]
+
+
+# --- Where scenarios are not allowed
+
+PRODUCTION = {
+    "DEBUG": "off",
+    "SECRET_KEY": "only-for-this-test-" * 3,
+    "ALLOWED_HOSTS": "rooms.example.com",
+    "LOG_LEVEL": "ERROR",
+}
+
+
+@pytest.mark.parametrize("command", [["load_scenario", "t_one"], ["drop_scenario", "--all"]])
+def test_without_debug_scenarios_are_refused(workshop: Workshop, command: list[str]) -> None:
+    workshop.write("t_one", ONE)
+    done = workshop.manage(*command, **PRODUCTION)
+    assert done.returncode == 1
+    assert "SCENARIOS_ALLOWED=on" in done.stderr
+    assert workshop.databases() == {}
+
+
+def test_without_debug_no_command_runs_on_a_scenario(workshop: Workshop) -> None:
+    done = workshop.manage("rooms", SCENARIO="t_one", **PRODUCTION)
+    assert done.returncode == 1
+    assert "SCENARIO=t_one is set, but scenarios are for development" in done.stderr
+
+
+def test_an_operator_may_allow_scenarios(workshop: Workshop) -> None:
+    workshop.write("t_one", "EXPECT = {'': 1}\n" + ONE)
+    done = workshop.manage("load_scenario", "t_one", SCENARIOS_ALLOWED="on", **PRODUCTION)
+    assert done.returncode == 0, done.stderr
+    assert "✓ all → 1 room" in done.stdout
+
+
+# --- Dropping
+
+
+def test_a_dropped_scenario_takes_its_template_along_and_no_other(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    workshop.write("t_two", ONE)
+    workshop.load("t_one")
+    workshop.load("t_two")
+    with postgres.session("scenario_t_one"):  # whoever is connected is asked to leave
+        done = workshop.call("drop_scenario", "t_one")
+    assert done.stdout.count("Dropped ") == 2
+    assert {mark.scenario for mark in workshop.databases().values()} == {"t_two"}
+    assert (
+        "No scenario t_one is loaded, nothing was dropped" in workshop.call("drop_scenario", "t_one").stderr
+    )
+
+
+def test_older_ones_are_dropped_and_younger_ones_stay(workshop: Workshop) -> None:
+    workshop.write("t_old", ONE)
+    workshop.write("t_new", ONE)
+    workshop.load("t_old")
+    workshop.load("t_new")
+    three_days_ago = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+    with postgres.session() as server:
+        for name, mark in workshop.databases().items():
+            if mark.scenario == "t_old":
+                databases.write_mark(server, name, replace(mark, created=three_days_ago))
+    assert "3d" in workshop.call("list_scenarios").stdout
+    tried = workshop.call("drop_scenario", "--older-than", "2d", "--dry-run")
+    assert tried.stdout.count("Would drop ") == 2
+    assert workshop.call("drop_scenario", "--older-than", "2d").stdout.count("Dropped ") == 2
+    assert {mark.scenario for mark in workshop.databases().values()} == {"t_new"}
+
+
+def test_all_drops_every_database_of_ours_and_no_other(workshop: Workshop, foreign: str) -> None:
+    if not settings.EMBEDDED_POSTGRES:
+        pytest.skip("needs a server that nobody else has scenarios on")
+    workshop.write("t_one", ONE)
+    workshop.load("t_one")
+    assert workshop.call("drop_scenario", "--all").returncode == 0
+    with postgres.session() as server:
+        server.execute("SELECT datname FROM pg_database WHERE datname ~ '^(scenario|tpl)_'")
+        assert server.fetchall() == [(foreign,)]
+    assert workshop.call("drop_scenario", "--all").stdout == "There is nothing to drop.\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["t_one", "--all"], ["--all", "--older-than", "2d"]])
+def test_what_to_drop_must_be_said_in_one_way(workshop: Workshop, arguments: list[str]) -> None:
+    assert "Say which" in workshop.call("drop_scenario", *arguments).stderr
+
+
+def test_an_age_that_cannot_be_read_is_refused(workshop: Workshop) -> None:
+    done = workshop.manage("drop_scenario", "--older-than", "yesterday")
+    assert (done.returncode, "invalid age value" in done.stderr) == (2, True)
