@@ -42,41 +42,44 @@ class Format:
         return f"{self.media_type}; charset=utf-8" if self.media_type.startswith("text/") else self.media_type
 
 
+def written_by_sql(template: str) -> str:
+    """SQL that writes a template, in which | opens and closes an expression; null is written as nothing."""
+    parts = template.split("|")
+    arguments = [part if index % 2 else f"'{part}'" for index, part in enumerate(parts)]
+    return f"concat({', '.join(arguments)})"
+
+
+def json_value(column: str) -> str:
+    """A column as a JSON value; no text that is ever in one needs escapes."""
+    if column == "code":
+        return '"|room.code|"'
+    if column == "distance":
+        return "|round(room.distance::numeric, 1)|"  # to the decimetre
+    return f"|coalesce(room.{column}::text, 'null')|" if FIELDS[column].nullable else f"|room.{column}|"
+
+
+def json_members(columns: Columns) -> str:
+    return ",".join(f'"{column}":{json_value(column)}' for column in columns)
+
+
 def json_line(columns: Columns) -> str:
-    """A JSON object as text: a quarter quicker than row_to_json, and no value of ours needs escapes."""
-    members = []
-    for column in columns:
-        value = shown(column)
-        if column in FIELDS and FIELDS[column].nullable:
-            value = f"coalesce({value}::text, 'null')"
-        if column == "code":
-            value = f"'\"', {value}, '\"'"
-        members.append(f"'\"{column}\":', {value}")
-    body = ", ',', ".join(members)
-    return f"concat('{{', {body}, '}}')"
+    return written_by_sql(f"{{{json_members(columns)}}}")
 
 
 def csv_line(columns: Columns) -> str:
-    """A record of RFC 4180; no value needs quotes, because no column is text. An unknown size is empty."""
-    cells = ", ',', ".join(shown(column) for column in columns)
-    return f"concat({cells})"
+    """A record of RFC 4180; no value needs quotes. An unknown size is empty."""
+    cells = {column: f"|room.{column}|" for column in columns} | {"distance": json_value("distance")}
+    return written_by_sql(",".join(cells[column] for column in columns))
 
 
 def geojson_line(columns: Columns) -> str:
     """A feature of RFC 7946: longitude first; all that is no place is a property."""
-    properties = ", ".join(
-        f"'{column}', {shown(column)}" for column in columns if column not in {"latitude", "longitude"}
+    properties = [column for column in columns if column not in {"latitude", "longitude"}]
+    return written_by_sql(
+        '{"type":"Feature","id":"|room.code|",'
+        '"geometry":{"type":"Point","coordinates":[|room.longitude|,|room.latitude|]},'
+        f'"properties":{{{json_members(properties)}}}}}'
     )
-    return (
-        "json_build_object('type', 'Feature', 'id', room.code, 'geometry', json_build_object("
-        "'type', 'Point', 'coordinates', json_build_array(room.longitude, room.latitude)),"
-        f" 'properties', json_build_object({properties}))::text"
-    )
-
-
-def shown(column: str) -> str:
-    """SQL of a column as it is written: a distance to the decimetre, where metres would jump."""
-    return "round(room.distance::numeric, 1)" if column == "distance" else f"room.{column}"
 
 
 JSON = Format("json", "application/json", json_line, lambda columns: "[", tail="]")
