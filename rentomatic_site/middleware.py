@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
 
@@ -75,3 +76,14 @@ def public_pages(get_response: GetResponse) -> GetResponse:
         return response
 
     return answer
+
+
+def client_address(request: HttpRequest) -> str:
+    """
+    The address that a request came from, as login attempts are counted.
+
+    Behind our proxy it is X-Forwarded-For, which nginx overwrites, so that no client chooses it.
+    """
+    forwarded: str = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
+    address: str = forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR", "")
+    return address

@@ -8,10 +8,14 @@ names the variable and the next step.
 
 import os
 import re
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from rentomatic_site import embedded
@@ -104,6 +108,7 @@ ROOT_URLCONF = "rentomatic_site.urls"
 WSGI_APPLICATION = "rentomatic_site.wsgi.application"
 
 INSTALLED_APPS = [
+    "rooms",  # before the admin, some of whose templates it extends
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -112,8 +117,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "corsheaders",
+    "axes",
+    "csp",
+    "import_export",
     "rentomatic_site",
-    "rooms",
 ]
 
 MIDDLEWARE = [
@@ -123,6 +130,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.middleware.common.CommonMiddleware",
     "rentomatic_site.middleware.refuse_nul",
     "rentomatic_site.middleware.public_pages",
@@ -131,6 +139,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -264,6 +273,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Static files: hashed and compressed by collectstatic, served by whitenoise
 
 STATIC_URL = "/static/"
+# Leaflet, for the admin's map, as django-leaflet ships it. Only its files: as an app it would need GDAL.
+STATICFILES_DIRS = [Path(find_spec("leaflet").origin or "").parent / "static"]  # type: ignore[union-attr]
 STATIC_ROOT = BASE_DIR / text("STATIC_ROOT", "staticfiles")
 STORAGES = {
     "staticfiles": {
@@ -289,6 +300,25 @@ X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
 
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+SESSION_COOKIE_AGE = 10 * 3600  # seconds: a working day
+
+# Ten wrong passwords for one account, or from one address, and the door stays shut for ten minutes.
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=10)
+AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
+AXES_CLIENT_IP_CALLABLE = "rentomatic_site.middleware.client_address"
+AXES_DISABLE_ACCESS_LOG = True  # the request log has every login
+AXES_VERBOSE = False
+
+BEHIND_PROXY = switch("BEHIND_PROXY", HTTPS)
+
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -298,6 +328,34 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# The map in the admin. No tile server is asked unless the operator chooses one.
+MAP_TILES_URL = text("MAP_TILES_URL")
+MAP_TILES_ATTRIBUTION = text("MAP_TILES_ATTRIBUTION", "© OpenStreetMap contributors")
+map_tiles = urlsplit(MAP_TILES_URL.replace("{s}", "*"))
+if MAP_TILES_URL and not (map_tiles.scheme in {"http", "https"} and map_tiles.hostname):
+    raise ImproperlyConfigured(
+        f"MAP_TILES_URL is no address of map tiles: {MAP_TILES_URL!r}. "
+        "Example: MAP_TILES_URL=https://tile.openstreetmap.org/{z}/{x}/{y}.png"
+    )
+
+# What pages may load and do: our own files, nothing inline, nothing framed.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:", *([f"{map_tiles.scheme}://{map_tiles.netloc}"] if MAP_TILES_URL else [])],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+
+IMPORT_EXPORT_IMPORT_PERMISSION_CODE = "import"
+IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "export"
 
 # Everybody may read the API from any page; nothing else crosses origins, and no cookie does.
 CORS_ALLOW_ALL_ORIGINS = True
@@ -351,5 +409,6 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "axes": {"level": "WARNING"},  # failed logins, not each good one in four lines
     },
 }
