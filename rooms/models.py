@@ -40,6 +40,7 @@ class Room(models.Model):
 
     class Meta:
         db_table = "room"
+        permissions = [("import_room", "Can import rooms"), ("export_room", "Can export rooms")]
         constraints = [
             limited("size", SIZE_LIMITS, "m²"),
             limited("price", PRICE_LIMITS, "euros per day"),
