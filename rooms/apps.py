@@ -3,3 +3,4 @@ from django.apps import AppConfig
 
 class RoomsConfig(AppConfig):
     name = "rooms"
+    verbose_name = "Rental"

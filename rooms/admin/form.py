@@ -1,0 +1,101 @@
+"""The form of one room, which never overwrites what somebody else saved meanwhile."""
+
+from typing import Any, cast
+from uuid import uuid4
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import QueryDict
+from django.utils import timezone
+from django.utils.formats import date_format
+
+from rooms.admin.history import entry_since, value_in_words
+from rooms.filters import FIELDS
+from rooms.models import LATITUDE_LIMITS, LONGITUDE_LIMITS, PRICE_LIMITS, SIZE_LIMITS, Room
+
+
+class Overtaken(Exception):
+    """The room was changed between the form's check and the UPDATE."""
+
+
+def bounded(limits: tuple[int, int], step: str = "1") -> forms.NumberInput:
+    """A number field that browsers hold within the limits, too."""
+    return forms.NumberInput(attrs={"min": limits[0], "max": limits[1], "step": step})
+
+
+class RoomForm(forms.ModelForm):
+    """
+    A room's fields, and the version that was opened.
+
+    Each field carries the value that was opened, too. After a change by somebody else the form takes
+    over what the person did not touch, keeps what was typed, says both, and saves nothing.
+    """
+
+    loaded_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    class Media:
+        css = {"all": ["leaflet/leaflet.css", "rooms/admin/map.css"]}
+        js = ["leaflet/leaflet.js", "rooms/admin/map.js"]
+
+    class Meta:
+        model = Room
+        fields = tuple(FIELDS)
+        widgets = {
+            "code": forms.TextInput(attrs={"size": 38, "spellcheck": "false", "autocomplete": "off"}),
+            "size": bounded(SIZE_LIMITS),
+            "price": bounded(PRICE_LIMITS),
+            "latitude": bounded(LATITUDE_LIMITS, "any"),
+            "longitude": bounded(LONGITUDE_LIMITS, "any"),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            limits = FIELDS[name].limits if name in FIELDS else None
+            if limits:
+                field.validators += [MinValueValidator(limits[0]), MaxValueValidator(limits[1])]
+        if self.instance.pk:
+            self.initial["loaded_version"] = self.instance.version
+            for name in FIELDS:
+                if name in self.fields:
+                    self.fields[name].show_hidden_initial = True
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if "_saveasnew" in self.data and Room.objects.filter(code=cleaned.get("code", uuid4())).exists():
+            cleaned["code"] = uuid4()  # a copy of a room is another room
+        if self.instance.pk and "loaded_version" not in self.errors:
+            if cleaned.get("loaded_version") is None:
+                raise ValidationError("The form came without the room's version. Open the room again.")
+            if cleaned["loaded_version"] != self.instance.version:
+                raise ValidationError(self.take_over())
+        return cleaned
+
+    def take_over(self) -> list[str]:
+        """Bring the form up to the room's present state; returns what happened, in sentences."""
+        entry = entry_since(self.instance.pk, self.instance.updated_at)
+        who = entry.user.get_username() if entry else "Somebody (an import or another program)"
+        when = date_format(timezone.localtime(self.instance.updated_at), "j F Y, H:i:s")
+        told = [
+            f"{who} changed this room on {when} UTC, while you had it open. Nothing of yours is saved yet."
+        ]
+        touched = set(self.changed_data)
+        data = cast(QueryDict, self.data).copy()
+        for name, field in self.fields.items():
+            if name not in FIELDS:
+                continue
+            opened = data.get(self.add_initial_prefix(name), "")
+            now = field.widget.format_value(self.initial[name]) or ""
+            data[self.add_initial_prefix(name)] = now
+            if str(opened) == str(now):
+                continue
+            change = f"{field.label}: was {value_in_words(opened)}, is now {value_in_words(now)}"
+            if name in touched:
+                told.append(f"{change}; you typed {value_in_words(data.get(name))}, which is kept below.")
+            else:
+                data[name] = now
+                told.append(f"{change}, which is taken over below.")
+        data[self.add_prefix("loaded_version")] = str(self.instance.version)
+        self.data = data
+        return [*told, "Look at the fields and save again."]

@@ -1,0 +1,122 @@
+"""The list of rooms: its pages, its order and its search, each quick with a million rooms."""
+
+import json
+import re
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+from rooms.models import PRICE_LIMITS, Room
+
+REACH = 10_000
+"""Rooms that are counted one by one, and that the pages reach: beyond, OFFSET would read all before."""
+
+
+def estimated(queryset: QuerySet) -> int:
+    """How many rooms PostgreSQL's planner expects; no row is read."""
+    return int(json.loads(queryset.order_by().explain(format="json"))[0]["Plan"]["Plan Rows"])
+
+
+class Count(int):
+    """A number of rooms, which may be an estimate."""
+
+    exact = True
+
+    @property
+    def rounded(self) -> int:
+        """The number as it may be said: an estimate to two digits."""
+        return int(self) if self.exact else round(self, 2 - len(str(int(self))))
+
+    @property
+    def words(self) -> str:
+        """As in "1 room" or "about 1,000,000 rooms"."""
+        return f"{'' if self.exact else 'about '}{self.rounded:,} room{'' if self == 1 else 's'}"
+
+
+def count(queryset: QuerySet) -> Count:
+    """The number of rooms: exact up to REACH, the planner's estimate above."""
+    exact = queryset.order_by()[: REACH + 1].count()
+    if exact <= REACH:
+        return Count(exact)
+    estimate = Count(max(estimated(queryset), REACH + 1))
+    estimate.exact = False
+    return estimate
+
+
+class RoomPaginator(Paginator):
+    """Pages of the first REACH rooms; whoever wants others filters, searches or turns the order round."""
+
+    @cached_property
+    def count(self) -> Count:
+        return count(self.object_list)  # type: ignore[arg-type]
+
+    @cached_property
+    def num_pages(self) -> int:
+        return min(super().num_pages, REACH // self.per_page)
+
+
+class RoomChangeList(ChangeList):
+    """Orders that an index serves, and pages that exist."""
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[Any]:
+        """
+        The order asked for, completed by the key in the same direction, as the indexes are.
+
+        Django completes an order by the default one and `-pk`: `price, -updated_at, -id` would be sorted,
+        `price, id` is read.
+        """
+        ordering = list(super().get_ordering(request, queryset.order_by()))
+        if len(ordering) > 1 and ordering[-1] == "-pk" and not str(ordering[-2]).startswith("-"):
+            ordering[-1] = "pk"
+        return ordering
+
+    def get_results(self, request: HttpRequest) -> None:
+        """A page beyond the last is the last; Django would drop all filters instead."""
+        try:
+            super().get_results(request)
+        except IncorrectLookupParameters:
+            self.page_num = self.model_admin.get_paginator(
+                request, self.queryset, self.list_per_page
+            ).num_pages
+            super().get_results(request)
+
+
+# --- Search
+
+NUMBER = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>€|m²|m2)?", re.ASCII)
+CODE_BEGINNING = re.compile(r"[0-9a-f]{1,32}", re.ASCII | re.IGNORECASE)
+
+
+def term_condition(term: str) -> Q:
+    """
+    The rooms that one word of a search means: `66` a price or a size, `66€` a price, `50m²` a size,
+    anything else the beginning of a code, with or without its dashes. Raises ValueError for other words.
+
+    Each is a look into an index. A number of up to seven digits is never taken for a code: prices and
+    sizes end there.
+    """
+    number = NUMBER.fullmatch(term)
+    if number:
+        value = min(int(number["number"]), PRICE_LIMITS[1] + 1)
+        conditions = {"€": Q(price=value), None: Q(price=value) | Q(size=value)}
+        return conditions.get(number["unit"], Q(size=value))
+    digits = term.replace("-", "")
+    if not CODE_BEGINNING.fullmatch(digits):
+        raise ValueError(
+            f"“{term}” is neither a number nor the beginning of a code. "
+            "Search for a price or size such as 66, 66€ or 50m², or for a code such as f853578c."
+        )
+    return Q(code__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+
+
+def searched(queryset: QuerySet[Room], words: str) -> QuerySet[Room]:
+    """The rooms that every word means; ValueError says which word means nothing."""
+    for term in words.split()[:10]:
+        queryset = queryset.filter(term_condition(term))
+    return queryset

@@ -1,0 +1,200 @@
+"""The admin of the rooms: one room's page, and how the parts in the other modules are joined."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.admin.utils import unquote
+from django.contrib.contenttypes.models import ContentType
+from django.db import IntegrityError
+from django.db.models import QuerySet
+from django.forms import Form, ModelForm
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from import_export.formats.base_formats import CSV
+
+from rooms.admin import history
+from rooms.admin.files import RoomXLSX
+from rooms.admin.form import Overtaken, RoomForm
+from rooms.admin.list_filters import ChangedFilter, PriceFilter, SizeFilter, SizeKnownFilter
+from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
+from rooms.admin.prices import change_prices
+from rooms.admin.selection import bulk, check_keys, delete_rooms
+from rooms.admin.uploads import SpreadsheetMixin
+from rooms.filters import FIELDS
+from rooms.models import Room
+
+LOOKUPS = {
+    *PriceFilter.names,
+    *SizeFilter.names,
+    SizeKnownFilter.parameter_name,
+    ChangedFilter.parameter_name,
+}
+"""The query parameters of the list's filters."""
+
+
+def moment(time: datetime) -> str:
+    """A time as staff read it, the 24 hours of UTC."""
+    return f"{time:%-d %b %Y, %H:%M}"
+
+
+@admin.register(Room)
+class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
+    """Rooms for staff, quick with a million of them; no edit overwrites another."""
+
+    form = RoomForm
+    fieldsets = [
+        (None, {"fields": [("code", "price", "size"), "loaded_version"]}),
+        ("Place", {"fields": [("latitude", "longitude"), "map"], "classes": ["place"]}),
+    ]
+    record_fieldset = ("Record", {"fields": [("added", "changed", "version")]})
+    readonly_fields = ["map", "added", "changed", "version"]
+    save_as = True
+
+    list_display = ["code", "size_shown", "price_shown", "latitude", "longitude", "changed"]
+    list_filter = [PriceFilter, SizeFilter, SizeKnownFilter, ChangedFilter]
+    ordering = ["-updated_at"]
+    search_fields = ["code"]
+    search_help_text = "A price or size (66, 66€, 50m²), or a code or its beginning (f853578c)."
+    list_per_page = 100
+    list_max_show_all = 500
+    paginator = RoomPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    actions = ["change_prices", "export_csv", "export_xlsx", "delete_selected"]
+
+    # --- The list
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RoomChangeList]:
+        return RoomChangeList
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, {"title": "Rooms", **(extra_context or {})})
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Only what the filters offer; Django would take any lookup, regular expressions too."""
+        return lookup in LOOKUPS
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Room], search_term: str
+    ) -> tuple[QuerySet[Room], bool]:
+        try:
+            return searched(queryset, search_term), False
+        except ValueError as error:
+            messages.error(request, str(error))
+            return queryset.none(), False
+
+    @admin.display(description="size, m²", ordering="size", empty_value="missing")
+    def size_shown(self, room: Room) -> str | None:
+        return None if room.size is None else f"{room.size:,}"
+
+    @admin.display(description="price, €/day", ordering="price")
+    def price_shown(self, room: Room) -> str:
+        return f"{room.price:,}"
+
+    @admin.display(description="last change, UTC", ordering="updated_at")
+    def changed(self, room: Room) -> str:
+        return moment(room.updated_at)
+
+    @admin.display(description="added, UTC")
+    def added(self, room: Room) -> str:
+        return moment(room.created_at)
+
+    # --- One room
+
+    @admin.display(description="map")
+    def map(self, room: Room | None) -> SafeString:
+        """The place of the map, which a script fills; without scripts the two numbers are all there is."""
+        return format_html(
+            '<div class="room-map" data-tiles="{}" data-attribution="{}" data-place="{}" '
+            'data-code="{}"></div>',
+            settings.MAP_TILES_URL,
+            settings.MAP_TILES_ATTRIBUTION,
+            f"{room.latitude}, {room.longitude}" if room and room.pk else "",
+            room.code if room and room.pk else "",
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Room | None = None) -> Any:
+        """A room that isn't stored yet has no record to show."""
+        return [*self.fieldsets, self.record_fieldset] if obj else self.fieldsets
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        if request.method == "POST" and object_id and self.has_add_permission(request):
+            room = self.get_object(request, unquote(object_id))
+            if room is None and "price" in request.POST:
+                return self.offer_to_add(request, object_id)
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except (Overtaken, IntegrityError):
+            # Somebody saved between the form's check and our write, which is undone. Now the check sees it.
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def offer_to_add(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The room was deleted while somebody was editing it: what was typed goes into a new room's form."""
+        entry = (
+            LogEntry.objects.filter(
+                content_type=ContentType.objects.get_for_model(Room),
+                object_id=unquote(object_id),
+                action_flag=DELETION,
+            )
+            .select_related("user")
+            .first()
+        )
+        who = f"{entry.user.get_username()} deleted this room" if entry else "This room was deleted"
+        messages.warning(
+            request, f"{who} while you had it open. What you typed is below; saving adds the room again."
+        )
+        typed = {name: request.POST.get(name, "") for name in FIELDS}
+        return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(typed)}")
+
+    def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
+        if not change:
+            obj.save()
+            return
+        unchanged_since = Room.objects.filter(pk=obj.pk, version=form.cleaned_data["loaded_version"])
+        if not unchanged_since.update(**history.values(obj)):
+            raise Overtaken
+
+    def construct_change_message(
+        self, request: HttpRequest, form: Form, formsets: Any, add: bool = False
+    ) -> Any:
+        if add:
+            return super().construct_change_message(request, form, formsets, add)
+        return ", ".join(
+            history.change_in_words(name, form.initial[name], form.cleaned_data[name])
+            for name in form.changed_data
+            if name in FIELDS
+        )
+
+    # --- Actions on selected rooms
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Room], *location: Any) -> Any:
+        check_keys(request)
+        return super().response_action(request, queryset, *location)
+
+    @admin.action(description="Change prices…", permissions=["change"])
+    def change_prices(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
+        return bulk(change_prices)(self, request, queryset)
+
+    @admin.action(description="Export as CSV", permissions=["export"])
+    def export_csv(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse:
+        return self.export_as(request, queryset, CSV())
+
+    @admin.action(description="Export as XLSX", permissions=["export"])
+    def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse:
+        return self.export_as(request, queryset, RoomXLSX())
+
+    @admin.action(description="Delete…", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
+        return bulk(delete_rooms)(self, request, queryset)

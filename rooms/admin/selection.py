@@ -1,0 +1,136 @@
+"""
+Bulk work on selected rooms: a page shows exactly what will happen, and only that is done.
+
+Between the page and its confirmation others go on working. So the confirmation carries a fingerprint of the
+rooms and versions that were shown; where they are no longer those, the page comes again.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import DELETION
+from django.core.exceptions import BadRequest
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import TemplateResponse
+
+from rooms.admin import history
+from rooms.models import Room
+
+if TYPE_CHECKING:
+    from rooms.admin.room import RoomAdmin
+
+MOST = 10_000
+"""Rooms that one action takes: more is a job for import_rooms, which reports its progress."""
+SHOWN = 100
+"""Rooms that a confirmation page lists one by one."""
+
+KEY = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def check_keys(request: HttpRequest) -> None:
+    """Refuse selected keys that are none (400), before Django hands them to the database."""
+    if not all(KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+        raise BadRequest("The selection names something that is not a room's key.")
+
+
+class Selection:
+    """The rooms that a person selected, locked where they are about to change."""
+
+    def __init__(self, queryset: QuerySet[Room], *, locked: bool) -> None:
+        queryset = queryset.order_by("pk")
+        self.rooms = list((queryset.select_for_update() if locked else queryset)[: MOST + 1])
+
+    @property
+    def too_many(self) -> bool:
+        return len(self.rooms) > MOST
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Differs as soon as a room was added to the selection, left it, or was changed."""
+        return sha256(repr([(room.pk, room.version) for room in self.rooms]).encode()).hexdigest()
+
+
+def confirmed(request: HttpRequest, selection: Selection) -> bool:
+    """Whether this request is the confirmation of just this selection; tells the person if it isn't."""
+    if "confirm" not in request.POST:
+        return False
+    if request.POST.get("fingerprint") == selection.fingerprint:
+        return True
+    messages.warning(
+        request, "The rooms were changed meanwhile. This is how it is now; nothing was done yet."
+    )
+    return False
+
+
+def page(
+    model_admin: "RoomAdmin", request: HttpRequest, template: str, title: str, context: dict[str, Any]
+) -> TemplateResponse:
+    """A page between choosing an action and confirming it; it posts back to the list with the selection."""
+    return TemplateResponse(
+        request,
+        template,
+        {
+            **model_admin.admin_site.each_context(request),
+            "title": title,
+            "opts": model_admin.model._meta,
+            "media": model_admin.media,
+            "action": request.POST["action"],
+            "select_across": request.POST.get("select_across", "0"),
+            "keys": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            **context,
+        },
+    )
+
+
+def bulk(work: Callable[..., HttpResponseBase | None]) -> Callable[..., HttpResponseBase | None]:
+    """
+    Turn `work(model_admin, request, selection)` into an admin action: in one transaction, on rooms that
+    nobody else can change until it ends, and on no more than MOST.
+    """
+
+    def action(model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]) -> Any:
+        with transaction.atomic():
+            selection = Selection(queryset, locked="confirm" in request.POST)
+            if selection.too_many:
+                messages.error(
+                    request,
+                    f"More than {MOST:,} rooms are selected. Filter them into smaller groups, "
+                    "or use ./manage.py import_rooms.",
+                )
+                return None
+            return work(model_admin, request, selection)
+
+    return action
+
+
+def delete_rooms(model_admin: "RoomAdmin", request: HttpRequest, selection: Selection) -> HttpResponse | None:
+    """Delete the selected rooms, after a page that says how many and which."""
+    number = len(selection.rooms)
+    rooms = "1 room" if number == 1 else f"{number:,} rooms"
+    if not confirmed(request, selection):
+        return page(
+            model_admin,
+            request,
+            "admin/rooms/delete_rooms.html",
+            f"Delete {rooms}?",
+            {"rooms": selection.rooms[:SHOWN], "number": number, "fingerprint": selection.fingerprint},
+        )
+    history.log(request.user, DELETION, ((room, room_in_words(room)) for room in selection.rooms))
+    Room.objects.filter(pk__in=[room.pk for room in selection.rooms]).delete()
+    messages.success(request, f"{rooms} deleted.")
+    return None
+
+
+def room_in_words(room: Room) -> str:
+    """What a deleted room was, for the history."""
+    return ", ".join(
+        f"{name} {history.value_in_words(value)}" for name, value in history.values(room).items()
+    )

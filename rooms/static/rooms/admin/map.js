@@ -1,0 +1,193 @@
+/*
+ * The map in a room's form: shows the place, sets it by a click, a drag or a pasted address.
+ *
+ * The two number fields stay what is sent; without this script they are all there is. Without tiles
+ * (settings.MAP_TILES_URL) the map is a grid of latitudes and longitudes with the other rooms as dots.
+ */
+"use strict";
+
+{
+  const NEAR = 15; // zoom that shows streets
+  const NEIGHBOURS = 200;
+  const GRID = [45, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002];
+
+  const NUMBER = "(-?\\d{1,3}(?:\\.\\d+)?)";
+  // A place as maps write it into addresses, the exact ones before the middle of the screen.
+  const PLACES = [
+    new RegExp(`!3d${NUMBER}!4d${NUMBER}`),
+    new RegExp(`[?&#]mlat=${NUMBER}&mlon=${NUMBER}`),
+    new RegExp(`[?&](?:q|query|ll|destination|daddr)=(?:loc:)?${NUMBER}(?:,|%2C)\\+?${NUMBER}`, "i"),
+    new RegExp(`[#&]map=[\\d.]+/${NUMBER}/${NUMBER}`),
+    new RegExp(`@${NUMBER},${NUMBER}`),
+    new RegExp(`^geo:${NUMBER},${NUMBER}`),
+    new RegExp(`^\\(?${NUMBER}°?\\s*[,; ]\\s*${NUMBER}°?\\)?$`),
+  ];
+
+  /** The [latitude, longitude] that a text means: coordinates, or an address of OpenStreetMap or Google Maps. */
+  const placeIn = (text) => {
+    for (const place of PLACES) {
+      const found = place.exec(text.trim());
+      if (found && Math.abs(found[1]) <= 90 && Math.abs(found[2]) <= 180) {
+        return [Number(found[1]), Number(found[2])];
+      }
+    }
+    return null;
+  };
+
+  const start = (element) => {
+    const latitude = document.getElementById("id_latitude");
+    const longitude = document.getElementById("id_longitude");
+    const editable = Boolean(latitude && longitude);
+    const typed = () =>
+      editable
+        ? latitude.value && longitude.value && placeIn(`${latitude.value}, ${longitude.value}`)
+        : placeIn(element.dataset.place);
+
+    const map = L.map(element, { worldCopyJump: true, minZoom: 1, maxZoom: 19, attributionControl: Boolean(element.dataset.tiles) });
+    map.attributionControl?.setPrefix(false);
+    L.control.scale({ imperial: false }).addTo(map);
+    if (element.dataset.tiles) {
+      L.tileLayer(element.dataset.tiles, { attribution: element.dataset.attribution, maxZoom: 19, referrerPolicy: "strict-origin" }).addTo(map);
+    }
+    const grid = L.layerGroup().addTo(map);
+    const neighbours = L.layerGroup().addTo(map);
+    const pin = L.marker([0, 0], {
+      draggable: editable,
+      alt: "This room",
+      title: editable ? "Drag to move the room" : "This room",
+      icon: L.divIcon({ className: "place-pin", html: "<span></span>", iconSize: [24, 24], iconAnchor: [12, 29] }),
+    });
+
+    /** Put the pin where the fields say. */
+    const show = (zoom) => {
+      const place = typed();
+      if (!place) {
+        pin.remove();
+        return false;
+      }
+      pin.setLatLng(place).addTo(map);
+      if (zoom) map.setView(place, zoom);
+      else if (!map.getBounds().contains(place)) map.panTo(place);
+      return true;
+    };
+
+    /** Write a place into the fields, to 0.1 m, and tell whoever listens to them. */
+    const set = ([lat, lng], zoom) => {
+      latitude.value = Number(lat.toFixed(6));
+      longitude.value = Number(lng.toFixed(6));
+      for (const field of [latitude, longitude]) field.dispatchEvent(new Event("change", { bubbles: true }));
+      show(zoom);
+    };
+
+    map.on("moveend", () => {
+      drawGrid(map, grid);
+      drawNeighbours(map, neighbours, element.dataset.code);
+    });
+    if (!show(NEAR)) map.setView([30, 10], 1);
+    if (!editable) return;
+
+    map.on("click", (event) => {
+      const { lat, lng } = event.latlng.wrap();
+      set([lat, lng]);
+    });
+    pin.on("dragend", () => {
+      const { lat, lng } = pin.getLatLng().wrap();
+      set([lat, lng]);
+    });
+    for (const field of [latitude, longitude]) {
+      field.addEventListener("input", () => show());
+      field.addEventListener("paste", (event) => {
+        const place = placeIn(event.clipboardData.getData("text"));
+        if (place) {
+          event.preventDefault();
+          set(place, NEAR);
+        }
+      });
+    }
+    element.before(pasteField((place) => set(place, NEAR)));
+  };
+
+  /** The field that takes coordinates and addresses of maps. */
+  const pasteField = (take) => {
+    const row = document.createElement("div");
+    row.className = "place-paste";
+    const label = document.createElement("label");
+    label.htmlFor = "place-paste";
+    label.textContent = "Paste a place";
+    const input = document.createElement("input");
+    input.type = "text";
+    input.id = "place-paste";
+    input.autocomplete = "off";
+    input.placeholder = "51.75436, -0.09999 or an address of OpenStreetMap or Google Maps";
+    const answer = document.createElement("output");
+    answer.htmlFor = "place-paste";
+    const read = () => {
+      const place = input.value && placeIn(input.value);
+      answer.textContent =
+        input.value && !place ? "No place in this. Paste coordinates, or a map's address with coordinates in it." : "";
+      if (place) take(place);
+    };
+    input.addEventListener("input", read);
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") {
+        event.preventDefault(); // it would send the form
+        read();
+      }
+    });
+    row.append(label, input, answer);
+    return row;
+  };
+
+  /** Latitudes and longitudes in round steps, some four to eight lines each way. */
+  const drawGrid = (map, layer) => {
+    layer.clearLayers();
+    const bounds = map.getBounds();
+    const north = Math.min(bounds.getNorth(), 85);
+    const south = Math.max(bounds.getSouth(), -85);
+    const [west, east] = [bounds.getWest(), bounds.getEast()];
+    const step = GRID.find((size) => (east - west) / size >= 4) ?? GRID.at(-1);
+    const digits = Math.max(0, -Math.floor(Math.log10(step)));
+    const line = (from, to) => L.polyline([from, to], { className: "graticule", weight: 1, interactive: false }).addTo(layer);
+    const label = (place, text, anchor) =>
+      L.marker(place, { interactive: false, keyboard: false, icon: L.divIcon({ className: "graticule-label", html: text, iconSize: null, iconAnchor: anchor }) }).addTo(layer);
+    for (let lng = Math.ceil(west / step) * step; lng < east; lng += step) {
+      line([south, lng], [north, lng]);
+      const wrapped = ((((lng + 180) % 360) + 360) % 360) - 180;
+      label([north, lng], `${Math.abs(wrapped).toFixed(digits)}° ${wrapped < 0 ? "W" : "E"}`, [-3, -2]);
+    }
+    for (let lat = Math.ceil(south / step) * step; lat < north; lat += step) {
+      line([lat, west], [lat, east]);
+      label([lat, east], `${Math.abs(lat).toFixed(digits)}° ${lat < 0 ? "S" : "N"}`, [58, 16]);
+    }
+  };
+
+  let asked = null;
+
+  /** The rooms nearby as dots, from our own API; a map that fails to get them is still a map. */
+  const drawNeighbours = async (map, layer, code) => {
+    asked?.abort();
+    asked = new AbortController();
+    if (map.getZoom() < 9) {
+      layer.clearLayers();
+      return;
+    }
+    const bounds = map.getBounds();
+    const box = [bounds.getWest(), bounds.getSouth(), bounds.getEast(), bounds.getNorth()];
+    if (box[0] < -180 || box[2] > 180) return;
+    try {
+      const answer = await fetch(`/rooms.json?limit=${NEIGHBOURS}&bbox=${box.map((x) => x.toFixed(6)).join(",")}`, { signal: asked.signal });
+      const rooms = answer.ok ? await answer.json() : [];
+      layer.clearLayers();
+      for (const room of rooms) {
+        if (room.code === code) continue;
+        L.circleMarker([room.latitude, room.longitude], { className: "place-neighbour", radius: 4, weight: 1, interactive: false }).addTo(layer);
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") layer.clearLayers();
+    }
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    for (const element of document.querySelectorAll(".room-map")) start(element);
+  });
+}

@@ -1,0 +1,213 @@
+"""Who gets where in the admin, what odd input comes to, and what every page forbids the browser."""
+
+import re
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+
+LIST = "/admin/rooms/room/"
+LOGIN = "/admin/login/"
+
+
+@pytest.fixture
+def room(db):
+    return RoomFactory(price=39)
+
+
+@pytest.fixture
+def addresses(room):
+    return {
+        "list": LIST,
+        "add": f"{LIST}add/",
+        "change": f"{LIST}{room.pk}/change/",
+        "delete": f"{LIST}{room.pk}/delete/",
+        "history": f"{LIST}{room.pk}/history/",
+        "import": f"{LIST}import/",
+        "export": f"{LIST}export/",
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "allowed"),
+    [
+        ("Room editors", {"list", "add", "change", "history", "import", "export"}),
+        ("Room viewers", {"list", "change", "history", "export"}),
+        (None, set()),
+    ],
+)
+@pytest.mark.django_db
+def test_each_group_gets_to_its_pages_and_to_no_others(client, addresses, group, allowed):
+    user = User.objects.create_user("someone", password="x", is_staff=True)
+    if group:
+        user.groups.add(Group.objects.get(name=group))
+    client.force_login(user)
+    got = {name for name, address in addresses.items() if client.get(address).status_code == 200}
+    assert got == allowed
+    assert {client.get(address).status_code for name, address in addresses.items() if name not in got} <= {
+        403
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("staff", [False, None])
+def test_whoever_is_no_staff_is_sent_to_the_login(client, addresses, staff):
+    if staff is False:
+        client.force_login(User.objects.create_user("customer"))
+    for address in ["/admin/", *addresses.values()]:
+        answer = client.get(address)
+        assert answer.status_code == 302
+        assert answer["Location"].startswith(LOGIN)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("group", ["Room viewers", None])
+def test_nobody_changes_anything_without_the_right_to(client, room, addresses, group):
+    user = User.objects.create_user("someone", password="x", is_staff=True)
+    if group:
+        user.groups.add(Group.objects.get(name=group))
+    client.force_login(user)
+    fields = {"code": room.code, "price": 1, "latitude": 1, "longitude": 1, "loaded_version": 1}
+    file = SimpleUploadedFile("rooms.csv", b"code,size,price,latitude,longitude\n")
+    assert client.post(addresses["change"], fields).status_code == 403
+    assert client.post(addresses["add"], fields).status_code == 403
+    assert client.post(addresses["delete"], {"post": "yes"}).status_code == 403
+    assert client.post(addresses["import"], {"import_file": file, "format": "0"}).status_code == 403
+    assert client.post(f"{LIST}process_import/", {"format": "0"}).status_code == 403
+    for action in ("change_prices", "delete_selected"):
+        client.post(LIST, {"action": action, "_selected_action": room.pk, "confirm": "yes", "change": 5})
+    assert list(Room.objects.values_list("pk", "price", "version")) == [(room.pk, 39, 1)]
+
+
+@pytest.mark.django_db
+def test_an_editor_changes_but_does_not_delete(as_editor, room):
+    text = words(as_editor.get(LIST))
+    assert "Change prices…" in text
+    assert "Delete…" not in text
+    as_editor.post(LIST, {"action": "delete_selected", "_selected_action": room.pk, "confirm": "yes"})
+    assert Room.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_viewer_sees_a_room_with_its_map_and_nothing_to_save(client, viewer, room, addresses):
+    client.force_login(viewer)
+    content = client.get(addresses["change"]).content.decode()
+    assert f'data-place="{room.latitude}, {room.longitude}"' in content
+    assert 'name="_save"' not in content
+    assert "Change prices" not in words(client.get(LIST))
+    assert "Export as CSV" in words(client.get(LIST))
+
+
+# --- Logging in
+
+
+def log_in(client, username="boss", right=False, **headers):
+    password = "boss-of-rooms" if right else "wrong"
+    return client.post(LOGIN, {"username": username, "password": password}, **headers)
+
+
+@pytest.mark.django_db
+def test_logging_in_leads_to_the_admin_and_never_to_another_site(client, boss):
+    for target in ("", "//evil.example", "https://evil.example", "javascript:alert(1)", "/\\evil.example"):
+        answer = client.post(LOGIN, {"username": "boss", "password": "boss-of-rooms", "next": target})
+        assert answer.status_code == 302
+        assert answer["Location"] == "/admin/"
+
+
+@pytest.mark.django_db
+def test_an_account_is_shut_after_ten_wrong_passwords_from_wherever_they_come(client, boss, settings):
+    settings.BEHIND_PROXY = True
+    answers = [log_in(client, HTTP_X_FORWARDED_FOR=f"10.0.0.{number}").status_code for number in range(12)]
+    assert answers == [200] * 9 + [429] * 3
+    shut = log_in(client, right=True, HTTP_X_FORWARDED_FOR="10.0.1.1")
+    assert shut.status_code == 429
+    assert "Too many attempts" in words(shut)
+    assert "_auth_user_id" not in client.session
+
+
+@pytest.mark.django_db
+def test_an_address_is_shut_after_ten_wrong_passwords_for_whomever(client, boss):
+    answers = [log_in(client, username=f"guess{number}").status_code for number in range(11)]
+    assert answers[-1] == 429
+    assert log_in(client, right=True).status_code == 429
+    assert log_in(client, right=True, REMOTE_ADDR="10.0.0.9").status_code == 302
+
+
+@pytest.mark.django_db
+def test_the_address_is_the_proxys_word_only_behind_a_proxy(client, boss, settings):
+    settings.BEHIND_PROXY = False
+    for number in range(11):
+        answer = log_in(client, username=f"guess{number}", HTTP_X_FORWARDED_FOR=f"10.0.0.{number}")
+    assert answer.status_code == 429
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "username", ["", "\0", "x" * 5000, "boss\0", "\u202eboss", "'; DROP TABLE room; --", "%00"]
+)
+def test_odd_names_at_the_login_are_form_errors(client, username):
+    assert log_in(client, username=username).status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("cookie", ["\\000aaaa", "x" * 4000, '"', "aaaa\\012", "é"])
+@pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages"])
+def test_odd_cookies_are_no_error_of_ours(client, name, cookie):
+    answer = client.get("/admin/", HTTP_COOKIE=f'{name}="{cookie}"'.encode().decode("latin-1"))
+    assert answer.status_code in (302, 400)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "query",
+    [
+        "price__gte=%00",
+        "q=%00",
+        "q=%FF%FE",
+        "q=%ED%A0%80",
+        "changed=%F0%9F%98%80",
+        "size__isnull=x",
+        "code__exact=x",
+        "price=abc",
+        "id__in=x",
+        "code__regex=(",
+        "version__gte=99999999999999999999",
+        "nope=1",
+        "user__password=x",
+        "_connector=OR",
+        "_popup=1&_to_field=x",
+        "p=" + "9" * 5000,
+        "e=1",
+        "o=1.1.1.-1.x",
+    ],
+)
+def test_odd_queries_of_the_list_are_never_an_error_of_ours(as_editor, room, query):
+    assert as_editor.get(f"{LIST}?{query}", follow=True).status_code in (200, 400)
+
+
+# --- What pages forbid
+
+
+@pytest.mark.django_db
+def test_every_page_forbids_whatever_is_inline_or_foreign(client, boss, addresses):
+    pages = [client.get(LOGIN)]
+    client.force_login(boss)
+    pages += [client.get(address) for address in ["/admin/", "/admin/password_change/", *addresses.values()]]
+    for page in pages:
+        policy = page["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert "*" not in policy
+        content = page.content.decode()
+        assert not re.search(r"<style|<script(?![^>]* src=)|\son[a-z]+=|\sstyle=", content)
+
+
+@pytest.mark.django_db
+def test_pages_of_the_admin_are_not_kept_by_caches(as_editor, addresses):
+    assert "no-store" in as_editor.get(addresses["change"])["Cache-Control"]

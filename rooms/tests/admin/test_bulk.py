@@ -1,0 +1,216 @@
+"""Actions on selected rooms: a page says what will happen, and just that is done, all or nothing."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from rooms.admin import selection
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+
+LIST = "/admin/rooms/room/"
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def as_boss(client, boss):
+    client.force_login(boss)
+    return client
+
+
+def act(client, action, rooms, query="", **fields):
+    """Post an action with these rooms selected, as the list and the confirmation pages do."""
+    keys = [str(room.pk) for room in rooms]
+    return client.post(LIST + query, {"action": action, "_selected_action": keys, **fields}, follow=True)
+
+
+def prices():
+    return list(Room.objects.order_by("id").values_list("price", flat=True))
+
+
+def test_prices_change_by_an_amount_after_a_preview_of_each(as_editor, editor):
+    rooms = [RoomFactory(price=39), RoomFactory(price=100), RoomFactory(price=7)]
+    asked = act(as_editor, "change_prices", rooms[:2])
+    assert "2 rooms selected" in words(asked)
+    shown = act(as_editor, "change_prices", rooms[:2], change="5", unit="euros", preview="yes")
+    assert "2 prices will change by +5 euros per day" in words(shown)
+    assert f"{rooms[0].code} 39 44 +5" in words(shown)
+    assert prices() == [39, 100, 7]
+
+    fingerprint = shown.context["fingerprint"]
+    done = act(
+        as_editor,
+        "change_prices",
+        rooms[:2],
+        change="5",
+        unit="euros",
+        confirm="yes",
+        fingerprint=fingerprint,
+    )
+    assert "Prices of 2 rooms changed by +5 euros per day." in words(done)
+    assert prices() == [44, 105, 7]
+    assert {(entry.user, entry.object_id, entry.change_message) for entry in LogEntry.objects.all()} == {
+        (editor, str(rooms[0].pk), "price 39 → 44 (+5 euros per day)"),
+        (editor, str(rooms[1].pk), "price 100 → 105 (+5 euros per day)"),
+    }
+
+
+def test_percent_are_rounded_to_whole_euros_half_up(as_editor):
+    rooms = [RoomFactory(price=price) for price in (10, 5, 1, 39)]
+    shown = act(as_editor, "change_prices", rooms, change="-10", unit="percent", preview="yes")
+    assert "2 prices will change by -10 %" in words(shown)
+    assert "The other 2 stay the same after rounding." in words(shown)
+    act(
+        as_editor,
+        "change_prices",
+        rooms,
+        change="-10",
+        unit="percent",
+        confirm="yes",
+        fingerprint=shown.context["fingerprint"],
+    )
+    assert prices() == [9, 5, 1, 35]
+    assert LogEntry.objects.count() == 2
+
+
+def test_percent_that_round_to_the_same_price_change_nothing(as_editor):
+    room = RoomFactory(price=5)
+    shown = act(as_editor, "change_prices", [room], change="1", unit="percent", preview="yes", confirm="yes")
+    assert "No price would change" in words(shown)
+    assert LogEntry.objects.count() == 0
+
+
+def test_prices_beyond_the_limits_are_told_and_none_is_changed(as_editor):
+    rooms = [RoomFactory(price=3), RoomFactory(price=100)]
+    shown = act(as_editor, "change_prices", rooms, change="-5", unit="euros", preview="yes")
+    text = words(shown)
+    assert "1 of the rooms would leave the limits of 0 to 1,000,000 euros per day." in text
+    act(
+        as_editor,
+        "change_prices",
+        rooms,
+        change="-5",
+        unit="euros",
+        confirm="yes",
+        fingerprint=shown.context["fingerprint"],
+    )
+    assert prices() == [3, 100]
+
+
+def test_a_room_changed_after_the_preview_brings_the_preview_again(as_editor):
+    rooms = [RoomFactory(price=39), RoomFactory(price=100)]
+    shown = act(as_editor, "change_prices", rooms, change="5", unit="euros", preview="yes")
+    Room.objects.filter(pk=rooms[0].pk).update(price=50)
+    again = act(
+        as_editor,
+        "change_prices",
+        rooms,
+        change="5",
+        unit="euros",
+        confirm="yes",
+        fingerprint=shown.context["fingerprint"],
+    )
+    assert "The rooms were changed meanwhile." in words(again)
+    assert f"{rooms[0].code} 50 55 +5" in words(again)
+    assert prices() == [50, 100]
+
+
+def test_all_rooms_of_a_filtered_list_are_changed_and_no_others(as_editor):
+    rooms = [RoomFactory(price=10), RoomFactory(price=20), RoomFactory(price=500)]
+    query = "?price__lte=100"
+    shown = act(
+        as_editor,
+        "change_prices",
+        rooms[:1],
+        query,
+        select_across="1",
+        change="1",
+        unit="euros",
+        preview="yes",
+    )
+    assert "2 rooms selected" in words(shown)
+    act(
+        as_editor,
+        "change_prices",
+        rooms[:1],
+        query,
+        select_across="1",
+        change="1",
+        unit="euros",
+        confirm="yes",
+        fingerprint=shown.context["fingerprint"],
+    )
+    assert prices() == [11, 21, 500]
+
+
+@pytest.mark.parametrize(
+    ("change", "unit", "complaint"),
+    [
+        ("", "euros", "This field is required."),
+        ("0", "euros", "Zero changes nothing."),
+        ("0.5", "euros", "Prices are whole euros."),
+        ("abc", "euros", "Enter a number."),
+        ("NaN", "percent", "Enter a number."),
+        ("1e9", "percent", "Ensure that there are no more than"),
+        ("5\0", "euros", "Enter a number."),
+        ("5", "bananas", "Select a valid choice."),
+    ],
+)
+def test_a_change_that_means_nothing_is_a_form_error(as_editor, change, unit, complaint):
+    room = RoomFactory(price=39)
+    answer = act(as_editor, "change_prices", [room], change=change, unit=unit, confirm="yes")
+    assert complaint in words(answer)
+    assert prices() == [39]
+
+
+def test_rooms_are_deleted_after_a_page_with_their_number_and_the_history_keeps_them(as_boss):
+    rooms = [RoomFactory(price=39, size=20), RoomFactory(), RoomFactory()]
+    asked = act(as_boss, "delete_selected", rooms[:2])
+    assert "Delete 2 rooms?" in words(asked)
+    assert str(rooms[1].code) in words(asked)
+    assert Room.objects.count() == 3
+    done = act(as_boss, "delete_selected", rooms[:2], confirm="yes", fingerprint=asked.context["fingerprint"])
+    assert "2 rooms deleted." in words(done)
+    assert list(Room.objects.all()) == [rooms[2]]
+    messages = dict(LogEntry.objects.values_list("object_id", "change_message"))
+    assert messages[str(rooms[0].pk)].startswith(f"code {rooms[0].code}, size 20, price 39, latitude")
+
+
+def test_one_room_is_deleted_after_a_page_and_logged(as_boss):
+    room = RoomFactory()
+    address = f"/admin/rooms/room/{room.pk}/delete/"
+    assert str(room.code) in words(as_boss.get(address))
+    as_boss.post(address, {"post": "yes"})
+    assert not Room.objects.exists()
+    assert LogEntry.objects.get().is_deletion()
+
+
+def test_a_forged_confirmation_deletes_nothing(as_boss):
+    room = RoomFactory()
+    for fingerprint in ("", "x", "\0"):
+        answer = act(as_boss, "delete_selected", [room], confirm="yes", fingerprint=fingerprint)
+        assert "nothing was done yet" in words(answer)
+    assert Room.objects.count() == 1
+
+
+def test_more_rooms_than_an_action_takes_are_told(as_boss, monkeypatch):
+    monkeypatch.setattr(selection, "MOST", 2)
+    rooms = RoomFactory.create_batch(3)
+    assert "More than 2 rooms are selected." in words(act(as_boss, "delete_selected", rooms))
+    assert Room.objects.count() == 3
+
+
+@pytest.mark.parametrize("key", ["x", "\0", "-1", "1 OR 1=1", "9" * 30])
+def test_a_selection_that_is_none_is_400(as_boss, key):
+    RoomFactory()
+    answer = as_boss.post(LIST, {"action": "delete_selected", "_selected_action": [key]})
+    assert answer.status_code == 400
+    assert Room.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"action": "nothing"}, {"action": ""}, {"index": "x"}, {"select_across": "x"}]
+)
+def test_odd_action_forms_are_pages(as_boss, fields):
+    room = RoomFactory()
+    assert act(as_boss, **{"action": "change_prices", "rooms": [room], **fields}).status_code == 200

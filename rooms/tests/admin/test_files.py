@@ -1,0 +1,216 @@
+"""Rooms from and to spreadsheets in the admin: previewed row by row, then all or nothing."""
+
+from io import BytesIO
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
+from django.core.files.uploadedfile import SimpleUploadedFile
+from openpyxl import Workbook, load_workbook
+
+from rooms.admin import files, uploads
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+
+IMPORT, CONFIRM = "/admin/rooms/room/import/", "/admin/rooms/room/process_import/"
+EXPORT = "/admin/rooms/room/export/"
+CSV, XLSX = "0", "1"
+HEADER = ("code", "size", "price", "latitude", "longitude")
+CODES = [f"f853578c-fc0f-4e65-81b8-566c5dffa3{number:02x}" for number in range(8)]
+
+pytestmark = pytest.mark.django_db
+
+
+def as_csv(*rows, header=HEADER):
+    return "\n".join(",".join(map(str, row)) for row in (header, *rows)).encode()
+
+
+def as_xlsx(*rows, header=HEADER):
+    workbook = Workbook()
+    for row in (header, *rows):
+        workbook.active.append(row)
+    stream = BytesIO()
+    workbook.save(stream)
+    return stream.getvalue()
+
+
+def upload(client, content, kind=CSV):
+    file = SimpleUploadedFile("rooms.csv" if kind == CSV else "rooms.xlsx", content)
+    return client.post(IMPORT, {"import_file": file, "format": kind, "resource": "0"})
+
+
+def confirm(client, preview, **changed):
+    return client.post(CONFIRM, preview.context["confirm_form"].initial | changed, follow=True)
+
+
+@pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
+def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, kind, write):
+    known, same = RoomFactory(code=CODES[0], price=39, size=20), RoomFactory(code=CODES[1])
+    content = write(
+        (CODES[0], "", 45, known.latitude, known.longitude),
+        (CODES[1], same.size, same.price, same.latitude, same.longitude),
+        (CODES[2], 30, 50, 51.75436293, -0.09998975),
+    )
+    preview = upload(as_editor, content, kind)
+    text = words(preview)
+    assert "1 to add, 1 to change, 1 unchanged." in text
+    assert f"Change {CODES[0]} 20 unknown 39 45" in text
+    assert f"Add {CODES[2]} 30 50 51.75436293 -0.09998975" in text
+    assert "style=" not in preview.content.decode()
+    assert Room.objects.count() == 2
+
+    assert "Imported: 1 rooms added, 1 changed, 1 unchanged." in words(confirm(as_editor, preview))
+    known.refresh_from_db()
+    same.refresh_from_db()
+    added = Room.objects.get(code=CODES[2])
+    assert (known.price, known.size, known.version, same.version) == (45, None, 2, 1)
+    assert (added.size, added.price, added.latitude, added.longitude) == (30, 50, 51.75436293, -0.09998975)
+    assert dict(LogEntry.objects.values_list("object_id", "change_message")) == {
+        str(known.pk): "size 20 → unknown, price 39 → 45 (by an import)",
+        str(added.pk): "added by an import",
+    }
+    assert not [s for s in Session.objects.all() if "upload" in s.get_decoded()]
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ((CODES[0], 20, -1, 1, 1), "price must be from 0 to 1000000, not '-1'"),
+        ((CODES[0], 20, "abc", 1, 1), "price must be a whole number, not 'abc'"),
+        ((CODES[0], 20, "", 1, 1), "price is empty"),
+        ((CODES[0], 20, "1\x009", 1, 1), r"price must be a whole number, not '1\x009'"),
+        ((CODES[0], 20, 39.5, 1, 1), "price must be a whole number, not '39.5'"),
+        ((CODES[0], 0, 39, 1, 1), "size must be from 1 to 100000"),
+        ((CODES[0], 20, 39, "nan", 1), "latitude must be a decimal number"),
+        (("room 1", 20, 39, 1, 1), "code must be a UUID"),
+        (("=cmd()", 20, 39, 1, 1), "code must be a UUID"),
+        ((CODES[1], 20, 39, 1, 1), "code is already in line 2"),
+        ((CODES[1].upper(), 20, "x", 1, 1), "code is already in line 2"),
+        (("<script>", 20, 39, 1, 1), "code must be a UUID such as"),
+    ],
+    ids=str,
+)
+def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row, complaint):
+    answer = upload(as_editor, as_csv((CODES[1], 20, 39, 1, 1), row, (CODES[2], 20, 39, 1, 1)))
+    text = words(answer)
+    assert "Nothing was imported: 1 row with mistakes." in text
+    assert f"3 {complaint}" in text or complaint in text
+    assert "<script>" not in answer.content.decode()
+    assert "confirm_form" not in answer.context
+    assert not Room.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        (("code", "size", "prize", "latitude", "longitude"), "'prize': unknown column; do you mean price?"),
+        (("code", "size", "price", "latitude", "x"), "longitude: this column is missing"),
+        (("code", "price", "price", "latitude", "longitude"), "price: given twice"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
+def test_other_columns_are_refused_by_name(as_editor, kind, write, header, complaint):
+    answer = upload(as_editor, write((CODES[0], 1, 1, 1, 1), header=header), kind)
+    assert complaint in words(answer)
+    assert not Room.objects.exists()
+
+
+@pytest.mark.parametrize("kind", [CSV, XLSX])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"\xff\xfe\x00", b"PK\x03\x04 nonsense", b"PK\x05\x06" + b"\0" * 18, b'code,"', b"code\n"],
+)
+def test_what_is_no_spreadsheet_is_a_form_error(as_editor, content, kind):
+    answer = upload(as_editor, content, kind)
+    assert answer.status_code == 200
+    assert "confirm_form" not in answer.context
+    assert not Room.objects.exists()
+
+
+def test_a_large_file_is_led_to_the_command(as_editor, monkeypatch):
+    monkeypatch.setattr(files, "MOST", 2)
+    rows = [(code, 1, 1, 1, 1) for code in CODES[:3]]
+    assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_csv(*rows)))
+    assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_xlsx(*rows), XLSX))
+    monkeypatch.setattr(uploads, "LARGEST_FILE", 100)
+    assert "Use ./manage.py import_rooms for larger files" in words(upload(as_editor, as_csv(*rows)))
+    monkeypatch.setattr(uploads, "LARGEST_FILE", 1_000_000)
+    monkeypatch.setattr(uploads, "LARGEST_UNPACKED", 100)
+    assert "unpacks to more than" in words(upload(as_editor, as_xlsx(*rows), XLSX))
+
+
+def test_a_room_changed_after_the_preview_stops_the_import(as_editor):
+    room = RoomFactory(code=CODES[0], price=39)
+    preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
+    Room.objects.update(price=40)
+    answer = confirm(as_editor, preview)
+    assert "Nothing was imported. The rooms were changed since the preview." in words(answer)
+    room.refresh_from_db()
+    assert (room.price, Room.objects.count()) == (40, 1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"format": "9"},
+        {"format": "x"},
+        {"resource": "7"},
+        {"import_file_name": "../../etc/passwd"},
+        {"import_file_name": "x\0"},
+        {"fingerprint": "x"},
+    ],
+    ids=str,
+)
+def test_a_forged_confirmation_imports_nothing(as_editor, changed):
+    preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1)))
+    answer = confirm(as_editor, preview, **changed)
+    assert answer.status_code == 200
+    assert "Nothing was imported" in words(answer)
+    assert not Room.objects.exists()
+
+
+def test_the_rooms_of_a_filtered_list_are_exported(as_editor):
+    RoomFactory(price=500)
+    room = RoomFactory(price=39, size=None, latitude=-51.5, longitude=-0.25)
+    answer = as_editor.post(f"{EXPORT}?price__lte=100", {"format": CSV, "resource": "0"})
+    assert answer["Content-Type"] == "text/csv"
+    assert answer.content.decode().splitlines() == [
+        "code,size,price,latitude,longitude",
+        f"{room.code},,39,-51.5,-0.25",
+    ]
+
+
+def test_selected_rooms_are_exported_as_a_workbook_with_numbers(as_editor):
+    room, other = RoomFactory(price=39, size=None, latitude=-51.5), RoomFactory()
+    answer = as_editor.post("/admin/rooms/room/", {"action": "export_xlsx", "_selected_action": [room.pk]})
+    rows = list(load_workbook(BytesIO(answer.content)).active.iter_rows(values_only=True))
+    assert rows == [HEADER, (str(room.code), None, 39, -51.5, room.longitude)]
+    assert str(other.code) not in str(rows)
+
+
+def test_an_export_comes_in_again_without_a_change(as_editor):
+    RoomFactory.create_batch(3)
+    RoomFactory(size=None)
+    for kind in (CSV, XLSX):
+        exported = as_editor.post(EXPORT, {"format": kind, "resource": "0"}).content
+        assert "0 to add, 0 to change, 4 unchanged." in words(upload(as_editor, exported, kind))
+
+
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe():
+    for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"):
+        dataset = files.RoomResource().export([Room(code=text, size=1, price=2, latitude=-3.5, longitude=4)])
+        assert dataset[0] == (f"'{text}", 1, 2, -3.5, 4)
+
+
+def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
+    answer = upload(as_editor, as_xlsx((CODES[0], 20, "=1+1", 1, 1)), XLSX)
+    assert "price is empty" in words(answer)
+
+
+def test_more_rooms_than_a_spreadsheet_takes_are_led_to_the_stream(as_editor, monkeypatch):
+    monkeypatch.setattr(uploads, "MOST_EXPORTED", 2)
+    RoomFactory.create_batch(3)
+    answer = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
+    assert "These are 3 rooms; a spreadsheet takes 2 at once." in words(answer)
+    assert answer.redirect_chain[-1][0] == "/admin/rooms/room/?price__gte=0"

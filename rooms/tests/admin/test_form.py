@@ -1,0 +1,234 @@
+"""One room's page in the admin: saved as typed, and never over somebody else's work."""
+
+import re
+from threading import Barrier, Thread
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import Client
+
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+
+ADD = "/admin/rooms/room/add/"
+
+
+def page(room):
+    return f"/admin/rooms/room/{room.pk}/change/"
+
+
+def typed(response, **values):
+    """What a browser would send from the form that a page shows, after typing these values."""
+    form = response.context["adminform"].form
+    fields = {}
+    for bound in form:
+        fields[bound.html_name] = "" if bound.value() is None else str(bound.value())
+        if bound.field.show_hidden_initial:
+            fields[bound.html_initial_name] = "" if bound.initial is None else str(bound.initial)
+            if form.is_bound:
+                fields[bound.html_initial_name] = form.data[bound.html_initial_name]
+    return fields | {name: str(value) for name, value in values.items()}
+
+
+@pytest.mark.django_db
+def test_a_room_is_added_as_typed(as_editor):
+    code = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
+    answer = as_editor.post(
+        ADD, {"code": code, "size": "", "price": "39", "latitude": "51.75436293", "longitude": "-0.09998975"}
+    )
+    assert answer.status_code == 302
+    room = Room.objects.get()
+    assert (str(room.code), room.size, room.price, room.latitude, room.longitude, room.version) == (
+        code,
+        None,
+        39,
+        51.75436293,
+        -0.09998975,
+        1,
+    )
+
+
+@pytest.mark.django_db
+def test_a_saved_change_counts_the_version_and_is_told_in_the_history(as_editor):
+    room = RoomFactory(price=39, size=None)
+    as_editor.post(page(room), typed(as_editor.get(page(room)), price=45, size=20))
+    room.refresh_from_db()
+    assert (room.price, room.size, room.version) == (45, 20, 2)
+    assert LogEntry.objects.get().change_message == "price 39 → 45, size unknown → 20"
+    assert "price 39 → 45, size unknown → 20" in words(as_editor.get(f"/admin/rooms/room/{room.pk}/history/"))
+
+
+@pytest.mark.django_db
+def test_saving_an_unchanged_room_keeps_its_version(as_editor):
+    room = RoomFactory()
+    as_editor.post(page(room), typed(as_editor.get(page(room))))
+    room.refresh_from_db()
+    assert room.version == 1
+
+
+@pytest.mark.django_db
+def test_the_second_of_two_saves_is_refused_and_nothing_typed_is_lost(as_editor, boss):
+    room = RoomFactory(price=39, size=20, latitude=51.5)
+    mine = typed(as_editor.get(page(room)), price=50)
+    other = Client()
+    other.force_login(boss)
+    other.post(page(room), typed(other.get(page(room)), price=45, size=25))
+
+    refused = as_editor.post(page(room), mine)
+    assert refused.status_code == 200
+    room.refresh_from_db()
+    assert (room.price, room.size, room.version) == (45, 25, 2)
+    text = words(refused)
+    assert "boss changed this room on" in text
+    assert "Price: was 39, is now 45; you typed 50, which is kept below." in text
+    assert "Size: was 20, is now 25, which is taken over below." in text
+    assert "Latitude" not in text[text.index("boss changed") : text.index("save again")]
+
+    assert as_editor.post(page(room), typed(refused)).status_code == 302
+    room.refresh_from_db()
+    assert (room.price, room.size, room.version) == (50, 25, 3)
+
+
+@pytest.mark.django_db
+def test_a_change_by_an_import_is_told_as_one(as_editor):
+    room = RoomFactory(price=39)
+    mine = typed(as_editor.get(page(room)), size=7)
+    Room.objects.update(price=45)
+    assert "Somebody (an import or another program) changed this room" in words(
+        as_editor.post(page(room), mine)
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_saves_at_the_same_moment_one_is_refused(boss):
+    room = RoomFactory(price=39)
+    clients, answers, start = [Client(), Client()], [], Barrier(2)
+    for client in clients:
+        client.force_login(boss)
+    forms = [typed(client.get(page(room)), price=50 + number) for number, client in enumerate(clients)]
+
+    def save(client, form):
+        start.wait()
+        answers.append(client.post(page(room), form).status_code)
+        connection.close()
+
+    threads = [Thread(target=save, args=pair) for pair in zip(clients, forms, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    room.refresh_from_db()
+    assert (sorted(answers), room.version) == ([200, 302], 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rooms_added_with_one_code_at_the_same_moment_one_is_a_form_error(boss):
+    values = {"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "price": "1", "latitude": "1", "longitude": "1"}
+    clients, answers, start = [Client(), Client()], [], Barrier(2)
+    for client in clients:
+        client.force_login(boss)
+
+    def add(client):
+        start.wait()
+        answers.append(client.post(ADD, values))
+        connection.close()
+
+    threads = [Thread(target=add, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status_code for answer in answers) == [200, 302]
+    (refused,) = [answer for answer in answers if answer.status_code == 200]
+    assert "Room with this Code already exists." in words(refused)
+    assert Room.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_room_deleted_meanwhile_is_offered_to_be_added_again(as_editor):
+    room = RoomFactory(price=39)
+    mine = typed(as_editor.get(page(room)), price=50)
+    room.delete()
+    offered = as_editor.post(page(room), mine, follow=True)
+    assert "This room was deleted while you had it open." in words(offered)
+    assert as_editor.post(ADD, typed(offered)).status_code == 302
+    again = Room.objects.get()
+    assert (again.code, again.price) == (room.code, 50)
+
+
+@pytest.mark.django_db
+def test_save_as_new_makes_another_room_with_a_code_of_its_own(as_editor):
+    room = RoomFactory(price=39)
+    form = typed(as_editor.get(page(room)), price=50, _saveasnew="Save as new")
+    assert as_editor.post(page(room), form).status_code == 302
+    copy = Room.objects.exclude(pk=room.pk).get()
+    assert (copy.price, copy.latitude) == (50, room.latitude)
+    assert copy.code != room.code
+    room.refresh_from_db()
+    assert (room.price, room.version) == (39, 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("code", "x"),
+        ("code", "\0"),
+        ("code", ""),
+        ("size", "0"),
+        ("size", "100001"),
+        ("size", "99999999999999999999"),
+        ("size", "9" * 5000),
+        ("size", "1.5"),
+        ("price", "-1"),
+        ("price", ""),
+        ("price", "1\0"),
+        ("price", "1000001"),
+        ("latitude", "91"),
+        ("latitude", "nan"),
+        ("latitude", "1e999"),
+        ("longitude", "-180.1"),
+        ("longitude", "\ud800"),
+        ("loaded_version", "x"),
+        ("loaded_version", ""),
+        ("loaded_version", "\0"),
+        ("loaded_version", "99999999999999999999"),
+    ],
+)
+def test_odd_values_are_form_errors(as_editor, field, value):
+    room = RoomFactory(price=39)
+    fields = typed(as_editor.get(page(room)))
+    body = urlencode(fields | {field: value}, errors="surrogatepass")
+    answer = as_editor.post(page(room), body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+    assert answer.context["errors"]
+    room.refresh_from_db()
+    assert room.version == 1
+
+
+@pytest.mark.django_db
+def test_what_the_browser_must_not_decide_is_not_taken_from_it(as_editor):
+    room = RoomFactory()
+    as_editor.post(
+        page(room), typed(as_editor.get(page(room)), price=77, version=900, id=1, created_at="2000-01-01")
+    )
+    assert Room.objects.get(pk=room.pk).version == 2
+
+
+@pytest.mark.django_db
+def test_the_page_leads_to_the_room_on_the_site(as_editor):
+    room = RoomFactory()
+    content = as_editor.get(page(room)).content.decode()
+    link = re.search(r'href="(/admin/r/[^"]+)" class="viewsitelink"', content)[1]
+    assert as_editor.get(link)["Location"].endswith(f"/rooms/{room.code}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", ["0", "x", "99999999999999999999", "_quote_", "1_00", "%E2%82%AC"])
+def test_a_room_that_is_not_there_is_a_message(as_editor, key):
+    answer = as_editor.get(f"/admin/rooms/room/{key}/change/", follow=True)
+    assert answer.status_code == 200
+    assert "doesn’t exist" in words(answer)

@@ -1,0 +1,95 @@
+"""The list of rooms in the admin: what it finds, and that PostgreSQL reads it from indexes."""
+
+import pytest
+from django.contrib.admin.sites import site
+from django.db import connection
+from django.urls import reverse
+
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+
+LIST = "/admin/rooms/room/"
+pytestmark = pytest.mark.django_db
+
+
+def codes(response):
+    """The codes listed, in order."""
+    return [str(room.code) for room in response.context["cl"].result_list]
+
+
+def test_a_number_is_a_price_or_a_size_and_its_unit_says_which(as_editor):
+    price, size = RoomFactory(price=66, size=50), RoomFactory(price=50, size=66)
+    RoomFactory(price=1, size=2)
+    assert set(codes(as_editor.get(LIST, {"q": "66"}))) == {str(price.code), str(size.code)}
+    assert codes(as_editor.get(LIST, {"q": "66€"})) == [str(price.code)]
+    assert codes(as_editor.get(LIST, {"q": "66m²"})) == [str(size.code)]
+    assert codes(as_editor.get(LIST, {"q": "66€ 50m2"})) == [str(price.code)]
+    assert codes(as_editor.get(LIST, {"q": "9999999"})) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "f853578c-fc0f-4e65-81b8-566c5dffa35a",
+        "F853578CFC0F4E6581B8566C5DFFA35A",
+        "f853578c",
+        "f85",
+        "f853578c-fc",
+    ],
+)
+def test_a_code_is_found_by_its_beginning(as_editor, words):
+    room = RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a")
+    RoomFactory(code="0853578c-fc0f-4e65-81b8-566c5dffa35a")
+    assert codes(as_editor.get(LIST, {"q": words})) == [str(room.code)]
+
+
+def test_words_that_mean_nothing_are_told(as_editor):
+    RoomFactory()
+    response = as_editor.get(LIST, {"q": "sunny <b>"})
+    assert codes(response) == []
+    assert "“sunny” is neither a number nor the beginning of a code" in response.content.decode()
+
+
+def test_filters_by_range_by_missing_size_and_by_change(as_editor):
+    small, large, unknown = (
+        RoomFactory(size=10, price=50),
+        RoomFactory(size=90, price=70),
+        RoomFactory(size=None),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room DISABLE TRIGGER room_touch")
+    Room.objects.filter(pk=large.pk).update(updated_at="2020-01-01T00:00Z")
+    assert codes(as_editor.get(LIST, {"size__gte": "10", "size__lte": "89"})) == [str(small.code)]
+    assert codes(as_editor.get(LIST, {"price__gte": "70", "price__lte": "70"})) == [str(large.code)]
+    assert codes(as_editor.get(LIST, {"size__isnull": "true"})) == [str(unknown.code)]
+    assert set(codes(as_editor.get(LIST, {"changed": "24h"}))) == {str(small.code), str(unknown.code)}
+    assert set(codes(as_editor.get(LIST, {"changed": "today"}))) == {str(small.code), str(unknown.code)}
+
+
+@pytest.mark.parametrize("value", ["abc", "1.5", " 5", "-1", "99999999999999999999", "1_0"])
+def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value):
+    RoomFactory()
+    response = as_editor.get(LIST, {"price__gte": value})
+    assert codes(response) == []
+    assert "Price must be" in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"p": "0"}, {"p": "-3"}, {"p": "x"}, {"o": "99"}, {"o": "x.y"}, {"all": ""}]
+)
+def test_odd_pages_and_orders_are_pages_too(as_editor, parameters):
+    RoomFactory()
+    assert as_editor.get(LIST, parameters).status_code == 200
+
+
+def test_the_first_page_shows_the_figures_that_staff_need(as_editor):
+    RoomFactory.create_batch(2)
+    RoomFactory(size=None)
+    text = words(as_editor.get("/admin/"))
+    assert "3 rooms 3 changed today 1 without a size" in text
+
+
+def test_nothing_is_edited_in_the_list():
+    assert site.get_model_admin(Room).list_editable == ()
+    assert reverse("admin:rooms_room_changelist") == LIST
