@@ -56,7 +56,7 @@ def test_several_scenarios_are_served_at_once_each_with_its_name(workshop: Works
                 assert re.search(r'class="scenario-banner (scenario-\d)"', page)[1] in answer.read().decode()
 
 
-def test_staff_log_in_to_two_scenarios_side_by_side(workshop: Workshop) -> None:
+def test_staff_log_in_to_two_scenarios_side_by_side_and_see_which_is_which(workshop: Workshop) -> None:
     workshop.write("t_boss", STAFF)
     workshop.write("t_chief", STAFF)
     browser = build_opener(HTTPCookieProcessor(CookieJar()))
@@ -72,9 +72,10 @@ def test_staff_log_in_to_two_scenarios_side_by_side(workshop: Workshop) -> None:
             token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)[1]
             fields = {"username": "boss", "password": passwords[name], "csrfmiddlewaretoken": token}
             browser.open(f"{address}/admin/login/?next=/admin/", urlencode(fields).encode())
-        for address in addresses.values():
+        for name, address in addresses.items():
             page = browser.open(f"{address}/admin/").read().decode()
             assert "Log out" in page
+            assert f"Scenario <strong>{name}</strong>" in page
 
 
 def test_a_page_on_the_applications_own_database_has_no_banner(workshop: Workshop) -> None:
