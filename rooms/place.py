@@ -98,6 +98,13 @@ class Near:
         """The exact distance, on what the boxes left."""
         return "room.distance <= %s", [self.within]
 
+    @property
+    def around(self) -> Condition:
+        """The boxes alone, as comparisons of columns."""
+        conditions = [box.condition for box in self.boxes()]
+        sql = " OR ".join(f"({sql})" for sql, _ in conditions)
+        return f"({sql})", [value for _, bound in conditions for value in bound]
+
     def boxes(self) -> list[Box]:
         """
         The boxes, one or two, that hold every place within the distance.

@@ -1,7 +1,7 @@
 """Reading rooms from PostgreSQL, already written in a format: a page, all of them, one, or how many."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connection, transaction
@@ -79,12 +79,18 @@ def count(search: Search) -> tuple[int, str]:
         cursor.execute(f"SELECT count(*) {rows}", values)
         (counted,) = cursor.fetchone()
     if search.count == "estimated" and counted > COUNT_EXACTLY:
-        return planned_rows(search), "estimated"
+        return max(planned_rows(search), counted), "estimated"
     return counted, "exact"
 
 
 def planned_rows(search: Search) -> int:
-    """How many rooms the planner expects, from the statistics of ANALYZE; nothing is counted."""
+    """
+    How many rooms the planner expects, from the statistics of ANALYZE; nothing is counted.
+
+    There are none of distances: for a circle it is asked about the boxes around.
+    """
+    if search.near:
+        search = replace(search, near=None, conditions=(*search.conditions, search.near.around))
     rows, values = matching(search)
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT {rows}", values)
@@ -115,7 +121,8 @@ def columns_of(search: Search) -> Columns:
 def matching(search: Search, *more: Condition, table: str = "room") -> Statement:
     """FROM and WHERE: the rooms of a search, wherever its page begins, under the name `room`."""
     source, values = search.near.source(table) if search.near else (table, [])
-    conditions = [*search.conditions, *more]
+    circle = [search.near.condition] if search.near else []
+    conditions = [*search.conditions, *circle, *more]
     where = " AND ".join(sql for sql, _ in conditions) or "TRUE"
     return f"FROM {source} WHERE {where}", [*values, *(value for _, bound in conditions for value in bound)]
 

@@ -192,7 +192,7 @@ class Search:
 
         search = cls(
             {name: str(query[name]) for name in values},
-            tuple(conditions(values, near)),
+            tuple(conditions(values)),
             near,
             order,
             values.get("limit"),
@@ -215,15 +215,13 @@ class Search:
         return write_cursor(values, self.scope)
 
 
-def conditions(values: dict[str, Any], near: Near | None) -> Iterator[Condition]:
-    """What these values ask of a room."""
+def conditions(values: dict[str, Any]) -> Iterator[Condition]:
+    """What these values ask of a room's columns."""
     for name, value in values.items():
         if name in FILTERS:
             yield FILTERS[name].sql, [value]
         elif name == "bbox":
             yield value.condition
-    if near:
-        yield near.condition
 
 
 def unknown(name: str, hinted: bool) -> Mistake:
