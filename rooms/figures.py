@@ -118,7 +118,7 @@ def histogram(values: list[int], ranks: list[int]) -> list[tuple[int, int | None
     """
     low, high = values[0], quantile(values, ranks, TAIL)
     width = round_width((high - low + 1) / BINS)
-    edges = list(range(low // width * width, high + width, width))
+    edges = list(range(low // width * width, high + width + 1, width))
     below = [rank_below(edge, values, ranks) for edge in edges]
     bins: list[tuple[int, int | None, int]] = [
         (edges[i], edges[i + 1], below[i + 1] - below[i]) for i in range(len(edges) - 1)
