@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
@@ -361,6 +362,7 @@ IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "export"
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(rooms|openapi\.json)"
 CORS_ALLOW_METHODS = ["GET", "HEAD"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-none-match"]
 CORS_EXPOSE_HEADERS = [
     "Link",
     "ETag",
