@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from contextlib import contextmanager
 
 import pytest
 from django.db import connection
@@ -61,14 +62,35 @@ def varied_rooms(count: int, seed: int = 1) -> list[Room]:
     ]
 
 
-@pytest.fixture(scope="module")
-def many(django_db_setup, django_db_blocker):
-    """Twenty thousand rooms for the planner to take seriously, for the rest of the module."""
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
+@contextmanager
+def committed(blocker, count):
+    """A table of so many rooms that the planner knows, for the time of a module's tests."""
+    with blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("TRUNCATE room")
-        fill(20_000)
+        fill(count)
         cursor.execute("VACUUM ANALYZE room")  # what earlier tests left dead would be read, too
     yield
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
+    with blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("TRUNCATE room")
         cursor.execute("ANALYZE room")
+
+
+@pytest.fixture(scope="module")
+def twenty_thousand(django_db_setup, django_db_blocker):
+    """Enough rooms for the planner to take them seriously."""
+    with committed(django_db_blocker, 20_000):
+        yield
+
+
+@pytest.fixture(scope="module")
+def thirty_thousand(django_db_setup, django_db_blocker):
+    """More rooms than an estimate counts."""
+    with committed(django_db_blocker, 30_000):
+        yield
+
+
+@pytest.fixture(scope="module")
+def seventy_thousand(django_db_setup, django_db_blocker):
+    """More rooms than figures are exact for."""
+    with committed(django_db_blocker, 70_000):
+        yield

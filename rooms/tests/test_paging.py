@@ -319,7 +319,9 @@ def deep(order, rows):
         ("-size,price", "room_size_order"),
     ],
 )
-def test_an_order_is_read_from_its_index_and_a_deep_page_costs_what_the_first_does(many, order, index):
+def test_an_order_is_read_from_its_index_and_a_deep_page_costs_what_the_first_does(
+    twenty_thousand, order, index
+):
     single = "," not in order
     first_nodes, first = plan(Search.parse(f"order={order}" if order else ""))
     deep_nodes, later = plan(deep(order, 15_000))
@@ -335,7 +337,7 @@ def test_an_order_is_read_from_its_index_and_a_deep_page_costs_what_the_first_do
     assert sum(node.get("Rows Removed by Filter", 0) for node in deep_nodes) <= (1 if single else 200)
 
 
-def test_a_filtered_page_is_read_from_the_index_of_its_order(many):
+def test_a_filtered_page_is_read_from_the_index_of_its_order(twenty_thousand):
     nodes, buffers = plan(Search.parse("filter_price__lt=66&order=price"))
     assert [node.get("Index Name") for node in nodes if "Index Name" in node] == ["room_price"]
     assert buffers < 200

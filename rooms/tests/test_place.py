@@ -259,7 +259,7 @@ def test_the_boxes_hold_the_whole_circle():
         ("bbox=0.1,51.5,0.11,51.51", ["room_latitude", "room_longitude"]),
     ],
 )
-def test_a_place_is_found_through_its_index(many, query, indexes):
+def test_a_place_is_found_through_its_index(twenty_thousand, query, indexes):
     search = Search.parse(query)
     statement, values = repository.page_statement(search, JSON)
     with connection.cursor() as cursor:
