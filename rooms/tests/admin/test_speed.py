@@ -5,6 +5,7 @@ import re
 import pytest
 from django.db import connection
 
+from rentomatic_site import postgres
 from rooms.admin.listing import REACH
 
 LIST = "/admin/rooms/room/"
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(scope="module", autouse=True)
 def many(django_db_setup, django_db_blocker):
     """100,000 rooms for all tests here, one in twenty without a size: enough for plans as with a million."""
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
+    with django_db_blocker.unblock(), postgres.long_statements(), connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO room (code, size, price, latitude, longitude) SELECT md5(n::text)::uuid,"
             " CASE WHEN n % 20 > 0 THEN 8 + n % 250 END, 20 + n * 7 % 400, 51 + n % 997 / 1e3, n % 991 / 1e3"
