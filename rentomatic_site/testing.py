@@ -40,6 +40,8 @@ ENVIRONMENT = dict(os.environ)
 # The developer's own .env has no say in the tests; the real environment has.
 os.environ["ENV_FILE"] = os.devnull
 os.environ.setdefault("DEBUG", "on")
+# Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 if not any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")):
     # The first connection makes it, the end of the last process that uses it removes it (keeper.py).
     os.environ["EMBEDDED_POSTGRES_DIR"] = str(
