@@ -3,8 +3,9 @@ How rooms are written. PostgreSQL writes each room itself, as one text a row: a 
 text and what stands around and between the texts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from django.http import HttpRequest
 
@@ -15,7 +16,7 @@ from rooms.problems import NotAcceptable
 COLUMNS = tuple(FIELDS)
 """What a room shows, in this order; `distance` follows where a search is near a place."""
 
-Columns = Sequence[str]
+Columns = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,22 @@ def json_members(columns: Columns) -> str:
     return ",".join(f'"{column}":{json_value(column)}' for column in columns)
 
 
+@cache
 def json_line(columns: Columns) -> str:
     return written_by_sql(f"{{{json_members(columns)}}}")
 
 
+@cache
 def csv_line(columns: Columns) -> str:
     """A record of RFC 4180; no value needs quotes. An unknown size is empty."""
     cells = {column: f"|room.{column}|" for column in columns} | {"distance": json_value("distance")}
     return written_by_sql(",".join(cells[column] for column in columns))
 
 
+@cache
 def geojson_line(columns: Columns) -> str:
     """A feature of RFC 7946: longitude first; all that is no place is a property."""
-    properties = [column for column in columns if column not in {"latitude", "longitude"}]
+    properties = tuple(column for column in columns if column not in {"latitude", "longitude"})
     return written_by_sql(
         '{"type":"Feature","id":"|room.code|",'
         '"geometry":{"type":"Point","coordinates":[|room.longitude|,|room.latitude|]},'
