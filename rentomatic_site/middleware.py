@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Callable
 
+from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
@@ -87,3 +88,13 @@ def client_address(request: HttpRequest) -> str:
     forwarded: str = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
     address: str = forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR", "")
     return address
+
+
+class PagePolicy(CSPMiddleware):
+    """The Content-Security-Policy on pages only: browsers apply none to JSON, and it costs 60 µs to write."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not response.headers.get("Content-Type", "").startswith("text/html"):
+            return response
+        answered: HttpResponseBase = super().process_response(request, response)
+        return answered

@@ -131,7 +131,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "rentomatic_site.middleware.PagePolicy",
     "django.middleware.common.CommonMiddleware",
     "rentomatic_site.middleware.refuse_nul",
     "rentomatic_site.middleware.public_pages",

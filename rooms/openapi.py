@@ -83,6 +83,7 @@ def operation(name: str, words: str, allowed: Collection[str], bodies: Schema, h
                 "400": problem("Parameters that are unknown, malformed, out of range or given twice"),
                 "404": problem("No room has this code"),
                 "406": problem("A format that is not spoken here"),
+                "414": problem("An address of more than 4094 bytes"),
                 "503": problem("The database is away, slow or full: try again after Retry-After seconds"),
             },
         }
@@ -147,7 +148,7 @@ FEATURE = shape(
     geometry=shape(
         ("type", "coordinates"),
         type={"const": "Point"},
-        coordinates=PARAMETERS["near"].schema,
+        coordinates={"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
     ),
     properties={"type": "object"},
 )
