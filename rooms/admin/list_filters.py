@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from rooms.filters import FIELDS
+from rooms.importing import shown
 
 
 class RangeFilter(admin.ListFilter):
@@ -40,7 +41,7 @@ class RangeFilter(admin.ListFilter):
         try:
             self.bounds[name] = FIELDS[self.field].parse(text)
         except ValueError as error:
-            self.mistake = f"{self.field.capitalize()} {error}."
+            self.mistake = f"{self.field.capitalize()} {error}, not {shown(text)}."
             messages.error(self.request, self.mistake)
 
     def has_output(self) -> bool:

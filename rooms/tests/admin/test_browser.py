@@ -1,0 +1,282 @@
+"""The admin in Chromium, as staff use it: with scripts and without, wide and narrow, light and dark."""
+
+import os
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from rooms.factories import RoomFactory
+from rooms.models import Room
+
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.django_db(transaction=True)]
+
+SWITCHES = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+CODES = [f"f853578c-fc0f-4e65-81b8-566c5dffa3{number:02x}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    # Playwright runs an event loop in this thread, in which Django would refuse to query.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=SWITCHES.split())
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def open_page(chromium, live_server, boss):
+    """
+    Open a window of the admin for a user who is logged in; `open_page(path, **how)`.
+
+    Whatever the browser complains of (the Content Security Policy, a script, a missing file) and
+    every request to another server fails the test in the end.
+    """
+    contexts, complaints = [], []
+
+    def note(message):
+        # Another program on this machine that makes a network interface is no fault of the page.
+        if message.type in {"error", "warning"} and "ERR_NETWORK_CHANGED" not in message.text:
+            complaints.append(message.text)
+
+    def watch(request):
+        if not request.url.startswith((live_server.url, "data:")):
+            complaints.append(f"asked {request.url}")
+
+    def run(path, user=boss, **how):
+        context = chromium.new_context(
+            base_url=live_server.url, **{"viewport": {"width": 1280, "height": 900}} | how
+        )
+        contexts.append(context)
+        if user:
+            client = Client()
+            client.force_login(user)
+            session = client.cookies[settings.SESSION_COOKIE_NAME].value
+            context.add_cookies(
+                [{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}]
+            )
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", note)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", watch)
+        page.goto(path)
+        return page
+
+    yield run
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def test_logging_in_finding_a_room_by_filters_and_changing_it(open_page):
+    RoomFactory(price=39, size=20)
+    room = RoomFactory(price=66, size=50)
+    page = open_page("/admin/", user=None)
+    page.get_by_label("Username").fill("boss")
+    page.get_by_label("Password").fill("boss-of-rooms")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("link", name="2 rooms").click()
+
+    page.locator("#filter-price__gte").fill("60")
+    page.get_by_role("button", name="Filter by price").click()
+    page.locator("#filter-size__lte").fill("50")
+    page.get_by_role("button", name="Filter by size").click()
+    page.wait_for_url("**size__lte=50*")
+    assert page.locator("#filter-price__gte").input_value() == "60"
+    assert page.locator("#result_list tbody tr").count() == 1
+    page.get_by_role("link", name="Clear the price filter").click()
+    page.get_by_text("2 rooms", exact=True).first.wait_for()
+    assert page.locator("#result_list tbody tr").count() == 2
+
+    page.locator("#searchbar").fill("66€")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name=str(room.code)).click()
+    page.get_by_label("Price").fill("70")
+    page.get_by_role("button", name="Save", exact=True).click()
+    assert "was changed successfully" in page.locator(".messagelist").inner_text()
+    room.refresh_from_db()
+    assert (room.price, room.version) == (70, 2)
+
+
+def test_the_second_save_is_refused_and_what_was_typed_stays(open_page):
+    room = RoomFactory(price=39, size=20)
+    mine, theirs = (open_page(f"/admin/rooms/room/{room.pk}/change/") for _ in range(2))
+    mine.get_by_label("Price").fill("50")
+    theirs.get_by_label("Price").fill("45")
+    theirs.get_by_label("Size").fill("25")
+    theirs.get_by_role("button", name="Save", exact=True).click()
+    theirs.locator(".messagelist .success").wait_for()
+    mine.get_by_role("button", name="Save", exact=True).click()
+    told = mine.locator(".errorlist.nonfield").inner_text()
+    assert "boss changed this room" in told
+    assert "you typed 50, which is kept below" in told
+    assert mine.get_by_label("Price").input_value() == "50"
+    assert mine.get_by_label("Size").input_value() == "25"
+    mine.get_by_role("button", name="Save", exact=True).click()
+    mine.locator(".messagelist .success").wait_for()
+    room.refresh_from_db()
+    assert (room.price, room.size, room.version) == (50, 25, 3)
+
+
+def test_prices_change_in_bulk_after_a_preview(open_page):
+    RoomFactory(price=100)
+    RoomFactory(price=39)
+    page = open_page("/admin/rooms/room/?o=3")
+    page.locator("#action-toggle").check()
+    page.get_by_text("2 of 2 selected").wait_for()
+    page.get_by_label("Action:").select_option(label="Change prices…")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Change:").fill("10")
+    page.get_by_label("percent").check()
+    page.get_by_role("button", name="Preview").click()
+    assert page.locator(".room-table tbody tr").nth(1).inner_text().split()[1:] == ["39", "43", "+4"]
+    page.get_by_role("button", name="Change 2 prices").click()
+    assert "Prices of 2 rooms changed by +10 %." in page.locator(".messagelist").inner_text()
+    assert sorted(Room.objects.values_list("price", flat=True)) == [43, 110]
+
+
+def test_a_spreadsheet_with_a_mistake_and_then_without_one(open_page, tmp_path):
+    RoomFactory(code=CODES[0], price=39, size=20)
+    page = open_page("/admin/rooms/room/")
+    page.get_by_role("link", name="Import").click()
+    file = tmp_path / "rooms.csv"
+    file.write_text(f"code,size,price,latitude,longitude\n{CODES[0]},20,abc,1,1\n{CODES[1]},,45,1,1\n")
+    page.get_by_label("File to import").set_input_files(file)
+    assert page.get_by_label("Format").locator("option:checked").inner_text() == "csv"
+    page.get_by_role("button", name="Preview").click()
+    page.locator("td li").first.wait_for()
+    assert "must be a whole number, not 'abc'" in page.locator(".room-table").inner_text()
+    assert page.locator("[name=confirm]").count() == 0
+
+    file.write_text(file.read_text().replace("abc", "45"))
+    page.get_by_label("File to import").set_input_files(file)
+    page.get_by_role("button", name="Preview").click()
+    assert page.locator("tr.row-update del").first.inner_text() == "39"
+    assert page.locator("tr.row-update ins").first.inner_text() == "45"
+    page.get_by_role("button", name="Import 2 rooms").click()
+    assert "1 rooms added, 1 changed, 0 unchanged" in page.locator(".messagelist").inner_text()
+    assert sorted(Room.objects.values_list("price", flat=True)) == [45, 45]
+
+
+def test_the_map_sets_the_place_by_click_and_drag_and_save_keeps_it(open_page):
+    room = RoomFactory(latitude=51.5, longitude=-0.1)
+    RoomFactory(latitude=51.501, longitude=-0.101)
+    page = open_page(f"/admin/rooms/room/{room.pk}/change/")
+    page.locator("path.place-neighbour").wait_for()
+    box = page.locator(".room-map").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.75)
+    clicked = [float(page.get_by_label(name).input_value()) for name in ("Latitude", "Longitude")]
+    assert 51.49 < clicked[0] < 51.5
+    assert -0.1 < clicked[1] < -0.08
+
+    page.locator(".place-pin").hover()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 100, box["y"] + 100, steps=5)
+    page.mouse.up()
+    dragged = [float(page.get_by_label(name).input_value()) for name in ("Latitude", "Longitude")]
+    assert dragged[0] > 51.5
+    assert dragged[1] < -0.1
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".messagelist").wait_for()
+    room.refresh_from_db()
+    assert [room.latitude, room.longitude] == dragged
+
+
+def test_a_pasted_place_is_understood(open_page):
+    page = open_page("/admin/rooms/room/add/")
+    for pasted, place in (
+        ("51.75436293, -0.09998975", ["51.754363", "-0.09999"]),
+        ("91, 0", None),
+        ("https://www.openstreetmap.org/#map=16/41.4042/2.1731", ["41.4042", "2.1731"]),
+        ("https://www.openstreetmap.org/?mlat=41.5&mlon=2.2#map=12/41.4/2.1", ["41.5", "2.2"]),
+        ("https://example.com/", None),
+        ("https://www.google.com/maps/@48.8583701,2.2944813,17z", ["48.85837", "2.294481"]),
+        ("https://www.google.com/maps/place/X/@48.8,2.2,17z/data=!3d48.85!4d2.29", ["48.85", "2.29"]),
+        ("https://maps.google.com/?q=-33.8568,151.2153", ["-33.8568", "151.2153"]),
+        ("geo:37.786971,-122.399677", ["37.786971", "-122.399677"]),
+    ):
+        for name in ("Latitude", "Longitude"):
+            page.get_by_label(name).fill("")
+        page.get_by_label("Paste a place").fill(pasted)
+        filled = [page.get_by_label(name).input_value() for name in ("Latitude", "Longitude")]
+        assert filled == (place or ["", ""]), pasted
+        assert page.locator("output").inner_text().startswith("No place in this") == (place is None)
+        assert page.locator(".place-pin").count() == (place is not None)
+
+
+def test_without_scripts_the_place_is_two_numbers(open_page):
+    page = open_page("/admin/rooms/room/add/", java_script_enabled=False)
+    assert not page.locator(".room-map").is_visible()
+    page.get_by_label("Price").fill("39")
+    page.get_by_label("Latitude").fill("51.75436293")
+    page.get_by_label("Longitude").fill("-0.09998975")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".messagelist .success").wait_for()
+    room = Room.objects.get()
+    assert (room.latitude, room.longitude) == (51.75436293, -0.09998975)
+
+
+def test_a_viewer_sees_the_map_and_cannot_move_the_pin(open_page, django_user_model):
+    from django.contrib.auth.models import Permission
+
+    viewer = django_user_model.objects.create_user("vera", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_room"))
+    room = RoomFactory(latitude=51.5, longitude=-0.1)
+    page = open_page(f"/admin/rooms/room/{room.pk}/change/", user=viewer)
+    page.locator(".place-pin").wait_for()
+    page.locator(".room-map").click(position={"x": 30, "y": 200})
+    assert page.get_by_label("Paste a place").count() == 0
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"color_scheme": "light"},
+        {"color_scheme": "dark", "viewport": {"width": 390, "height": 800}},
+    ],
+    ids=["wide and light", "phone and dark"],
+)
+def test_every_page_is_accessible_and_fits_the_screen(open_page, how):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    room = RoomFactory()
+    RoomFactory(size=None)
+    how["bypass_csp"] = True  # axe itself writes styles inline
+    page = open_page("/admin/login/", user=None, **how)
+    findings = [("login", axe.run(page).response["violations"])]
+    page = open_page("/admin/", **how)
+    for path in (
+        "",
+        "rooms/room/",
+        "rooms/room/?price__gte=1&q=f8",
+        "rooms/room/add/",
+        f"rooms/room/{room.pk}/change/",
+        f"rooms/room/{room.pk}/history/",
+        f"rooms/room/{room.pk}/delete/",
+        "rooms/room/import/",
+        "rooms/room/export/",
+    ):
+        page.goto(f"/admin/{path}")
+        findings.append((path, axe.run(page).response["violations"]))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page.goto("/admin/rooms/room/")
+    page.locator("#action-toggle").check()
+    page.get_by_text("2 of 2 selected").wait_for()
+    page.get_by_label("Action:").select_option(label="Change prices…")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Change:").fill("10")
+    page.get_by_role("button", name="Preview").click()
+    findings.append(("change prices", axe.run(page).response["violations"]))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert [
+        (path, finding["id"], [node["html"] for node in finding["nodes"]])
+        for path, found in findings
+        for finding in found
+        if finding["impact"] in {"serious", "critical"}
+    ] == []
