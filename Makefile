@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON := .venv/bin/python
+PY := .venv/bin/python
 # The port of `make run`, and words for pytest or the benchmark: make test ARGS="-k paging"
 PORT ?= 8000
 ARGS ?=
@@ -19,23 +19,23 @@ help: ## list the targets
 
 .PHONY: run
 run: install .env ## serve some 2,000 demo rooms; PORT=8000
-	@exec $(PYTHON) manage.py load_scenario demo --serve $(PORT)
+	@exec $(PY) manage.py load_scenario demo --serve $(PORT)
 
 .PHONY: test
 test: install ## the whole suite, on a PostgreSQL of its own; ARGS="-k paging"
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PY) -m pytest $(ARGS)
 
 .PHONY: test-compose
 test-compose: install ## build the containers and try the deployment; needs docker
-	@$(PYTHON) -m pytest -m compose $(ARGS)
+	@$(PY) -m pytest -m compose $(ARGS)
 
 .PHONY: check
 check: install ## format, lint, types, migrations, deployment settings, shell scripts
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	$(CLEAN) .venv/bin/mypy .
-	$(CLEAN) $(PYTHON) manage.py makemigrations --check --dry-run
-	$(PRODUCTION) $(PYTHON) manage.py check --deploy --fail-level WARNING
+	$(CLEAN) $(PY) manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(PY) manage.py check --deploy --fail-level WARNING
 	@scripts=$$(grep -rlIE '^#!/(usr/)?bin/(env )?(ba)?sh' --exclude-dir='.?*' . | sort; \
 		grep -lIE '^#!/(usr/)?bin/(env )?(ba)?sh' .ci/*); \
 	if command -v shellcheck > /dev/null; then echo shellcheck $$scripts; shellcheck $$scripts; \
@@ -43,11 +43,11 @@ check: install ## format, lint, types, migrations, deployment settings, shell sc
 
 .PHONY: bench
 bench: install ## measure the API beside its peers; ARGS=--quick
-	@$(CLEAN) $(PYTHON) -m benchmarks $(ARGS)
+	@$(CLEAN) $(PY) -m benchmarks $(ARGS)
 
 .PHONY: fuzz
 fuzz: install ## thousands of odd requests, made from /openapi.json
-	@$(PYTHON) -m pytest -m fuzz $(ARGS)
+	@$(PY) -m pytest -m fuzz $(ARGS)
 
 .PHONY: install
 install: ## .venv with the requirements; quick when nothing changed
