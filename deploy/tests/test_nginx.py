@@ -348,6 +348,13 @@ def test_without_an_upstream_it_is_502(nginx):
     assert {name: page.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
+def test_a_write_that_was_sent_and_failed_is_502_and_not_begun_again(nginx):
+    with Replica("dying", hang_up=True) as dying:
+        edge = nginx(dying.port)
+        assert_nginx_problem(edge.get("/rooms", method="POST", body="x=1"), 502)
+        assert dying.asked == ["POST /rooms"]
+
+
 def test_a_silent_upstream_is_504(nginx):
     with socket.create_server(("127.0.0.1", rig.free_port())) as silent:
         edge = nginx(silent.getsockname()[1], NGINX_READ_TIMEOUT="1s")
