@@ -226,12 +226,12 @@ class Cluster:
         self.thaw()
         self.stop()
 
-    def start(self) -> None:
+    def start(self, ready: Callable[[], bool] | None = None) -> None:
         settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]
         command = [*self.prefix, embedded.binary("postgres"), "-D", str(self.data), *settings]
         with (self.data / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(self.answers, "an answer of PostgreSQL")
+        wait_until(ready or self.answers, "an answer of PostgreSQL")
 
     def answers(self) -> bool:
         try:
@@ -334,6 +334,7 @@ class Nginx(Server):
         variables = {
             **defaults(),
             "NGINX_RUN": str(folder),
+            "NGINX_ACCESS_LOG": "/dev/stdout",
             "NGINX_CERTIFICATES": str(self.certificates),
             "NGINX_ACME": str(self.acme),
             "NGINX_HTTP": f"127.0.0.1:{self.http}",
