@@ -1,0 +1,81 @@
+"""The whole stack of compose.yml, brought up from a copy of the project for the tests marked `compose`."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from deploy.tests import rig
+
+
+class Stack:
+    """A copy of the project with its own .env, image, containers and volume."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.http, self.https = rig.free_port(), rig.free_port()
+        self.address = f"https://localhost:{self.https}"
+        # As from a fresh clone: what git has, and what it would take.
+        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.check_output(listed, cwd=rig.PROJECT, text=True).splitlines():
+            if (rig.PROJECT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(rig.PROJECT / name, folder / name)
+        self.said = self.run("./deploy/setup").stdout
+        self.set("COMPOSE_PROJECT_NAME", f"rentomatic-test-{os.getpid()}")
+        self.set("IMAGE", f"rentomatic-test-{os.getpid()}")
+        self.set("SITE_ADDRESS", self.address)
+        self.set("HTTP_PORT", str(self.http))
+        self.set("HTTPS_PORT", str(self.https))
+        self.set("NGINX_RATE", "10000r/s")
+
+    def set(self, name: str, value: str) -> None:
+        """A variable in .env, in the place of the one that is there."""
+        file = self.folder / ".env"
+        lines = [line for line in file.read_text().splitlines() if not line.startswith(f"{name}=")]
+        file.write_text("\n".join([*lines, f"{name}={value}", ""]))
+
+    def run(
+        self, *command: str, check: bool = True, timeout: float = 300
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the folder, as an operator would who has nothing in the environment."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def compose(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        return self.run("docker", "compose", *arguments, check=check)
+
+    def up(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        return self.compose("up", "--detach", "--wait", *arguments, check=check)
+
+    def containers(self, service: str) -> list[dict[str, Any]]:
+        """What `docker inspect` knows of a service's containers."""
+        ids = self.compose("ps", "--all", "--quiet", service).stdout.split()
+        return json.loads(self.run("docker", "inspect", *ids).stdout) if ids else []
+
+    def inside(self, service: str, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        return self.compose("exec", "-T", service, *command, check=check)
+
+    def sql(self, statement: str) -> str:
+        """Run a statement in the application's database; returns the bare values."""
+        command = ["psql", "-U", "postgres", "-d", "application", "-Atc", statement]
+        return self.inside("db", *command).stdout.strip()
+
+    def get(self, path: str, **options: Any) -> rig.Answer:
+        return rig.get(self.https, path, tls=True, **options)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """nginx's access log."""
+        log = self.compose("logs", "--no-log-prefix", "--no-color", "nginx").stdout
+        return [json.loads(line[line.index("{") :]) for line in log.splitlines() if '{"time"' in line]

@@ -1,0 +1,233 @@
+"""The deployment's files, read as text: what must be in them, and that they agree with each other."""
+
+import importlib.metadata
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.tests import rig
+from rentomatic_site.testing import needs
+
+PROJECT = rig.PROJECT
+COMPOSE = yaml.safe_load((PROJECT / "compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+TEMPLATES = sorted((PROJECT / "deploy" / "nginx").glob("*.template"))
+
+
+def default(text: str, name: str) -> int:
+    """The default of `${NAME:-number}` in a file."""
+    found = re.search(rf"\$\{{{name}:-(\d+)\}}", text)
+    assert found, name
+    return int(found[1])
+
+
+# --- compose.yml
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened_and_limited(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True
+    assert service["user"] not in {"root", "0", 0}
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+
+
+def test_only_nginx_is_published():
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
+
+
+def test_the_database_is_on_an_internal_network_of_its_own():
+    assert COMPOSE["networks"]["data"]["internal"] is True
+    assert SERVICES["db"]["networks"] == SERVICES["migrate"]["networks"] == ["data"]
+    assert SERVICES["nginx"]["networks"] == ["front"]
+    assert set(SERVICES["web"]["networks"]) == {"front", "data"}
+
+
+def test_services_start_in_their_order():
+    assert SERVICES["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
+    assert SERVICES["web"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    assert SERVICES["nginx"]["depends_on"] == {"web": {"condition": "service_healthy"}}
+
+
+def test_only_migrate_holds_the_superusers_password():
+    holders = [
+        name for name, service in SERVICES.items() if "postgres_password" in service.get("secrets", [])
+    ]
+    assert holders == ["migrate"]
+
+
+def test_no_secret_is_in_an_environment():
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET", variable) and not variable.endswith("_FILE"):
+                assert (name, variable, "VERIFIER" in value) == ("db", "POSTGRES_PASSWORD", True)
+
+
+def test_images_are_pinned_and_the_volume_is_the_parent_of_the_data():
+    images = {name: service["image"] for name, service in SERVICES.items()}
+    assert images["db"] == "postgres:18"
+    assert images["nginx"] == "nginx:1.30"
+    assert SERVICES["db"]["volumes"] == ["database:/var/lib/postgresql"]
+
+
+def test_connections_stay_within_the_databases_limit():
+    """Twice the replicas during a rollout, each with a probe; migrate, a backup, five people."""
+    text = (PROJECT / "compose.yml").read_text()
+    each = default(text, "WEB_WORKERS") * default(text, "WEB_THREADS") + 1
+    (allowed,) = re.findall(r"max_connections=(\d+)", text)
+    reserved_for_superusers = 3
+    for replicas in (default(text, "WEB_REPLICAS"), 3):
+        assert 2 * replicas * each + 1 + 1 + 5 <= int(allowed) - reserved_for_superusers
+
+
+def test_timeouts_nest():
+    """Whoever is nearer to the cause gives up first, and can say why."""
+    from django.conf import settings
+
+    gunicorn = (PROJECT / "deploy" / "gunicorn.conf.py").read_text()
+    graceful = int(re.search(r"^graceful_timeout = (\d+)", gunicorn, re.M)[1])
+    keepalive = int(re.search(r"^keepalive = (\d+)", gunicorn, re.M)[1])
+    nginx = (PROJECT / "deploy" / "nginx" / "nginx.conf.template").read_text()
+    read = int(rig.defaults()["NGINX_READ_TIMEOUT"].removesuffix("s"))
+    statement = default((PROJECT / "compose.yml").read_text(), "STATEMENT_TIMEOUT") / 1000
+    assert statement < settings.REQUEST_TIMEOUT < read < graceful
+    assert graceful < int(SERVICES["web"]["stop_grace_period"].removesuffix("s"))
+    upstream_idle = re.search(r"keepalive_timeout (\d+)s;\n    }", nginx)
+    assert int(upstream_idle[1]) < keepalive
+
+
+def test_hsts_of_nginx_is_that_of_the_application():
+    assert rig.defaults()["NGINX_HSTS"] == "max-age=31536000; includeSubDomains; preload"
+    assert default((PROJECT / "compose.yml").read_text(), "HSTS_SECONDS") == 31536000
+
+
+@pytest.mark.parametrize("variables", ["compose.yml", "deploy/systemd/nginx.env"])
+def test_every_variable_of_the_templates_has_a_value(variables):
+    wanted = {name for path in TEMPLATES for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
+    given = (
+        set(rig.defaults())
+        if variables == "compose.yml"
+        else set(re.findall(r"^(\w+)=", (PROJECT / variables).read_text(), re.M))
+    )
+    assert wanted <= given
+    assert {name for name in given - wanted if not name.startswith("NGINX_ENVSUBST")} == set()
+
+
+def test_every_variable_of_compose_is_explained():
+    names = set(re.findall(r"\$\{(\w+)", (PROJECT / "compose.yml").read_text()))
+    readme = (PROJECT / "README.md").read_text()
+    assert [name for name in sorted(names) if f"`{name}`" not in readme] == []
+
+
+# --- The image
+
+
+def test_the_image_builds_in_two_stages_and_ends_as_an_ordinary_user():
+    text = (PROJECT / "Dockerfile").read_text()
+    assert re.findall(r"^FROM (\S+)", text, re.M) == ["python:3.13-slim"] * 2
+    assert re.findall(r"^USER (.*)", text, re.M)[-1] == "10001:10001"
+    assert "--require-hashes" in text
+    assert "HEALTHCHECK" in text
+    assert "syntax=" not in text  # would fetch a front end from a registry
+    assert text.index("pip --python") < text.index("COPY . .")
+
+
+def test_nothing_reaches_the_image_but_what_is_named():
+    lines = (PROJECT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert not [
+        rule for rule in rules if rule.startswith("!") and re.search(r"env|secret|cert|test|git", rule)
+    ]
+    assert "**/tests" in rules
+
+
+def test_the_lock_holds_every_production_requirement_with_hashes():
+    lock = (PROJECT / "requirements" / "production.lock").read_text()
+    locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[^]]*\])?==(\S+) \\\n    --hash=sha256:", lock, re.M))
+    wanted = (PROJECT / "requirements" / "production.txt").read_text()
+    for name, version in re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==(\S+)", wanted, re.M):
+        assert locked.get(name.lower().replace("_", "-")) == version, name
+    assert len(locked) == lock.count("==")
+
+
+def test_versions_are_not_below_what_is_known_to_be_safe():
+    def version(package: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in importlib.metadata.version(package).split(".")[:3])
+
+    assert version("django")[:2] == (5, 2)
+    assert version("gunicorn") >= (26, 1)
+
+
+# --- Without containers
+
+
+def test_templates_are_filled_in_for_a_plain_host(tmp_path):
+    needs("nginx", "envsubst", "openssl")
+    (tmp_path / "certificates").mkdir()
+    rig.self_signed(tmp_path / "certificates", "rooms.example.com")
+    environment = (PROJECT / "deploy/systemd/nginx.env").read_text()
+    for name, value in {
+        "NGINX_CERTIFICATES": str(tmp_path / "certificates"),
+        "NGINX_RUN": str(tmp_path),
+        "NGINX_ACCESS_LOG": str(tmp_path / "access.log"),
+        "NGINX_HTTP": str(rig.free_port()),
+        "NGINX_HTTPS": f"'{rig.free_port()} http2'",
+        "NGINX_HTTP2": "",
+    }.items():
+        environment = re.sub(rf"^{name}=.*$", f"{name}={value}", environment, flags=re.M)
+    (tmp_path / "environment").write_text(environment)
+    subprocess.run(["deploy/nginx/render", tmp_path / "environment", tmp_path], cwd=PROJECT, check=True)
+    done = subprocess.run(
+        ["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"],
+        env={"PATH": rig.PATH},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_systemd_accepts_the_units(tmp_path):
+    needs("systemd-analyze")
+    for unit in (PROJECT / "deploy" / "systemd").glob("rentomatic*"):
+        # Where the programs are on this machine is not what is looked at.
+        text = unit.read_text().replace("/srv/rentomatic/.venv/bin/python", "/bin/true")
+        text = text.replace("/srv/rentomatic/.venv/bin/gunicorn", "/bin/true")
+        (tmp_path / unit.name).write_text(text)
+    units = sorted(str(path) for path in tmp_path.iterdir())
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "rentomatic" in line]
+    assert complaints == []
+
+
+def test_gunicorn_takes_the_socket_that_systemd_opened(live_site, tmp_path):
+    needs("systemd-socket-activate")
+    port = rig.free_port()
+    command = ["systemd-socket-activate", "--listen", f"127.0.0.1:{port}"]
+    variables = rig.environment(**live_site.variables, WEB_BIND="127.0.0.1:1")
+    command += [f"--setenv={name}={value}" for name, value in variables.items()]
+    command += [rig.sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py"]
+    with rig.Server(command, variables, tmp_path / "gunicorn.log") as server:
+        server.wait_for(lambda: rig.get(port, "/readyz", timeout=5).status == 200)
+
+
+def test_shell_scripts_are_clean():
+    needs("shellcheck")
+    scripts = [
+        path
+        for path in sorted(Path(PROJECT, "deploy").rglob("*"))
+        if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
+    ]
+    assert len(scripts) == 4
+    subprocess.run(["shellcheck", *scripts], check=True)
