@@ -41,10 +41,9 @@ def document() -> str:
 def paths() -> Iterator[tuple[str, Schema]]:
     listed = "The rooms that match, a page at a time"
     negotiated = {format.media_type: BODIES[format.name] for format in (*FORMATS.values(), HTML)}
-    yield (
-        "/rooms",
-        operation("listRooms", f"{listed}, in the format that Accept prefers", READERS, negotiated, PAGED),
-    )
+    rooms = operation("listRooms", f"{listed}, in the format that Accept prefers", READERS, negotiated, PAGED)
+    rooms["get"]["responses"]["302"] = {"description": "Of a form: its address without the empty fields"}
+    yield "/rooms", rooms
     for format in FORMATS.values():
         words = f"All the rooms that match, as {format.media_type}" if format.streams else listed
         bodies = {format.media_type: BODIES[format.name]}
