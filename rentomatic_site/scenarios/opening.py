@@ -11,7 +11,7 @@ from rentomatic_site.scenarios import ScenarioError
 
 DEFAULT_PORT = 8000
 MANAGE = str(settings.BASE_DIR / "manage.py")
-ACCESS_LINE = "%(t)s %(m)s %(U)s%(q)s %(s)s, %(B)s bytes in %(M)s ms"
+ACCESS_LINE = "%(t)s %(r)s %(s)s, %(B)s bytes in %(M)s ms"
 
 
 def listen(port: int) -> socket.socket:
