@@ -30,6 +30,8 @@ def main() -> None:
         if advice is None or "--traceback" in sys.argv:
             raise
         sys.exit(f"manage.py: {str(error).strip().splitlines()[0]}{advice}")
+    except BrokenPipeError:  # `| head` has seen enough; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def next_step(error: Exception) -> str | None:

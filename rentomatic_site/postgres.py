@@ -5,8 +5,10 @@ Everything here is for commands and tests, as the role that may create databases
 Requests use Django's connection. Errors are psycopg2's own; a name always goes through `sql.Identifier`.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -151,11 +153,13 @@ def advisory_lock(
 
 def take_lock(holder: Any, name: str, waiting: Callable[[], None] | None = None) -> None:
     """`advisory_lock` for a session that is there, until it ends; by its cursor, psycopg2's or Django's."""
-    holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
-    if holder.fetchone() != (True,):
-        if waiting:
+    for attempt in count():
+        holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
+        if holder.fetchone() == (True,):
+            return
+        if waiting and attempt == 0:
             waiting()
-        holder.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
+        time.sleep(0.05)  # waiting in PostgreSQL would not hear Ctrl-C
 
 
 @contextmanager

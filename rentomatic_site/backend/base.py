@@ -3,6 +3,8 @@
 import select
 from typing import Any
 
+import psycopg2
+from django.conf import settings
 from django.db.backends.postgresql import base
 
 from rentomatic_site import postgres
@@ -17,7 +19,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """The first connection starts the embedded server, where that is the one configured."""
         postgres.ready()
-        return super().get_new_connection(conn_params)
+        try:
+            return super().get_new_connection(conn_params)
+        except psycopg2.OperationalError as error:
+            if settings.SCENARIO and "does not exist" in str(error):
+                raise psycopg2.OperationalError(
+                    f"The scenario {settings.SCENARIO} is not loaded. "
+                    f"Next: ./manage.py load_scenario {settings.SCENARIO}"
+                ) from None
+            raise
 
     def is_usable(self) -> bool:
         """

@@ -80,7 +80,10 @@ def scenarios() -> list[Scenario]:
 
 
 def find(name: str) -> Scenario:
-    """The scenario of that name, or an error that suggests the nearest."""
+    """The scenario of that name, or of that file as a shell completes it; an error suggests the nearest."""
+    path = Path(name)
+    if path.suffix == ".py" and path.resolve().parent == folder():
+        name = path.stem
     if not NAME.fullmatch(name):
         raise ScenarioError(
             f"{name!r} cannot be a scenario's name: small letters, digits and underscores, "

@@ -39,6 +39,11 @@ class ScenarioCommand(BaseCommand):
             ]
             self.stdout.write("  ".join(cells).rstrip())
 
+    def say(self, line: str) -> None:
+        """Print a line at once, also into a pipe: something is waited for."""
+        self.stdout.write(line)
+        self.stdout.flush()
+
     def allowed(self) -> None:
         """Refuse to change databases where nobody said that this is a place for it."""
         if not settings.SCENARIOS_ALLOWED:

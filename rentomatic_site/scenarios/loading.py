@@ -24,6 +24,9 @@ from rentomatic_site.scenarios.databases import BUILDING, LIVE, MIGRATED, TEMPLA
 from rooms import filling
 from rooms.models import Room
 
+OUTPUT_LIMIT = 10_000
+"""Characters of what `run()` prints that are printed again at later loads."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -38,7 +41,14 @@ class Loaded:
 
 
 class Failed(ScenarioError):
-    """The scenario's own code raised; the message is its traceback. The database is there for looking."""
+    """
+    The scenario's own code raised; the message is its traceback. The database is there for looking at,
+    with the rooms that it had by then.
+    """
+
+    def __init__(self, message: str, rooms: int) -> None:
+        super().__init__(message)
+        self.rooms = rooms
 
 
 def load(
@@ -60,6 +70,11 @@ def load(
     live = live or databases.live_name(scenario.name)
     with lock(scenario.name, say) as server:
         present = databases.find(server, live)
+        if present and present.mark.scenario != scenario.name:
+            raise ScenarioError(
+                f"{live} holds scenario {present.mark.scenario}. "
+                f"Next: ./manage.py drop_scenario {live.removeprefix(databases.live_name(''))}"
+            )
         if present and present.mark.complete and not (reset or rebuild):
             kept, stale = keep(server, present, scenario, seed)
             return Loaded(kept, "kept", time.monotonic() - started, stale)
@@ -73,6 +88,8 @@ def load(
             template = fill(server, scenario, fingerprint, seed, live, say)
         name = databases.create(server, scenario.name, template, template.mark)
         databases.finish(server, name, live, replace(template.mark, kind=LIVE))
+        # A template's age counts from its last use.
+        databases.write_mark(server, template.name, replace(template.mark, created=databases.now()))
         database = databases.find(server, live)
     assert database
     return Loaded(database, how, time.monotonic() - started)
@@ -134,9 +151,9 @@ def fill(
             rooms = Room.objects.count()
             mark = replace(mark, output=output, rooms=rooms)
         if error is not None:
-            words = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
             databases.finish(server, name, live, replace(mark, kind=LIVE, error=words))
-            raise Failed(own_traceback(error)) from error
+            raise Failed(own_traceback(error), rooms) from error
         new_name = databases.template_name(scenario.name, fingerprint)
         databases.finish(server, name, new_name, replace(mark, complete=True))
     except BaseException as interruption:
@@ -217,7 +234,7 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
     if failure is None:
         set_sequences()
         vacuum()
-    return failure, printed.getvalue()
+    return failure, printed.getvalue()[:OUTPUT_LIMIT]
 
 
 def set_sequences() -> None:

@@ -20,7 +20,7 @@ def test_a_scenario_is_a_database_of_its_own_with_its_rooms(workshop: Workshop) 
     workshop.write("t_three", THREE)
     done = workshop.load("t_three")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"Scenario t_three: filled in 0\.\d\d s; 3 rooms, .* seed 1\.", done.stdout)
+    assert re.search(r"Scenario t_three: filled in \d+\.\d\d s; 3 rooms, .* seed 1\.", done.stdout)
     assert workshop.prices("t_three") == [30, 60, 90]
 
 
@@ -297,7 +297,24 @@ def test_a_failing_scenario_shows_its_own_traceback_and_keeps_what_it_had_filled
     assert "SCENARIO=t_fails ./manage.py dbshell" in done.stdout
     assert "SCENARIO=t_fails ./manage.py runserver" in done.stdout
     assert workshop.prices("t_fails") == [30]
-    assert "incomplete" in workshop.call("list_scenarios").stdout
+    assert "Its database stays, with 1 room, marked incomplete" in done.stderr
+    listed = workshop.call("list_scenarios").stdout
+    assert re.search(r"^t_fails +incomplete +1 .* failed: .*room_price_range", listed, re.MULTILINE)
+
+
+def test_a_statement_that_postgresql_refuses_takes_the_transaction_back(workshop: Workshop) -> None:
+    workshop.write(
+        "t_fails",
+        """
+        from django.db import connection
+        from rooms.filling import room
+
+        def run():
+            room(price=30)
+            connection.cursor().execute("SELECT 1 / 0")
+        """,
+    )
+    assert "Its database stays, with 0 rooms, marked incomplete" in workshop.load("t_fails").stderr
 
 
 def test_the_next_load_replaces_a_failed_one(workshop: Workshop) -> None:
@@ -355,6 +372,21 @@ def test_without_a_name_it_lists_what_there_is(workshop: Workshop) -> None:
     assert "_shared" not in listed
 
 
+def test_a_file_name_as_a_shell_completes_it_is_a_name(workshop: Workshop) -> None:
+    workshop.write("t_three", THREE)
+    assert workshop.load(str(workshop.folder / "t_three.py")).returncode == 0
+    assert workshop.prices("t_three") == [30, 60, 90]
+    assert workshop.load("/elsewhere/t_three.py").returncode == 1
+
+
+def test_a_scenario_that_is_not_loaded_is_named_with_the_command_that_loads_it(workshop: Workshop) -> None:
+    for command in (["rooms"], ["showmigrations"]):
+        done = workshop.manage(*command, SCENARIO="t_absent")
+        assert done.returncode == 1
+        assert "t_absent is not loaded. Next: ./manage.py load_scenario t_absent" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_a_second_database_of_one_scenario_has_a_name_of_its_own(workshop: Workshop) -> None:
     workshop.write("t_three", THREE)
     workshop.load("t_three")
@@ -362,3 +394,13 @@ def test_a_second_database_of_one_scenario_has_a_name_of_its_own(workshop: Works
     workshop.sql("t_other", "DELETE FROM room")
     assert workshop.prices("t_three") == [30, 60, 90]
     assert re.search(r"^t_other +loaded +0 .* Three rooms\.$", workshop.load().stdout, re.MULTILINE)
+
+
+def test_a_name_that_another_scenario_has_taken_is_not_taken_from_it(workshop: Workshop) -> None:
+    workshop.write("t_three", THREE)
+    workshop.write("t_other", "def run():\n    pass\n")
+    workshop.load("t_three", "--as", "t_other")
+    done = workshop.load("t_other", "--reset")
+    assert done.returncode == 1
+    assert "scenario_t_other holds scenario t_three. Next: ./manage.py drop_scenario t_other" in done.stderr
+    assert workshop.prices("t_other") == [30, 60, 90]

@@ -125,6 +125,17 @@ def test_two_loads_of_one_name_at_once_are_one_database(workshop: Workshop) -> N
     assert len(workshop.databases()) == 2
 
 
+def test_who_waits_for_another_load_can_be_interrupted(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    with postgres.advisory_lock("rentomatic scenario t_one"):
+        process = workshop.start("load_scenario", "t_one")
+        assert process.stdout
+        assert process.stdout.readline().startswith("Waiting for another command")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert process.returncode == 1
+
+
 def test_resets_of_one_name_at_once_all_succeed(workshop: Workshop) -> None:
     workshop.write("t_twice", ONE)
     workshop.load("t_twice")
@@ -198,6 +209,16 @@ def test_older_ones_are_dropped_and_younger_ones_stay(workshop: Workshop) -> Non
     assert tried.stdout.count("Would drop ") == 2
     assert workshop.call("drop_scenario", "--older-than", "2d").stdout.count("Dropped ") == 2
     assert {mark.scenario for mark in workshop.databases().values()} == {"t_new"}
+
+
+def test_a_template_is_as_old_as_its_last_use(workshop: Workshop) -> None:
+    workshop.write("t_old", ONE)
+    workshop.load("t_old")
+    with postgres.session() as server:
+        for name, mark in workshop.databases().items():
+            databases.write_mark(server, name, replace(mark, created="2020-01-01T00:00:00+00:00"))
+    workshop.load("t_old", "--reset")
+    assert all(mark.age < timedelta(hours=1) for mark in workshop.databases().values())
 
 
 def test_all_drops_every_database_of_ours_and_no_other(workshop: Workshop, foreign: str) -> None:

@@ -63,7 +63,7 @@ class Command(ScenarioCommand):
             if options["dry_run"]:
                 self.stdout.write(f"Would drop {database.name}, {size}.")
                 continue
-            with loading.lock(database.mark.scenario, self.stdout.write) as server:
+            with loading.lock(database.mark.scenario, self.say) as server:
                 if databases.drop(server, database.name):
                     self.stdout.write(f"Dropped {database.name}, {size}.")
         if not chosen:

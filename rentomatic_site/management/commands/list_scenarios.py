@@ -37,6 +37,8 @@ class Command(ScenarioCommand):
             database = loaded.get(name)
             scenario = known.get(database.mark.scenario if database else name)
             description = scenario.description if scenario else "(its file is gone)"
+            if database and not database.mark.complete:
+                description = f"failed: {database.mark.error}"
             if database:
                 rows.append((name, *figures(database, scenario), description))
             else:

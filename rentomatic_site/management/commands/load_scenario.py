@@ -91,14 +91,14 @@ class Command(ScenarioCommand):
                 seed=options["seed"],
                 reset=options["reset"],
                 rebuild=options["rebuild"],
-                say=self.stdout.write,
+                say=self.say,
             )
         except loading.Failed as failure:
             self.stderr.write(str(failure))
             self.open_lines(alias, f"SCENARIO={alias} ./manage.py runserver")
             raise CommandError(
-                f"Scenario {scenario.name} failed, see above. Its database is kept as it was then, "
-                "marked incomplete; the next load replaces it."
+                f"Scenario {scenario.name} failed, see above. Its database stays, with "
+                f"{expectations.rooms(failure.rooms)}, marked incomplete; the next load replaces it."
             ) from None
         mark = loaded.database.mark
         if loaded.how != "filled" and mark.output:

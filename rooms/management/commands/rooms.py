@@ -54,6 +54,8 @@ class Command(BaseCommand):
         except BrokenPipeError:  # `| head` has seen enough; what is still buffered goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OperationalError as error:
+            if "Next:" in str(error):
+                raise CommandError(str(error)) from None
             problem = of_database(error)
             raise CommandError(f"{problem and problem.message} Next: ./manage.py wait_for_db") from error
 
