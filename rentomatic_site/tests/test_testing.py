@@ -9,9 +9,15 @@ from rentomatic_site.testing import needs
 @pytest.mark.django_db(transaction=True)
 def test_another_process_sees_the_tests_database(manage):
     Group.objects.create(name="seen from outside")
-    script = "from django.contrib.auth.models import Group; print(Group.objects.filter(name__contains='outside'))"
+    script = (
+        "from django.contrib.auth.models import Group; print(Group.objects.filter(name__contains='outside'))"
+    )
     answer = manage("shell", "-v0", "-c", script)
-    assert (answer.stdout, answer.stderr, answer.returncode) == ("<QuerySet [<Group: seen from outside>]>\n", "", 0)
+    assert (answer.stdout, answer.stderr, answer.returncode) == (
+        "<QuerySet [<Group: seen from outside>]>\n",
+        "",
+        0,
+    )
 
 
 def test_a_missing_tool_skips(monkeypatch):
