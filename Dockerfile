@@ -2,9 +2,9 @@
 
 # --- Wheels: what a build may need (a cache, the network) stays in this stage.
 FROM python:3.13-slim AS wheels
-COPY requirements/production.lock /
+COPY requirements/production.txt /
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --require-hashes --wheel-dir /wheels --requirement /production.lock
+    pip wheel --require-hashes --wheel-dir /wheels --requirement /production.txt
 
 # --- What runs
 FROM python:3.13-slim
