@@ -296,6 +296,7 @@ SECURE_HSTS_PRELOAD = switch("HSTS_PRELOAD", True)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Cookies do not know ports: two scenarios served side by side would log each other's staff out.
 SESSION_COOKIE_NAME = ("__Host-sessionid" if HTTPS else "sessionid") + f"_{SCENARIO}" * bool(SCENARIO)
+CSRF_FAILURE_VIEW = "rooms.problems.csrf_failure"
 CSRF_COOKIE_NAME = ("__Host-csrftoken" if HTTPS else "csrftoken") + f"_{SCENARIO}" * bool(SCENARIO)
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"

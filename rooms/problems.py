@@ -152,6 +152,12 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     return Forbidden("You may not do this.").response(request)
 
 
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return Forbidden(
+        "This form was too old, or not ours. Go back, reload the page and send it again."
+    ).response(request)
+
+
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return NotFound(
         "Nothing is at this address. The rooms are at /rooms, how to ask for them at /docs."

@@ -7,22 +7,32 @@ from hashlib import sha256
 from html import escape
 from io import BytesIO
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import tablib
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.utils.safestring import mark_safe
 from import_export import fields, resources, widgets
 from import_export.formats.base_formats import CSV, XLSX
 from import_export.instance_loaders import BaseInstanceLoader
-from openpyxl import load_workbook
+from openpyxl import Workbook, load_workbook
 
 from rooms.importing import COLUMNS, column_mistakes, parse_cell
 from rooms.models import Room
 
 MOST = 10_000
 """Rooms that one import through the browser takes, in about 5 s; more is a job for import_rooms."""
+
+UPDATE = """
+UPDATE room SET size = new.size, price = new.price, latitude = new.latitude, longitude = new.longitude
+FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::float8[], %s::float8[])
+    AS new (id, size, price, latitude, longitude)
+WHERE room.id = new.id
+"""
+UPDATED = attrgetter("pk", "size", "price", "latitude", "longitude")
 
 RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -43,6 +53,17 @@ class RoomXLSX(XLSX):
         for row in islice(filled, MOST + 1):
             dataset.append((*row, *[""] * width)[:width])
         return dataset
+
+    def export_data(self, dataset: tablib.Dataset, **kwargs: Any) -> bytes:
+        """Row by row: tablib styles each cell, which takes four times as long."""
+        workbook = Workbook(write_only=True)
+        sheet = workbook.create_sheet("Rooms")
+        sheet.append(dataset.headers)
+        for row in dataset:
+            sheet.append(row)
+        stream = BytesIO()
+        workbook.save(stream)
+        return stream.getvalue()
 
 
 FORMATS = [CSV, RoomXLSX]
@@ -161,6 +182,22 @@ class RoomResource(resources.ModelResource):
             errors["code"] = [ValidationError(f"is already in line {first + 1}")]
         if errors:
             raise ValidationError(errors)
+
+    def bulk_create(self, using_transactions: bool, dry_run: bool, *args: Any, **kwargs: Any) -> None:
+        """Add a batch of rooms; a preview has seen all that can go wrong without doing it."""
+        if dry_run:
+            self.create_instances.clear()
+        super().bulk_create(using_transactions, dry_run, *args, **kwargs)
+
+    def bulk_update(self, using_transactions: bool, dry_run: bool, *args: Any, **kwargs: Any) -> None:
+        """Change a batch of rooms in one short statement; Django's takes a millisecond to write per room."""
+        if self.update_instances and not dry_run:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    UPDATE,
+                    [list(column) for column in zip(*map(UPDATED, self.update_instances), strict=True)],
+                )
+        self.update_instances.clear()
 
     @classmethod
     def get_diff_class(cls) -> type[Difference]:

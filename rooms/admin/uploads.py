@@ -125,9 +125,9 @@ class SpreadsheetMixin(ImportExportMixin):
     def process_result(self, result: Result, request: HttpRequest) -> HttpResponse:
         """What was right in the preview may be wrong now: then nothing is imported, and that is said."""
         if result.has_errors() or result.has_validation_errors():
-            reason = (
-                str(result.base_errors[0].error.messages[0]) if result.base_errors else "A row is wrong now."
-            )
+            # The database's own word (a code was added meanwhile) is not for people.
+            error = result.base_errors[0].error if result.base_errors else None
+            reason = error.messages[0] if isinstance(error, ValidationError) else "The rooms were changed."
             messages.error(
                 request, f"Nothing was imported. {reason} Choose the file again for a new preview."
             )

@@ -5,6 +5,7 @@ import re
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -187,6 +188,28 @@ def test_odd_cookies_are_no_error_of_ours(client, name, cookie):
 )
 def test_odd_queries_of_the_list_are_never_an_error_of_ours(as_editor, room, query):
     assert as_editor.get(f"{LIST}?{query}", follow=True).status_code in (200, 400)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "headers", [{}, {"HTTP_ORIGIN": "https://evil.example"}, {"HTTP_REFERER": "https://evil.example/"}]
+)
+def test_a_form_from_elsewhere_is_refused_with_a_page(boss, headers):
+    client = Client(enforce_csrf_checks=True)
+    answer = client.post(
+        LOGIN, {"username": "boss", "password": "boss-of-rooms"}, HTTP_ACCEPT="text/html", **headers
+    )
+    assert answer.status_code == 403
+    assert "reload the page and send it again" in words(answer)
+    assert "<style" not in answer.content.decode()
+    assert "_auth_user_id" not in client.session
+
+
+@pytest.mark.django_db
+def test_the_session_ends_with_the_working_day_and_its_cookie_is_out_of_reach_of_scripts(client, boss):
+    log_in(client, right=True)
+    cookie = client.cookies["sessionid"]
+    assert (cookie["max-age"], cookie["httponly"], cookie["samesite"]) == (36000, True, "Lax")
 
 
 # --- What pages forbid

@@ -150,6 +150,13 @@ def test_a_room_changed_after_the_preview_stops_the_import(as_editor):
     assert (room.price, Room.objects.count()) == (40, 1)
 
 
+def test_a_room_added_after_the_preview_stops_the_import(as_editor):
+    preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
+    RoomFactory(code=CODES[1], price=7)
+    assert "Nothing was imported. The rooms were changed" in words(confirm(as_editor, preview))
+    assert list(Room.objects.values_list("price", flat=True)) == [7]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
