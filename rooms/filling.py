@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -261,6 +262,10 @@ def _indexes_apart(cursor: Any) -> Iterator[None]:
             advance(1)
 
 
+hashed = cache(make_password)
+"""Hashing costs a second, on purpose; several of a scenario's staff may have one password."""
+
+
 def staff_user(
     name: str,
     *,
@@ -276,7 +281,7 @@ def staff_user(
     """
     password = password or secrets.token_urlsafe(9)
     user = User.objects.create(
-        username=name, password=make_password(password), is_staff=True, is_superuser=superuser
+        username=name, password=hashed(password), is_staff=True, is_superuser=superuser
     )
     if group is not None:
         user.groups.add(Group.objects.get(name=group))

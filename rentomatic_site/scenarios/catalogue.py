@@ -144,8 +144,8 @@ def imported_names(tree: ast.Module) -> Iterator[str]:
 
 @cache
 def migrations_fingerprint() -> str:
-    """A hash of the installed applications and of all their migrations' files."""
-    digest = sha256(" ".join(settings.INSTALLED_APPS).encode())
+    """A hash of the installed applications, of all their migrations' files, and of who owns the tables."""
+    digest = sha256(" ".join([settings.DATABASES["default"]["USER"], *settings.INSTALLED_APPS]).encode())
     for app in apps.get_app_configs():
         for path in sorted(Path(app.path, "migrations").glob("*.py")):
             digest.update(f"{app.label} {path.name} ".encode() + path.read_bytes())

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg2
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
+from psycopg2 import errors
 
 from rentomatic_site.scenarios import ScenarioError
 
@@ -24,6 +25,12 @@ class ScenarioCommand(BaseCommand):
             return super().execute(*args, **options)
         except ScenarioError as error:
             raise CommandError(str(error)) from None
+        except errors.InsufficientPrivilege as error:
+            raise CommandError(
+                f"PostgreSQL refuses: {str(error).strip()}. The role {settings.POSTGRES['user']} must be "
+                f"allowed to create databases, and inherit from {settings.DATABASES['default']['USER']}, "
+                f"who owns them. Next, as a superuser: ALTER ROLE {settings.POSTGRES['user']} CREATEDB"
+            ) from None
         except psycopg2.OperationalError as error:
             raise CommandError(f"The database server cannot be used: {str(error).strip()}") from None
         except KeyboardInterrupt:

@@ -149,7 +149,8 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
             postgres.create_database(server, name, **options)
         write_mark(server, name, replace(mark, kind=BUILDING, scenario=scenario, created=now()))
     except BaseException:
-        postgres.drop_database(server, name)
+        with suppress(errors.InsufficientPrivilege):
+            postgres.drop_database(server, name)
         raise
     return name
 

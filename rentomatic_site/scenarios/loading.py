@@ -12,9 +12,9 @@ from typing import TextIO
 
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.core.management.color import no_style
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
@@ -109,8 +109,14 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
     """The database as it is, but with migrations that came since; and why it is stale, if it is."""
     mark = present.mark
     if mark.migrations != migrations_fingerprint():
-        with databases.django_on(present.name):
-            call_command("migrate", verbosity=0)
+        try:
+            with databases.django_on(present.name):
+                call_command("migrate", verbosity=0)
+        except (DatabaseError, CommandError) as error:
+            raise ScenarioError(
+                f"{present.name} was made by other migrations or another role, and cannot be brought up to "
+                f"date: {str(error).strip()}. Next: ./manage.py load_scenario {scenario.name} --reset"
+            ) from None
         mark = replace(mark, migrations=migrations_fingerprint())
         databases.write_mark(server, present.name, mark)
     stale = ""

@@ -241,3 +241,52 @@ def test_what_to_drop_must_be_said_in_one_way(workshop: Workshop, arguments: lis
 def test_an_age_that_cannot_be_read_is_refused(workshop: Workshop) -> None:
     done = workshop.manage("drop_scenario", "--older-than", "yesterday")
     assert (done.returncode, "invalid age value" in done.stderr) == (2, True)
+
+
+# --- Roles
+
+
+@pytest.fixture
+def roles() -> Iterator[None]:
+    """A login role of the application, and one that may do nothing."""
+    with postgres.session() as server:
+        server.execute("CREATE ROLE t_application LOGIN; CREATE ROLE t_powerless LOGIN")
+        yield
+        server.execute("DROP ROLE t_application; DROP ROLE t_powerless")
+
+
+@pytest.fixture
+def server_env() -> dict[str, str | None]:
+    """The tests' server in the variables that can name two roles."""
+    host, port = str(settings.POSTGRES["host"]), str(settings.POSTGRES["port"])
+    return {"DATABASE_URL": None, "POSTGRES_HOSTNAME": host, "POSTGRES_PORT": port}
+
+
+def test_the_applications_role_owns_what_a_scenario_has(
+    roles: None, workshop: Workshop, server_env: dict[str, str | None]
+) -> None:
+    workshop.write("t_one", ONE)
+    assert workshop.manage("load_scenario", "t_one").returncode == 0
+    env = server_env | {"APPLICATION_USER": "t_application"}
+    assert workshop.manage("load_scenario", "t_one", "--reset", **env).returncode == 0
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'room'"
+    assert workshop.sql("t_one", owner) == [("t_application",)]
+    assert workshop.manage("drop_scenario", "t_one", **env).returncode == 0
+    with postgres.session() as server:
+        for database in databases.databases(server):  # the migrated template
+            server.execute(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", [database.name]
+            )
+            if server.fetchone() == ("t_application",):
+                databases.drop(server, database.name)
+
+
+def test_a_role_that_may_create_no_database_is_told_so(
+    roles: None, workshop: Workshop, server_env: dict[str, str | None]
+) -> None:
+    workshop.write("t_one", ONE)
+    done = workshop.manage("load_scenario", "t_one", **server_env, POSTGRES_USER="t_powerless")
+    assert done.returncode == 1
+    assert "PostgreSQL refuses: permission denied to create database" in done.stderr
+    assert "Next, as a superuser: ALTER ROLE t_powerless CREATEDB" in done.stderr
+    assert "Traceback" not in done.stderr
