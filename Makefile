@@ -44,6 +44,7 @@ check: install ## format, lint, types, migrations, deployment settings, shell sc
 .PHONY: bench
 bench: install ## measure the API beside its peers; ARGS=--quick
 	@$(CLEAN) $(PY) -m benchmarks $(ARGS)
+	@$(CLEAN) $(PY) -m benchmarks.edge $(ARGS)
 
 .PHONY: fuzz
 fuzz: install ## thousands of odd requests, made from /openapi.json

@@ -86,7 +86,8 @@ graceful_timeout = 30
 max_requests = 20_000
 max_requests_jitter = 2_000
 
-# The pure Python parser: the C parser (gunicorn[fast]) comes as source only, and our images have no compiler.
+# The pure Python parser: the C parser (gunicorn[fast]) saves 5 % of a list's CPU time (33 of 676 µs), but
+# comes as source only and would bring a compiler into the build.
 http_parser = "python"
 # The whole vocabulary with twenty filters fits into 4 kB; longer request lines are 414, longer headers 431.
 limit_request_line = 4094

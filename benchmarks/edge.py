@@ -1,0 +1,135 @@
+"""
+nginx's micro-cache beside a static file, and gunicorn's worker classes: `python -m benchmarks.edge`.
+
+The micro-cache is to serve a hot list at half the speed of a static file of the same bytes, or better. Both
+come from nginx with the shipped templates' limits and log, over plain HTTP so that TLS does not hide the
+difference. The worker classes are measured behind the same nginx with the cache off.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import django
+
+CLASSES = {
+    "gthread, 2 × 4 (as shipped)": ("gthread", "2", "4"),
+    "gthread, 1 × 8": ("gthread", "1", "8"),
+    "sync, 2": ("sync", "2", "1"),
+    "sync, 5 (2 × cores + 1)": ("sync", "5", "1"),
+}
+"""The worker class, processes, threads."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.edge", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.5 seconds instead of 7 of 2")
+    chosen, _ = parser.parse_known_args()  # the rest of ARGS is for `python -m benchmarks`
+    if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+        sys.stderr.write(
+            "benchmarks.edge: nginx is missing, nothing was measured. Next: apt install nginx-light\n"
+        )
+        return 0
+    rounds, seconds = (3, 0.5) if chosen.quick else (7, 2.0)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
+    django.setup()
+    from benchmarks import databases, machine
+
+    cores, facts = machine.cores(), machine.facts()
+    machine.pin([os.getpid()], cores.load)
+    with tempfile.TemporaryDirectory() as folder, databases.filled(10_000, keep=False) as database:
+        bench = Bench(Path(folder), database, cores, rounds, seconds)
+        sys.stdout.write(f"{facts}\n\n")
+        report("what answers `/rooms` (100 rooms)", bench.micro_cache())
+        report("gunicorn behind nginx, no cache", bench.worker_classes())
+    return 0
+
+
+@dataclass
+class Bench:
+    """The servers of one run; what `cores` says, so that the server never shares with who asks."""
+
+    folder: Path
+    database: Any
+    cores: Any
+    rounds: int
+    seconds: float
+
+    @contextmanager
+    def site(self, name: str, *arguments: str, cache: str = "off", **variables: str) -> Iterator[Any]:
+        """gunicorn with nginx in front, which serves plain HTTP as behind a TLS terminator."""
+        from benchmarks import machine
+        from deploy.tests import rig
+
+        folder = self.folder / name
+        folder.mkdir()
+        variables |= self.database.environment() | {"ACCESS_LOG": "off"}
+        wide = {"NGINX_PLAIN": "site", "NGINX_RATE": "1000000r/s", "NGINX_MICROCACHE": cache}
+        with (
+            rig.Gunicorn(folder, *arguments, **variables) as gunicorn,
+            rig.Nginx(folder / "nginx", *[gunicorn.port] * 4, **wide) as nginx,
+        ):
+            for server in (gunicorn, nginx):
+                machine.pin(machine.family(server.process.pid), self.cores.server)
+            yield nginx
+
+    def micro_cache(self) -> dict[str, list[float]]:
+        from deploy.tests import rig
+
+        with self.site("cached", cache="on") as cached, self.site("uncached") as uncached:
+            # The folder of ACME is the one place from which the shipped nginx serves files.
+            folder = cached.acme / ".well-known" / "acme-challenge"
+            folder.mkdir(parents=True)
+            (folder / "rooms").write_bytes(rig.get(cached.http, "/rooms", Host="localhost").body)
+            return self.hammered(
+                {
+                    "nginx, a static file of these bytes": f"{cached.http}/.well-known/acme-challenge/rooms",
+                    "nginx, micro-cache": f"{cached.http}/rooms",
+                    "nginx, then gunicorn": f"{uncached.http}/rooms",
+                }
+            )
+
+    def worker_classes(self) -> dict[str, list[float]]:
+        with ExitStack() as stack:
+            addresses = {}
+            for number, (name, (kind, workers, threads)) in enumerate(CLASSES.items()):
+                variables = {"WEB_WORKERS": workers, "WEB_THREADS": threads}
+                nginx = stack.enter_context(self.site(str(number), "--worker-class", kind, **variables))
+                addresses[name] = f"{nginx.http}/rooms"
+            return self.hammered(addresses)
+
+    def hammered(self, addresses: dict[str, str]) -> dict[str, list[float]]:
+        """Requests per second, in interleaved rounds: a change of the machine's speed meets them all."""
+        from benchmarks import load
+
+        rates: dict[str, list[float]] = {name: [] for name in addresses}
+        for number in range(self.rounds + 1):
+            for name, address in addresses.items():
+                rate = load.hammer(f"http://localhost:{address}", self.seconds, load.generator()).per_second
+                if number:  # the first round warms up
+                    rates[name].append(rate)
+        return rates
+
+
+def report(title: str, rates: dict[str, list[float]]) -> None:
+    """A table of medians and extremes; ratios to the first line."""
+    first = statistics.median(next(iter(rates.values())))
+    sys.stdout.write(f"| {title} | requests/s | from … to | ratio |\n|---|--:|--:|--:|\n")
+    for name, samples in rates.items():
+        median = statistics.median(samples)
+        sys.stdout.write(
+            f"| {name} | {median:,.0f} | {min(samples):,.0f} … {max(samples):,.0f} | {median / first:.2f} |\n"
+        )
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
