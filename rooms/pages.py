@@ -25,23 +25,24 @@ ORDERS = {
 
 def room_list(request: HttpRequest, search: Search, page: Page, links: dict[str, str]) -> str:
     """The rooms of one page, the filter form, what it asks for in words, figures of all that match."""
-    where = {name: text for name, text in search.given.items() if name in WHERE}
+    given = {name: text for name, text in search.given.items() if name != "after"}
+    where = {name: text for name, text in given.items() if name in WHERE}
     rooms, shown = json.loads(page.text), json.loads(figures.of(search))
     return render_to_string(
         "rooms/room_list.html",
         {
             "rooms": rooms,
-            "columns": [column(name, search.given) for name in FIELDS],
+            "columns": [column(name, given) for name in FIELDS],
             "near": search.near,
-            "given": search.given,
+            "given": given,
             "ranges": [FIELDS["price"], FIELDS["size"]],
             "bounds": [{"operator": "gte", "words": "from"}, {"operator": "lte", "words": "to"}],
             "farthest": FARTHEST,
-            "orders": ORDERS | ({"": "nearest first"} if search.near else {}),
+            "orders": orders(given),
             "asked": [
-                {"words": words(*item), "without": query(without(item[0], where))} for item in where.items()
+                {"words": words(*item), "without": query(without(item[0], given))} for item in where.items()
             ],
-            "kept": {name: text for name, text in where.items() if name not in FORM},
+            "kept": {name: text for name, text in given.items() if name not in FORM},
             "figures": shown,
             "bars": charts.histogram(shown["price"]["histogram"]),
             "places": charts.places(rooms),
@@ -56,8 +57,23 @@ def room_list(request: HttpRequest, search: Search, page: Page, links: dict[str,
     )
 
 
-FORM = {"filter_price__gte", "filter_price__lte", "filter_size__gte", "filter_size__lte", "near", "within"}
-"""What the form has a field for; other filters of the address travel along unseen."""
+FORM = {
+    "filter_price__gte",
+    "filter_price__lte",
+    "filter_size__gte",
+    "filter_size__lte",
+    "near",
+    "within",
+    "order",
+}
+"""What the form has a field for; the address's other parameters travel along unseen."""
+
+
+def orders(given: dict[str, str]) -> dict[str, str]:
+    """The orders that the form offers, and the one of the address if it is another."""
+    order = given.get("order", "")
+    nearest = {"": "nearest first"} if "near" in given else {}
+    return ORDERS | nearest | ({} if order in ORDERS else {order: f"by {order}"})
 
 
 def query(given: dict[str, str]) -> str:
@@ -69,7 +85,9 @@ def without(name: str, given: dict[str, str]) -> dict[str, str]:
     return {
         other: text
         for other, text in given.items()
-        if other != name and not (other in PARAMETERS and PARAMETERS[other].needs == name)
+        if other != name
+        and not (other in PARAMETERS and PARAMETERS[other].needs == name)
+        and not (name == "near" and other == "order" and "distance" in text)
     }
 
 
@@ -86,9 +104,13 @@ def words(name: str, text: str) -> str:
 def column(name: str, given: dict[str, str]) -> dict[str, str]:
     """A heading that sorts by its column, the other way round the second time."""
     order = f"-{name}" if given.get("order") == name else name
-    kept = {key: text for key, text in given.items() if key != "after"}
     arrow = {name: "↑", f"-{name}": "↓"}.get(given.get("order", ""), "")
-    return {"name": name, "unit": FIELDS[name].unit, "arrow": arrow, "sorted": query(kept | {"order": order})}
+    return {
+        "name": name,
+        "unit": FIELDS[name].unit,
+        "arrow": arrow,
+        "sorted": query(given | {"order": order}),
+    }
 
 
 def room_detail(request: HttpRequest, text: str) -> str:
