@@ -1,5 +1,6 @@
 """What the tests of the rooms' addresses share: rooms that a whole module reads, and many rooms at once."""
 
+import os
 import random
 import uuid
 from contextlib import contextmanager
@@ -94,3 +95,60 @@ def seventy_thousand(django_db_setup, django_db_blocker):
     """More rooms than figures are exact for."""
     with committed(django_db_blocker, 70_000):
         yield
+
+
+SWITCHES = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    # Playwright runs an event loop in this thread, in which Django would refuse to query.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=SWITCHES.split())
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def open_window(chromium, live_server):
+    """
+    `open_window(path, cookies=…, **how)` opens a window of the site in a browser of its own.
+
+    Whatever the browser complains of (the Content Security Policy, a script, a missing file) and
+    every request to another server fails the test in the end.
+    """
+    contexts, complaints = [], []
+
+    def note(message):
+        # Another program on this machine that makes a network interface is no fault of the page.
+        if message.type in {"error", "warning"} and "ERR_NETWORK_CHANGED" not in message.text:
+            complaints.append(message.text)
+
+    def watch(request):
+        if not request.url.startswith((live_server.url, "data:")):
+            complaints.append(f"asked {request.url}")
+
+    def run(path, cookies=(), **how):
+        context = chromium.new_context(
+            base_url=live_server.url, **{"viewport": {"width": 1280, "height": 900}} | how
+        )
+        contexts.append(context)
+        context.add_cookies(list(cookies))
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", note)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", watch)
+        page.goto(path)
+        return page
+
+    yield run
+    for context in contexts:
+        context.close()
+    assert complaints == []

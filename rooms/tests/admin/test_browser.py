@@ -1,7 +1,5 @@
 """The admin in Chromium, as staff use it: with scripts and without, wide and narrow, light and dark."""
 
-import os
-
 import pytest
 from django.conf import settings
 from django.test import Client
@@ -11,68 +9,23 @@ from rooms.models import Room
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.django_db(transaction=True)]
 
-SWITCHES = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 CODES = [f"f853578c-fc0f-4e65-81b8-566c5dffa3{number:02x}" for number in range(8)]
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    # Playwright runs an event loop in this thread, in which Django would refuse to query.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=SWITCHES.split())
-        yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-
-
 @pytest.fixture
-def open_page(chromium, live_server, boss):
-    """
-    Open a window of the admin for a user who is logged in; `open_page(path, **how)`.
-
-    Whatever the browser complains of (the Content Security Policy, a script, a missing file) and
-    every request to another server fails the test in the end.
-    """
-    contexts, complaints = [], []
-
-    def note(message):
-        # Another program on this machine that makes a network interface is no fault of the page.
-        if message.type in {"error", "warning"} and "ERR_NETWORK_CHANGED" not in message.text:
-            complaints.append(message.text)
-
-    def watch(request):
-        if not request.url.startswith((live_server.url, "data:")):
-            complaints.append(f"asked {request.url}")
+def open_page(open_window, live_server, boss):
+    """Open a window of the admin for a user who is logged in; `open_page(path, **how)`."""
 
     def run(path, user=boss, **how):
-        context = chromium.new_context(
-            base_url=live_server.url, **{"viewport": {"width": 1280, "height": 900}} | how
-        )
-        contexts.append(context)
-        if user:
-            client = Client()
-            client.force_login(user)
-            session = client.cookies[settings.SESSION_COOKIE_NAME].value
-            context.add_cookies(
-                [{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}]
-            )
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", note)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", watch)
-        page.goto(path)
-        return page
+        if not user:
+            return open_window(path, **how)
+        client = Client()
+        client.force_login(user)
+        session = client.cookies[settings.SESSION_COOKIE_NAME].value
+        cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}
+        return open_window(path, cookies=[cookie], **how)
 
-    yield run
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return run
 
 
 def test_logging_in_finding_a_room_by_filters_and_changing_it(open_page):
