@@ -89,9 +89,9 @@ class Keeper:
                 f"PostgreSQL wants its user to have an account, and user {us} has none. "
                 "Next: do this as another user, or set DATABASE_URL to a server of yours."
             )
-        os.chown(self.folder, NOBODY, NOBODY)
-        reach = ["sh", "-c", 'test -x "$0" && test -w "$1"', embedded.binary("postgres"), str(self.folder)]
-        if succeeds([*AS_NOBODY, *reach]):
+        within_reach = ["sh", "-c", 'test -x "$0" && test -x "$1"']
+        if succeeds([*AS_NOBODY, *within_reach, embedded.binary("postgres"), str(self.folder.parent)]):
+            os.chown(self.folder, NOBODY, NOBODY)
             return AS_NOBODY
         raise Error(
             "PostgreSQL does not run as root, and here nobody else can reach the project's files. "
