@@ -1,7 +1,7 @@
 """The tables of a run, in Markdown: medians, ratios, and how far the measurements were apart."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from benchmarks.contestants import EXPORT, deep_page
 from benchmarks.measuring import ExportSample, Results, Sample
@@ -9,7 +9,14 @@ from benchmarks.measuring import ExportSample, Results, Sample
 
 def tables(results: dict[int, Results]) -> str:
     """Everything that was measured, by the number of rooms."""
-    return "\n\n".join([summary(results), details(results), exports(results)])
+    return "\n\n".join(
+        [
+            compared(results, "requests per second", speed),
+            compared(results, "requests per second of CPU time", thrift, without=EXPORT),
+            details(results),
+            exports(results),
+        ]
+    )
 
 
 def names(results: dict[int, Results]) -> list[str]:
@@ -27,22 +34,33 @@ def asked(question: str, rooms: int) -> str:
 
 def speed(samples: list[Sample | ExportSample]) -> float:
     """The median of requests per second, or of exports per second."""
-    return statistics.median(
+    return median(
         1 / sample.seconds if isinstance(sample, ExportSample) else sample.per_second for sample in samples
     )
 
 
-def summary(results: dict[int, Results]) -> str:
+def thrift(samples: list[Sample]) -> float:
+    """
+    Requests for a second of CPU time, the app's and PostgreSQL's together: what a core serves that does
+    nothing else. It hardly depends on what else runs on the machine, as requests per second do.
+    """
+    return 1 / median(sample.app_cpu + sample.database_cpu for sample in samples)
+
+
+def compared(results: dict[int, Results], title: str, rate: Callable, without: str = "") -> str:
+    """The rates of all, and how many times each peer's ours is."""
     ours, *peers = names(results)
-    rows = [["requests per second", ours, *peers, *(f"÷ {peer}" for peer in peers)]]
+    rows = [[title, ours, *peers, *(f"÷ {peer}" for peer in peers)]]
     for rooms, measured in results.items():
         rows.append([f"**{rooms:,} rooms**"] + [""] * (len(rows[0]) - 1))
         for question in questions(measured):
-            speeds = {name: speed(measured[question, name]) for name in (ours, *peers)}
+            if question == without:
+                continue
+            rates = {name: rate(measured[question, name]) for name in (ours, *peers)}
             figures = [
-                f"{1 / figure:,.2f} s" if question == EXPORT else count(figure) for figure in speeds.values()
+                f"{1 / figure:,.2f} s" if question == EXPORT else count(figure) for figure in rates.values()
             ]
-            ratios = [f"**{speeds[ours] / speeds[peer]:,.1f}**" for peer in peers]
+            ratios = [f"**{rates[ours] / rates[peer]:,.1f}**" for peer in peers]
             rows.append([asked(question, rooms), *figures, *ratios])
     return markdown(rows)
 

@@ -109,6 +109,7 @@ def test_medians_ratios_and_ranges_reach_the_tables():
     tables = report.tables({10_000: measured}).splitlines()
     assert "| first page | 1,000 | 250 | **4.0** |" in tables
     assert "| export as CSV | 0.50 s | 2.00 s | **4.0** |" in tables
+    assert "| first page | 1,429 | 1,429 | **1.0** |" in tables  # per second of CPU: 500 + 200 µs each
     assert "| first page of 10,000 rooms | ours | 900–5,000 | 1.0 | 50 | 500 | 200 | 10% |" in tables
     assert "| 10,000 rooms | theirs | 2.00–2.00 | 30.0 | 150 | 100 |" in tables
 
