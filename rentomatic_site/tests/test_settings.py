@@ -69,6 +69,8 @@ def refusal(env: dict[str, str | None]) -> str:
         ({"DEBUG": "maybe"}, ["DEBUG is neither on nor off: 'maybe'", "DEBUG=on"]),
         ({"STATEMENT_TIMEOUT": "5s"}, ["STATEMENT_TIMEOUT is not a whole number: '5s'", "=5000"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT is neither text nor json: 'xml'"]),
+        ({"MAP_TILES_URL": "tiles"}, ["MAP_TILES_URL is no address of map tiles: 'tiles'", "Example:"]),
+        ({"MAP_TILES_URL": "javascript:x"}, ["MAP_TILES_URL is no address of map tiles"]),
         (
             {"SCENARIO": "foo"},
             ["SCENARIO=foo is set, but scenarios are for development", "SCENARIOS_ALLOWED"],
@@ -252,3 +254,19 @@ def test_every_variable_of_the_example_has_its_line_of_explanation():
         if match and not (above.startswith(("# ", "#" + match[1].split("_")[0])) or "=" in above):
             unexplained.append(match[1])
     assert unexplained == []
+
+
+@pytest.mark.parametrize(
+    ("address", "sources"),
+    [
+        (None, ["'self'", "data:"]),
+        ("https://tiles.example.com/{z}/{x}/{y}.png", ["'self'", "data:", "https://tiles.example.com"]),
+        (
+            "https://{s}.tiles.example.com:8443/{z}.png",
+            ["'self'", "data:", "https://*.tiles.example.com:8443"],
+        ),
+    ],
+)
+def test_pages_load_images_from_elsewhere_only_where_the_operator_names_the_tiles(address, sources):
+    policy = settings(PRODUCTION | {"MAP_TILES_URL": address}, "CONTENT_SECURITY_POLICY")
+    assert policy["CONTENT_SECURITY_POLICY"]["DIRECTIVES"]["img-src"] == sources

@@ -138,14 +138,15 @@
     return row;
   };
 
-  /** Latitudes and longitudes in round steps, some four to eight lines each way. */
+  /** Latitudes and longitudes in round steps. */
   const drawGrid = (map, layer) => {
     layer.clearLayers();
     const bounds = map.getBounds();
     const north = Math.min(bounds.getNorth(), 85);
     const south = Math.max(bounds.getSouth(), -85);
     const [west, east] = [bounds.getWest(), bounds.getEast()];
-    const step = GRID.find((size) => (east - west) / size >= 4) ?? GRID.at(-1);
+    const lines = Math.max(2, map.getSize().x / 160); // so that their labels don't touch
+    const step = GRID.findLast((size) => (east - west) / size <= lines) ?? GRID[0];
     const digits = Math.max(0, -Math.floor(Math.log10(step)));
     const line = (from, to) => L.polyline([from, to], { className: "graticule", weight: 1, interactive: false }).addTo(layer);
     const label = (place, text, anchor) =>
