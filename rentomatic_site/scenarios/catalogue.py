@@ -57,7 +57,7 @@ class Scenario:
         this file with the files that it imports, without their comments and what only judges the result.
         """
         digest = sha256(f"{migrations_fingerprint()} {seed}".encode())
-        digest.update(Path(filling.__file__).read_bytes())
+        digest.update(ast.dump(parsed(Path(filling.__file__))).encode())
         for path in sorted(imported(self.path)):
             try:
                 tree = parsed(path)

@@ -32,7 +32,7 @@ def listen(port: int) -> socket.socket:
 def serve(scenario: str, listener: socket.socket) -> NoReturn:
     """Become gunicorn on that socket, as in production but for one process that follows changed files."""
     arguments = ["--bind", f"fd://{listener.fileno()}", "--threads", "8", "--no-control-socket"]
-    arguments += ["--log-level", "warning", "--access-logfile", "-", "--access-logformat", ACCESS_LINE]
+    arguments += ["--log-level", "error", "--access-logfile", "-", "--access-logformat", ACCESS_LINE]
     if settings.DEBUG:
         arguments.append("--reload")
         for template in settings.BASE_DIR.glob("r*/templates/**/*.html"):

@@ -104,7 +104,7 @@ def test_run_runs_any_command_on_the_scenario(workshop: Workshop) -> None:
     assert done.stdout.splitlines()[-1].split(",")[2] == "30"
     failed = workshop.manage("load_scenario", "t_two", "--run", "rooms", "prize__lt=50")
     assert failed.returncode == 1
-    assert "--run needs a command" in workshop.manage("load_scenario", "t_two", "--run").stderr
+    assert "--run needs a command" in workshop.load("t_two", "--run").stderr
 
 
 def test_shell_opens_psql_on_the_scenario(workshop: Workshop) -> None:
