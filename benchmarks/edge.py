@@ -68,6 +68,7 @@ class Bench:
         """gunicorn with nginx in front, which serves plain HTTP as behind a TLS terminator."""
         from benchmarks import machine
         from deploy.tests import rig
+        from deploy.tests.proxy import Nginx
 
         folder = self.folder / name
         folder.mkdir()
@@ -75,7 +76,7 @@ class Bench:
         wide = {"NGINX_PLAIN": "site", "NGINX_RATE": "1000000r/s", "NGINX_MICROCACHE": cache}
         with (
             rig.Gunicorn(folder, *arguments, **variables) as gunicorn,
-            rig.Nginx(folder / "nginx", *[gunicorn.port] * 4, **wide) as nginx,
+            Nginx(folder / "nginx", *[gunicorn.port] * 4, **wide) as nginx,
         ):
             for server in (gunicorn, nginx):
                 machine.pin(machine.family(server.process.pid), self.cores.server)

@@ -1,10 +1,14 @@
 """Fixtures of the rig: gunicorn and nginx in front of it, with the site's production settings."""
 
+import subprocess
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 
 from deploy.tests import rig
+from deploy.tests.proxy import Nginx
+from deploy.tests.stack import Stack
 from rentomatic_site.testing import needs
 
 
@@ -16,8 +20,61 @@ def site(live_site, tmp_path_factory) -> Iterator[rig.Gunicorn]:
 
 
 @pytest.fixture(scope="session")
-def edge(site, tmp_path_factory) -> Iterator[rig.Nginx]:
+def edge(site, tmp_path_factory) -> Iterator[Nginx]:
     """nginx with the shipped templates in front of `site`; limits wide enough for the tests themselves."""
     needs("nginx")
-    with rig.Nginx(tmp_path_factory.mktemp("edge"), site.port, NGINX_RATE="10000r/s") as nginx:
+    with Nginx(tmp_path_factory.mktemp("edge"), site.port, NGINX_RATE="10000r/s") as nginx:
         yield nginx
+
+
+@pytest.fixture
+def nginx(tmp_path):
+    """Start an nginx in front of given upstreams; all are stopped after the test."""
+    needs("nginx")
+    started: list[Nginx] = []
+
+    def start(*upstreams: int | str, **variables: str) -> Nginx:
+        folder = tmp_path / f"nginx-{len(started)}"
+        started.append(Nginx(folder, *upstreams, **{"NGINX_RATE": "10000r/s", **variables}))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def rooms(live_site):
+    """Enough rooms that the answers are worth compressing."""
+    variables = live_site.variables
+    connection = psycopg2.connect(
+        host=variables["POSTGRES_HOSTNAME"],
+        port=variables["POSTGRES_PORT"],
+        user=variables["POSTGRES_USER"],
+        password=variables["POSTGRES_PASSWORD"],
+        dbname=variables["APPLICATION_DB"],
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM room")
+        cursor.execute(
+            "INSERT INTO room (code, size, price, latitude, longitude) "
+            "SELECT gen_random_uuid(), n % 90 + 10, n % 70, 51.5, -0.1 FROM generate_series(1, 20000) AS n"
+        )
+    yield
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DELETE FROM room")
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory) -> Iterator[Stack]:
+    """The whole stack in containers, running; it and everything of it is gone afterwards."""
+    needs("docker", "git")
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("needs a running Docker engine")
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        stack.up("--build")
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", check=False)

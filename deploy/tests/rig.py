@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import random
-import re
 import signal
 import socket
 import ssl
@@ -25,11 +24,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg2
-import yaml
 from django.conf import settings
 from psycopg2 import sql
 
-from rentomatic_site import embedded, keeper
+from rentomatic_site import embedded
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian has nginx
@@ -191,97 +189,6 @@ class Server:
             raise TimeoutError(f"{error}:\n{self.log.read_text()[-4000:]}") from None
 
 
-class Cluster:
-    """A PostgreSQL server of one test's own, to be stopped, frozen and filled up."""
-
-    def __init__(self, folder: Path, **options: str) -> None:
-        self.data = folder / "data"
-        self.port = free_port()
-        self.options = {
-            "port": str(self.port),
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
-            "fsync": "off",
-            **options,
-        }
-        # PostgreSQL refuses to run as root; in a user namespace root is somebody else.
-        self.prefix = keeper.IN_NAMESPACE if os.getuid() == 0 else []
-        initdb = [
-            embedded.binary("initdb"),
-            "-D",
-            str(self.data),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-        ]
-        subprocess.run([*self.prefix, *initdb], check=True, capture_output=True)
-        self.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.thaw()
-        self.stop()
-
-    def start(self, ready: Callable[[], bool] | None = None) -> None:
-        settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]
-        command = [*self.prefix, embedded.binary("postgres"), "-D", str(self.data), *settings]
-        with (self.data / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(ready or self.answers, "an answer of PostgreSQL")
-
-    def answers(self) -> bool:
-        try:
-            psycopg2.connect(**self.parameters).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """Like `pg_ctl stop -m fast`: statements under way are cancelled."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-
-    def freeze(self) -> None:
-        """Stop every process of it in the middle of what it does, as a machine that swaps or a lost disk."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        for pid in self.processes():
-            os.kill(pid, signal.SIGCONT)
-
-    def processes(self) -> list[int]:
-        return [self.process.pid, *children(self.process.pid)]
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {"host": "127.0.0.1", "port": self.port, "user": "postgres", "dbname": "postgres"}
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The environment in which the site uses it."""
-        return {
-            "POSTGRES_HOSTNAME": "127.0.0.1",
-            "POSTGRES_PORT": str(self.port),
-            "APPLICATION_DB": "postgres",
-        }
-
-    @contextmanager
-    def session(self, **parameters: Any) -> Iterator[Any]:
-        """A cursor on a connection of its own; every statement takes effect at once."""
-        connection = psycopg2.connect(**self.parameters | parameters)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                yield cursor
-        finally:
-            connection.close()
-
-
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -316,60 +223,6 @@ class Gunicorn(Server):
         return get(self.port, path, **options)
 
 
-class Nginx(Server):
-    """nginx with the shipped templates in front of servers on loopback: TLS, redirect and all."""
-
-    def __init__(self, folder: Path, *upstreams: int | str, **variables: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.http, self.https, health = free_port(), free_port(), free_port()
-        self.address = f"https://localhost:{self.https}"
-        self.certificates = folder / "certificates"
-        self.certificates.mkdir()
-        self.folder, self.acme = folder, folder / "acme"
-        self.acme.mkdir()
-        self_signed(self.certificates, "localhost")
-        servers = [
-            f"127.0.0.1:{server} max_fails=0" if isinstance(server, int) else server for server in upstreams
-        ]
-        variables = {
-            **defaults(),
-            "NGINX_RUN": str(folder),
-            "NGINX_ACCESS_LOG": "/dev/stdout",
-            "NGINX_CERTIFICATES": str(self.certificates),
-            "NGINX_ACME": str(self.acme),
-            "NGINX_HTTP": f"127.0.0.1:{self.http}",
-            "NGINX_HTTPS": f"127.0.0.1:{self.https}",
-            "NGINX_HEALTH_PORT": str(health),
-            "NGINX_ADDRESS": self.address,
-            "NGINX_UPSTREAM": " ".join(f"server {server};" for server in servers),
-            **variables,
-        }
-        # `http2 on` came with nginx 1.25.1; older ones know it as a parameter of `listen`.
-        if nginx_version() < (1, 25, 1):
-            variables["NGINX_HTTP2"] = ""
-        for template in (PROJECT / "deploy" / "nginx").glob("*.template"):
-            (folder / template.stem).write_text(render(template.read_text(), variables))
-        # As root, nginx would give its workers to a user who may not enter a test's folder.
-        user = "user root;" if os.getuid() == 0 else ""
-        command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", f"daemon off; {user}"]
-        self.access_log = folder / "access.log"
-        super().__init__(command, {"PATH": PATH}, folder / "error.log", stdout=self.access_log)
-        self.wait_for(lambda: get(health, "/health", timeout=2).status == 200)
-
-    def get(self, path: str, **options: Any) -> Answer:
-        """Ask it over TLS for the host that it serves."""
-        return get(self.https, path, tls=True, **options)
-
-    def lines(self) -> list[dict]:
-        return [json.loads(line) for line in self.access_log.read_text().splitlines()]
-
-    def line(self, answer: Answer) -> dict:
-        """The access log's line about an answer, once it is written."""
-        id = answer.headers["X-Request-ID"]
-        wait_until(lambda: any(line["request_id"] == id for line in self.lines()), f"a line about {id}", 5)
-        return next(line for line in self.lines() if line["request_id"] == id)
-
-
 def access_record(server: Gunicorn, id: str) -> dict:
     """gunicorn's access line of one request, once it is written."""
 
@@ -379,39 +232,6 @@ def access_record(server: Gunicorn, id: str) -> dict:
 
     wait_until(found, f"an access line of {id}", 5)
     return found()[0]
-
-
-def defaults() -> dict[str, str]:
-    """The variables that compose.yml gives to nginx, each with its default."""
-    given = yaml.safe_load((PROJECT / "compose.yml").read_text())["services"]["nginx"]["environment"]
-    return {name: re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", str(value)) for name, value in given.items()}
-
-
-def render(template: str, variables: dict[str, str]) -> str:
-    """What envsubst does in the image: `${NAME}` for each defined name, everything else stays."""
-    return re.sub(r"\$\{(\w+)\}", lambda found: variables.get(found[1], found[0]), template)
-
-
-def nginx_version() -> tuple[int, ...]:
-    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, env={"PATH": PATH}).stderr
-    return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
-
-
-def self_signed(folder: Path, host: str) -> None:
-    """A key and a certificate for `host` under the names that nginx looks for."""
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    command += ["-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
-    command += ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
-    subprocess.run(command, check=True, capture_output=True)
 
 
 @dataclass

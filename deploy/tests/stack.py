@@ -1,5 +1,6 @@
 """The whole stack of compose.yml, brought up from a copy of the project for the tests marked `compose`."""
 
+import itertools
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.tests import rig
+
+PRICES = itertools.count()
 
 
 class Stack:
@@ -74,6 +77,10 @@ class Stack:
 
     def get(self, path: str, **options: Any) -> rig.Answer:
         return rig.get(self.https, path, tls=True, **options)
+
+    def load(self) -> rig.Load:
+        """Clients that never ask for the same twice, so that nothing comes from the micro-cache."""
+        return rig.Load(lambda: self.get(f"/rooms?filter_price__gte={next(PRICES)}").status)
 
     def lines(self) -> list[dict[str, Any]]:
         """nginx's access log."""

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from deploy.tests import rig
+from deploy.tests.cluster import Cluster
+from deploy.tests.proxy import Nginx
 from rentomatic_site.testing import needs
 
 LOCK = "BEGIN; LOCK TABLE room IN ACCESS EXCLUSIVE MODE"
@@ -19,7 +21,7 @@ LOCK = "BEGIN; LOCK TABLE room IN ACCESS EXCLUSIVE MODE"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with rig.Cluster(tmp_path_factory.mktemp("cluster"), max_connections="23") as cluster:
+    with Cluster(tmp_path_factory.mktemp("cluster"), max_connections="23") as cluster:
         rig.manage("migrate", "--verbosity", "0", **cluster.variables)
         with cluster.session() as cursor:
             cursor.execute(
@@ -42,7 +44,7 @@ def edge(gunicorn, tmp_path_factory):
     needs("nginx")
     often = [gunicorn.port] * 4  # as compose.yml names each replica
     folder = tmp_path_factory.mktemp("edge")
-    with rig.Nginx(folder, *often, NGINX_RATE="10000r/s", NGINX_MICROCACHE="off") as nginx:
+    with Nginx(folder, *often, NGINX_RATE="10000r/s", NGINX_MICROCACHE="off") as nginx:
         yield nginx
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from django.conf import settings
 
-from deploy.tests import rig
+from deploy.tests import proxy, rig
 from rentomatic_site.testing import needs
 
 PROJECT = rig.PROJECT
@@ -84,7 +85,7 @@ def test_images_are_pinned_and_the_volume_is_the_parent_of_the_data():
 def test_connections_stay_within_the_databases_limit():
     """Twice the replicas during a rollout, each with a probe; migrate, a backup, five people."""
     text = (PROJECT / "compose.yml").read_text()
-    each = default(text, "WEB_WORKERS") * default(text, "WEB_THREADS") + 1
+    each = settings.WEB_WORKERS * settings.WEB_THREADS + 1
     (allowed,) = re.findall(r"max_connections=(\d+)", text)
     reserved_for_superusers = 3
     for replicas in (default(text, "WEB_REPLICAS"), 3):
@@ -93,30 +94,28 @@ def test_connections_stay_within_the_databases_limit():
 
 def test_timeouts_nest():
     """Whoever is nearer to the cause gives up first, and can say why."""
-    from django.conf import settings
-
     gunicorn = (PROJECT / "deploy" / "gunicorn.conf.py").read_text()
     graceful = int(re.search(r"^graceful_timeout = (\d+)", gunicorn, re.M)[1])
     keepalive = int(re.search(r"^keepalive = (\d+)", gunicorn, re.M)[1])
     nginx = (PROJECT / "deploy" / "nginx" / "nginx.conf.template").read_text()
-    read = int(rig.defaults()["NGINX_READ_TIMEOUT"].removesuffix("s"))
-    statement = default((PROJECT / "compose.yml").read_text(), "STATEMENT_TIMEOUT") / 1000
-    assert statement < settings.REQUEST_TIMEOUT < read < graceful
+    read = int(proxy.defaults()["NGINX_READ_TIMEOUT"].removesuffix("s"))
+    (statement,) = re.findall(r"statement_timeout=(\d+)", settings.DATABASES["default"]["OPTIONS"]["options"])
+    assert int(statement) / 1000 < settings.REQUEST_TIMEOUT < read < graceful
     assert graceful < int(SERVICES["web"]["stop_grace_period"].removesuffix("s"))
     upstream_idle = re.search(r"keepalive_timeout (\d+)s;\n    }", nginx)
     assert int(upstream_idle[1]) < keepalive
 
 
 def test_hsts_of_nginx_is_that_of_the_application():
-    assert rig.defaults()["NGINX_HSTS"] == "max-age=31536000; includeSubDomains; preload"
-    assert default((PROJECT / "compose.yml").read_text(), "HSTS_SECONDS") == 31536000
+    assert proxy.defaults()["NGINX_HSTS"] == "max-age=31536000; includeSubDomains; preload"
+    assert "#HSTS_SECONDS=31536000\n" in (PROJECT / ".env.example").read_text()
 
 
 @pytest.mark.parametrize("variables", ["compose.yml", "deploy/systemd/nginx.env"])
 def test_every_variable_of_the_templates_has_a_value(variables):
     wanted = {name for path in TEMPLATES for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
     given = (
-        set(rig.defaults())
+        set(proxy.defaults())
         if variables == "compose.yml"
         else set(re.findall(r"^(\w+)=", (PROJECT / variables).read_text(), re.M))
     )
@@ -126,6 +125,9 @@ def test_every_variable_of_the_templates_has_a_value(variables):
 
 def test_every_variable_of_compose_is_explained():
     names = set(re.findall(r"\$\{(\w+)", (PROJECT / "compose.yml").read_text()))
+    names |= {
+        name for service in SERVICES.values() for name, value in service["environment"].items() if not value
+    }
     readme = (PROJECT / "README.md").read_text()
     assert [name for name in sorted(names) if f"`{name}`" not in readme] == []
 
@@ -167,7 +169,7 @@ def test_versions_are_not_below_what_is_known_to_be_safe():
 def test_templates_are_filled_in_for_a_plain_host(tmp_path):
     needs("nginx", "envsubst", "openssl")
     (tmp_path / "certificates").mkdir()
-    rig.self_signed(tmp_path / "certificates", "rooms.example.com")
+    proxy.self_signed(tmp_path / "certificates", "rooms.example.com")
     environment = (PROJECT / "deploy/systemd/nginx.env").read_text()
     for name, value in {
         "NGINX_CERTIFICATES": str(tmp_path / "certificates"),

@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 
 from deploy.tests import rig
+from deploy.tests.cluster import Cluster
 from rentomatic_site.testing import needs
 
 
@@ -117,7 +118,7 @@ def test_the_verifier_lets_the_password_in_and_no_other(project, tmp_path_factor
     setup(project)
     (verifier,) = re.findall(r"^POSTGRES_VERIFIER='(.*)'$", (project / ".env").read_text(), re.M)
     password = (project / "deploy" / "secrets" / "postgres_password").read_text()
-    with rig.Cluster(tmp_path_factory.mktemp("scram")) as cluster:
+    with Cluster(tmp_path_factory.mktemp("scram")) as cluster:
         with cluster.session() as cursor:
             cursor.execute("CREATE ROLE boss LOGIN PASSWORD %s", [verifier])
             cursor.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'boss'")

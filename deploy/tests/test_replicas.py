@@ -1,0 +1,152 @@
+"""nginx's micro-cache, and how it spreads requests over replicas and hides the dying ones."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from deploy.tests import rig
+from deploy.tests.proxy import Nginx
+from deploy.tests.replica import Replica
+
+pytestmark = pytest.mark.usefixtures("rooms")
+
+# --- The micro-cache
+
+
+def caches(edge: Nginx, path: str, **headers: str) -> str | None:
+    return edge.get(path, **headers).headers["X-Cache"]
+
+
+def test_the_second_anonymous_get_within_a_second_comes_from_the_cache(edge):
+    first, second = edge.get("/rooms?limit=3"), edge.get("/rooms?limit=3")
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    assert first.body == second.body
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+
+
+def test_vary_keys_the_cache(edge):
+    assert edge.get("/rooms?limit=4", Accept="application/json").headers["X-Cache"] == "MISS"
+    page = edge.get("/rooms?limit=4", Accept="text/html")
+    assert page.headers["X-Cache"] == "MISS"
+    assert page.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("header", [{"Cookie": "a=1; __Host-sessionid=x"}, {"Authorization": "Basic eDp4"}])
+def test_whoever_says_who_he_is_passes_the_cache_by(edge, header):
+    path = f"/rooms?limit={len(str(header))}"
+    assert [caches(edge, path, **header) for _ in range(2)] == ["BYPASS", "BYPASS"]
+    assert caches(edge, path) == "MISS"
+
+
+def test_a_mistake_is_not_cached(edge):
+    assert [caches(edge, "/rooms?nonsense=3") for _ in range(2)] == ["MISS", "MISS"]
+
+
+def test_an_answer_is_fresh_again_after_a_second(nginx):
+    with Replica("one") as replica:
+        edge = nginx(replica.port)
+        edge.get("/rooms")
+        time.sleep(2.1)  # nginx counts whole seconds: an answer lives for one to two
+        stale = edge.get("/rooms")  # what was there, while the cache is filled in the background
+        assert (stale.headers["X-Cache"], stale.body) == ("STALE", b"one")
+        rig.wait_until(lambda: len(replica.asked) == 2, "a request in the background")
+        rig.wait_until(lambda: caches(edge, "/rooms") == "HIT", "a fresh answer", 1)
+
+
+def test_one_request_fills_the_cache_for_all(nginx):
+    with Replica("slow", seconds=0.5) as replica:
+        edge = nginx(replica.port)
+        with rig.Load(lambda: edge.get("/rooms").status, clients=20) as load:
+            load.wait_for(20)
+            assert len(replica.asked) == 1
+    assert set(load.statuses()) == {200}
+
+
+def test_when_the_upstream_is_away_what_was_there_is_served(nginx):
+    with Replica("one") as replica:
+        edge = nginx(replica.port)
+        assert edge.get("/rooms").body == b"one"
+    time.sleep(2.1)
+    answer = edge.get("/rooms")
+    assert (answer.status, answer.body, answer.headers["X-Cache"]) == (200, b"one", "STALE")
+
+
+def test_one_variable_switches_the_cache_off(nginx):
+    with Replica("one") as replica:
+        edge = nginx(replica.port, NGINX_MICROCACHE="off")
+        assert [caches(edge, "/rooms") for _ in range(3)] == [None] * 3
+        assert len(replica.asked) == 3
+
+
+# --- Load balancing
+
+
+def test_replicas_take_turns(nginx):
+    with Replica("a") as a, Replica("b") as b:
+        edge = nginx(a.port, b.port, NGINX_MICROCACHE="off")
+        for _ in range(20):
+            edge.get("/rooms")
+        assert abs(len(a.asked) - len(b.asked)) <= 4
+
+
+def test_a_weight_of_three_takes_three_quarters(nginx):
+    with Replica("big") as big, Replica("small") as small:
+        servers = f"server 127.0.0.1:{big.port} weight=3; server 127.0.0.1:{small.port};"
+        edge = nginx(NGINX_UPSTREAM=servers, NGINX_MICROCACHE="off")
+        for _ in range(80):
+            edge.get("/rooms")
+        assert 56 <= len(big.asked) <= 64
+        assert len(big.asked) + len(small.asked) == 80
+
+
+def test_consistent_hashing_moves_only_the_share_of_the_one_that_left(nginx):
+    with Replica("a") as a, Replica("b") as b, Replica("c") as c:
+        paths = [f"/rooms/{n}" for n in range(60)]
+        hashed = {"NGINX_BALANCE": "consistent_hash", "NGINX_MICROCACHE": "off"}
+        three = nginx(a.port, b.port, c.port, **hashed)
+        before = {path: three.get(path).body for path in paths}
+        assert before == {path: three.get(path).body for path in paths}
+        assert set(before.values()) == {b"a", b"b", b"c"}
+        two = nginx(a.port, b.port, **hashed)
+        after = {path: two.get(path).body for path in paths}
+    assert [path for path in paths if before[path] != b"c" and before[path] != after[path]] == []
+
+
+def test_least_conn_spares_the_busy_one(nginx):
+    with Replica("busy", seconds=0.5) as busy, Replica("free") as free:
+        edge = nginx(busy.port, free.port, NGINX_BALANCE="least_conn", NGINX_MICROCACHE="off")
+        with rig.Load(lambda: edge.get("/rooms").status, clients=4) as load:
+            load.wait_for(40)
+    assert len(free.asked) > 3 * len(busy.asked)
+
+
+def test_a_dead_replica_is_hidden_from_reads_and_writes(nginx):
+    with Replica("alive") as alive:
+        edge = nginx(rig.free_port(), alive.port, NGINX_MICROCACHE="off")
+        answers = [edge.get("/rooms", method=method) for method in ("GET", "POST") for _ in range(6)]
+    assert {answer.body for answer in answers} == {b"alive"}
+    assert any(", " in line["upstream"] for line in edge.lines())
+
+
+def test_a_write_that_was_sent_is_never_repeated(nginx):
+    with Replica("dying", hang_up=True) as dying, Replica("alive") as alive:
+        edge = nginx(dying.port, alive.port, NGINX_MICROCACHE="off")
+        reads = {edge.get("/rooms").status for _ in range(8)}
+        assert reads == {200}
+        dying.asked.clear()
+        alive.asked.clear()
+        statuses = Counter(edge.get("/rooms", method="POST", body="x=1").status for _ in range(8))
+        assert len(dying.asked) + len(alive.asked) == 8
+        assert statuses == {502: len(dying.asked), 200: len(alive.asked)}
+
+
+def test_the_site_may_be_served_behind_another_tls_terminator(nginx):
+    with Replica("site") as replica:
+        edge = nginx(replica.port, NGINX_PLAIN="site", NGINX_TRUSTED_PROXY="127.0.0.1")
+        answer = rig.get(edge.http, "/rooms", Host="localhost", X_Forwarded_For="9.9.9.9")
+        assert answer.body == b"site"
+        assert replica.headers[-1]["X-Forwarded-Proto"] == "https"
+        assert replica.headers[-1]["X-Forwarded-For"] == "9.9.9.9"
+        assert edge.line(answer)["client"] == "9.9.9.9"
