@@ -37,6 +37,7 @@ def assert_nginx_problem(answer: rig.Answer, status: int) -> None:
     assert {"type", "title", "message", "request_id"} <= body.keys()
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
     assert answer.headers["Server"] == "nginx"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 # --- TLS and hosts

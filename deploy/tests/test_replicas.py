@@ -26,6 +26,19 @@ def test_the_second_anonymous_get_within_a_second_comes_from_the_cache(edge):
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
+def test_a_client_that_has_the_answer_gets_304_from_the_cache(edge):
+    etag = edge.get("/rooms?limit=6").headers["ETag"]
+    again = edge.get("/rooms?limit=6", If_None_Match=etag)
+    assert (again.status, again.body, again.headers["X-Cache"]) == (304, b"", "HIT")
+
+
+def test_a_head_is_answered_from_what_a_get_left(edge):
+    page = edge.get("/rooms?limit=7")
+    head = edge.get("/rooms?limit=7", method="HEAD")
+    assert (head.status, head.body, head.headers["X-Cache"]) == (200, b"", "HIT")
+    assert head.headers["Content-Length"] == str(len(page.body))
+
+
 def test_vary_keys_the_cache(edge):
     assert edge.get("/rooms?limit=4", Accept="application/json").headers["X-Cache"] == "MISS"
     page = edge.get("/rooms?limit=4", Accept="text/html")
