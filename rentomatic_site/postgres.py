@@ -37,8 +37,8 @@ def connect(dbname: str | None = None) -> connection:
     It has no statement limit; the caller closes it.
     """
     ready()
-    parameters = settings.POSTGRES | ({"dbname": dbname} if dbname else {})
-    opened: connection = psycopg2.connect(**parameters, application_name="rentomatic manage")
+    changed = {"application_name": "rentomatic manage"} | ({"dbname": dbname} if dbname else {})
+    opened: connection = psycopg2.connect(**settings.POSTGRES | changed)
     opened.autocommit = True
     return opened
 
@@ -62,6 +62,8 @@ def url(dbname: str | None = None) -> str:
     host = parameters.get("host", "")
     if host.startswith("/"):  # the folder of a Unix socket
         query["host"], host = host, ""
+    elif ":" in host:  # IPv6
+        host = f"[{host}]"
     user = quote(parameters["user"], safe="")
     password = ":" + quote(parameters["password"], safe="") if parameters.get("password") else ""
     port = f":{parameters['port']}" if parameters.get("port") else ""

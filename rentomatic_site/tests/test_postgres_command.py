@@ -129,6 +129,18 @@ def test_the_shell_on_a_configured_server_needs_no_typing_of_the_password(passwo
     assert done.stdout == "n\n8\n"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://rooms:s%40cret@[::1]:6432/rooms",
+        "postgresql://rooms@db.example.com:5432/rooms?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem",
+        "postgresql://rooms@:5432/rooms?host=%2Frun%2Fpostgresql",
+    ],
+)
+def test_a_url_survives_a_round_trip(url):
+    assert run_manage("postgres", "url", env=os.environ | {"DATABASE_URL": url}).stdout == f"{url}\n"
+
+
 def test_the_url_of_a_configured_server_works_with_any_password(password_server):
     password = "p@ss:w/rd ?&#%é"
     password_server.query(f"CREATE ROLE odd LOGIN PASSWORD '{password}'")
