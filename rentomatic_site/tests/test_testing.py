@@ -1,9 +1,12 @@
 """The tests' own ground: their database, other processes on it, missing tools."""
 
+import re
+from pathlib import Path
+
 import pytest
 from django.contrib.auth.models import Group
 
-from rentomatic_site.testing import needs
+from rentomatic_site.testing import PROJECT, needs
 
 
 @pytest.mark.django_db(transaction=True)
@@ -30,6 +33,20 @@ def test_a_missing_tool_fails_where_all_are_required(monkeypatch):
     monkeypatch.setenv("REQUIRE_ALL_TOOLS", "1")
     with pytest.raises(pytest.fail.Exception, match="needs no-such-program"):
         needs("no-such-program")
+
+
+def test_the_ci_run_installs_every_tool_that_a_test_needs():
+    wanted = set(re.findall(r"^want (\S+)", (PROJECT / ".ci" / "run").read_text(), re.MULTILINE))
+    calls = [
+        call
+        for folder in ("rentomatic_site", "rooms", "scenarios", "deploy", "benchmarks")
+        for file in (PROJECT / folder).rglob("*.py")
+        if file != Path(__file__)
+        for call in re.findall(r"needs\(((?:\"[\w-]+\"(?:, )?)+)\)", file.read_text())
+    ]
+    needed = {tool for call in calls for tool in re.findall(r"[\w-]+", call)}
+    # Where no engine is, `make test-compose` is left out with its reason.
+    assert needed - wanted == {"root", "docker"}
 
 
 def test_a_tool_that_is_there_is_no_obstacle():
