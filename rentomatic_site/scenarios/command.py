@@ -1,6 +1,7 @@
 """What the commands of the scenarios have in common."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -58,3 +59,11 @@ class ScenarioCommand(BaseCommand):
                 "Scenarios are for development and are refused here: DEBUG is off. On a server that may hold "
                 "throw-away databases set SCENARIOS_ALLOWED=on."
             )
+
+
+def age(elapsed: timedelta) -> str:
+    """In the largest unit that fits, as `drop_scenario --older-than` takes it."""
+    for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m")):
+        if elapsed >= unit:
+            return f"{elapsed // unit}{name}"
+    return f"{elapsed.seconds}s"

@@ -1,7 +1,6 @@
 """`list_scenarios`: which there are, and what is loaded of them."""
 
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -11,7 +10,7 @@ from psycopg2.extensions import cursor
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import catalogue, databases
 from rentomatic_site.scenarios.catalogue import Scenario
-from rentomatic_site.scenarios.command import ScenarioCommand
+from rentomatic_site.scenarios.command import ScenarioCommand, age
 from rentomatic_site.scenarios.databases import LIVE, Database
 
 HEADER = ("scenario", "state", "rooms", "size", "age", "description")
@@ -48,7 +47,7 @@ class Command(ScenarioCommand):
             self.stdout.write(f"{catalogue.folder()} holds no scenario. Next: write one, see README.md")
         kept = filesizeformat(sum(template.size for template in templates))
         self.stdout.write(
-            f"{len(templates)} templates ({kept}) make loading quick; drop_scenario drops them."
+            f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."
         )
         self.stdout.write("Next: ./manage.py load_scenario NAME")
 
@@ -76,11 +75,3 @@ def count(session: cursor) -> int:
     session.execute("SELECT count(*) FROM room")
     ((rooms,),) = session.fetchall()
     return int(rooms)
-
-
-def age(elapsed: timedelta) -> str:
-    """In the largest unit that fits, as `drop_scenario --older-than` takes it."""
-    for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m")):
-        if elapsed >= unit:
-            return f"{elapsed // unit}{name}"
-    return f"{elapsed.seconds}s"

@@ -7,7 +7,7 @@ from django.core.management import CommandError, CommandParser, call_command
 from django.template.defaultfilters import filesizeformat
 
 from rentomatic_site.scenarios import ScenarioError, catalogue, databases, expectations, loading, opening
-from rentomatic_site.scenarios.command import ScenarioCommand
+from rentomatic_site.scenarios.command import ScenarioCommand, age
 
 
 class Command(ScenarioCommand):
@@ -106,7 +106,7 @@ class Command(ScenarioCommand):
         how = {
             "filled": f"filled in {loaded.seconds:.2f} s",
             "cloned": f"loaded from its template in {loaded.seconds:.2f} s",
-            "kept": f"kept as it is, of {mark.created}",
+            "kept": f"kept as it is, made {age(mark.age)} ago",
         }[loaded.how]
         size = filesizeformat(loaded.database.size)
         self.stdout.write(
