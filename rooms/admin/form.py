@@ -7,10 +7,8 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
-from django.utils import timezone
-from django.utils.formats import date_format
 
-from rooms.admin.history import entry_since, value_in_words
+from rooms.admin.history import entry_of, moment, value_in_words
 from rooms.filters import FIELDS
 from rooms.models import LATITUDE_LIMITS, LONGITUDE_LIMITS, PRICE_LIMITS, SIZE_LIMITS, Room
 
@@ -74,11 +72,11 @@ class RoomForm(forms.ModelForm):
 
     def take_over(self) -> list[str]:
         """Bring the form up to the room's present state; returns what happened, in sentences."""
-        entry = entry_since(self.instance.pk, self.instance.updated_at)
+        entry = entry_of(self.instance)
         who = entry.user.get_username() if entry else "Somebody (an import or another program)"
-        when = date_format(timezone.localtime(self.instance.updated_at), "j F Y, H:i:s")
         told = [
-            f"{who} changed this room on {when} UTC, while you had it open. Nothing of yours is saved yet."
+            f"{who} changed this room on {moment(self.instance.updated_at)} UTC, while you had it open. "
+            "Nothing of yours is saved yet."
         ]
         touched = set(self.changed_data)
         data = cast(QueryDict, self.data).copy()

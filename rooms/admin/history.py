@@ -1,6 +1,7 @@
 """The admin's history in the field's words: "price 39 → 45 euros per day"."""
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
@@ -34,10 +35,10 @@ def changes(before: Room, after: Room) -> str:
     )
 
 
-def log(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> None:
+def log(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> list[LogEntry]:
     """Write one line of history per room, with its message, in a few statements. `user` is the request's."""
     room_type = ContentType.objects.get_for_model(Room)
-    LogEntry.objects.bulk_create(
+    return LogEntry.objects.bulk_create(
         (
             LogEntry(
                 user_id=user.pk,
@@ -53,15 +54,26 @@ def log(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> None:
     )
 
 
-def entry_since(room_id: int, moment: Any) -> LogEntry | None:
-    """The line of history that belongs to a change at this moment; None if it was made elsewhere."""
+def in_words(room: Room) -> str:
+    """What a room is, all of it."""
+    return ", ".join(f"{name} {value_in_words(value)}" for name, value in values(room).items())
+
+
+def moment(time: datetime) -> str:
+    """A time as staff read it, the 24 hours of UTC."""
+    return f"{time:%-d %b %Y, %H:%M}"
+
+
+def entry_of(room: Room) -> LogEntry | None:
+    """The line of history that belongs to a room's last change; None if it was made elsewhere."""
     return (
         LogEntry.objects.filter(
             content_type=ContentType.objects.get_for_model(Room),
-            object_id=str(room_id),
-            action_time__gte=moment,
+            object_id=str(room.pk),
+            # The room's time is the database's clock, the line's is ours.
+            action_time__gte=room.updated_at - timedelta(seconds=2),
         )
         .select_related("user")
-        .order_by("action_time")
+        .order_by("-action_time")
         .first()
     )

@@ -12,7 +12,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
 from rooms.admin import history
-from rooms.admin.selection import SHOWN, Selection, confirmed, page
+from rooms.admin.selection import SHOWN, Selection, confirmed, fingerprint, page
 from rooms.models import PRICE_LIMITS, Room
 
 if TYPE_CHECKING:
@@ -90,13 +90,14 @@ def change_prices(
         changes = [NewPrice(room, new_price(room.price)) for room in selection.rooms]
     refused = [change for change in changes if not change.allowed]
     changing = [change for change in changes if change.difference]
+    mark = fingerprint((change.room, change.price) for change in changing)
     if refused:
         form.add_error(
             "change",
             f"{len(refused):,} of the rooms would leave the limits of {PRICE_LIMITS[0]} to "
             f"{PRICE_LIMITS[1]:,} euros per day. Nothing is changed.",
         )
-    elif changing and confirmed(request, selection):
+    elif changing and confirmed(request, mark):
         write(request, form, changing)
         return None
     return page(
@@ -111,7 +112,7 @@ def change_prices(
             "unchanged": len(changes) - len(changing),
             "refused": len(refused),
             "changes": (refused or changing)[:SHOWN],
-            "fingerprint": selection.fingerprint,
+            "fingerprint": mark,
             "ready": bool(changing) and not refused,
             "asked": asked and form.is_bound and not form.errors,
         },

@@ -1,6 +1,6 @@
 """The admin of the rooms: one room's page, and how the parts in the other modules are joined."""
 
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,11 +36,6 @@ LOOKUPS = {
     ChangedFilter.parameter_name,
 }
 """The query parameters of the list's filters."""
-
-
-def moment(time: datetime) -> str:
-    """A time as staff read it, the 24 hours of UTC."""
-    return f"{time:%-d %b %Y, %H:%M}"
 
 
 @admin.register(Room)
@@ -99,11 +94,11 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
 
     @admin.display(description="last change, UTC", ordering="updated_at")
     def changed(self, room: Room) -> str:
-        return moment(room.updated_at)
+        return history.moment(room.updated_at)
 
     @admin.display(description="added, UTC")
     def added(self, room: Room) -> str:
-        return moment(room.created_at)
+        return history.moment(room.created_at)
 
     # --- One room
 
@@ -176,6 +171,14 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
             for name in form.changed_data
             if name in FIELDS
         )
+
+    def log_change(self, request: HttpRequest, obj: Room, message: Any) -> Any:
+        """A save that changed nothing is no line of history."""
+        return super().log_change(request, obj, message) if message else None
+
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Room]) -> list[LogEntry]:
+        """The history keeps what a deleted room was."""
+        return history.log(request.user, DELETION, ((room, history.in_words(room)) for room in queryset))
 
     # --- Actions on selected rooms
 

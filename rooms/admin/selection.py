@@ -6,21 +6,18 @@ rooms and versions that were shown; where they are no longer those, the page com
 """
 
 import re
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import DELETION
 from django.core.exceptions import BadRequest
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 
-from rooms.admin import history
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -51,21 +48,19 @@ class Selection:
     def too_many(self) -> bool:
         return len(self.rooms) > MOST
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Differs as soon as a room was added to the selection, left it, or was changed."""
-        return sha256(repr([(room.pk, room.version) for room in self.rooms]).encode()).hexdigest()
+
+def fingerprint(work: Iterable[tuple[Room, Any]]) -> str:
+    """Differs as soon as another room, another version of one or another intent with it is in the work."""
+    return sha256(repr([(room.pk, room.version, intent) for room, intent in work]).encode()).hexdigest()
 
 
-def confirmed(request: HttpRequest, selection: Selection) -> bool:
-    """Whether this request is the confirmation of just this selection; tells the person if it isn't."""
+def confirmed(request: HttpRequest, shown: str) -> bool:
+    """Whether this request confirms just the work of this fingerprint; tells the person if it doesn't."""
     if "confirm" not in request.POST:
         return False
-    if request.POST.get("fingerprint") == selection.fingerprint:
+    if request.POST.get("fingerprint") == shown:
         return True
-    messages.warning(
-        request, "The rooms were changed meanwhile. This is how it is now; nothing was done yet."
-    )
+    messages.warning(request, "This is no longer what you were shown. Look again; nothing was done yet.")
     return False
 
 
@@ -115,22 +110,16 @@ def delete_rooms(model_admin: "RoomAdmin", request: HttpRequest, selection: Sele
     """Delete the selected rooms, after a page that says how many and which."""
     number = len(selection.rooms)
     rooms = "1 room" if number == 1 else f"{number:,} rooms"
-    if not confirmed(request, selection):
+    mark = fingerprint((room, "delete") for room in selection.rooms)
+    if not confirmed(request, mark):
         return page(
             model_admin,
             request,
             "admin/rooms/delete_rooms.html",
             f"Delete {rooms}?",
-            {"rooms": selection.rooms[:SHOWN], "number": number, "fingerprint": selection.fingerprint},
+            {"rooms": selection.rooms[:SHOWN], "number": number, "fingerprint": mark},
         )
-    history.log(request.user, DELETION, ((room, room_in_words(room)) for room in selection.rooms))
+    model_admin.log_deletions(request, selection.rooms)
     Room.objects.filter(pk__in=[room.pk for room in selection.rooms]).delete()
     messages.success(request, f"{rooms} deleted.")
     return None
-
-
-def room_in_words(room: Room) -> str:
-    """What a deleted room was, for the history."""
-    return ", ".join(
-        f"{name} {history.value_in_words(value)}" for name, value in history.values(room).items()
-    )

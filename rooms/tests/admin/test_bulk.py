@@ -110,9 +110,21 @@ def test_a_room_changed_after_the_preview_brings_the_preview_again(as_editor):
         confirm="yes",
         fingerprint=shown.context["fingerprint"],
     )
-    assert "The rooms were changed meanwhile." in words(again)
+    assert "This is no longer what you were shown." in words(again)
     assert f"{rooms[0].code} 50 55 +5" in words(again)
     assert prices() == [50, 100]
+
+
+def test_another_change_than_the_one_previewed_brings_its_own_preview(as_editor):
+    room = RoomFactory(price=100)
+    shown = act(as_editor, "change_prices", [room], change="-10", unit="percent", preview="yes")
+    mark = shown.context["fingerprint"]
+    again = act(
+        as_editor, "change_prices", [room], change="-50", unit="percent", confirm="yes", fingerprint=mark
+    )
+    assert "This is no longer what you were shown." in words(again)
+    assert f"{room.code} 100 50 -50" in words(again)
+    assert prices() == [100]
 
 
 def test_all_rooms_of_a_filtered_list_are_changed_and_no_others(as_editor):
@@ -182,7 +194,9 @@ def test_one_room_is_deleted_after_a_page_and_logged(as_boss):
     assert str(room.code) in words(as_boss.get(address))
     as_boss.post(address, {"post": "yes"})
     assert not Room.objects.exists()
-    assert LogEntry.objects.get().is_deletion()
+    entry = LogEntry.objects.get()
+    assert entry.is_deletion()
+    assert f"price {room.price}" in entry.change_message
 
 
 def test_a_forged_confirmation_deletes_nothing(as_boss):

@@ -67,6 +67,7 @@ def test_saving_an_unchanged_room_keeps_its_version(as_editor):
     as_editor.post(page(room), typed(as_editor.get(page(room))))
     room.refresh_from_db()
     assert room.version == 1
+    assert not LogEntry.objects.exists()
 
 
 @pytest.mark.django_db
