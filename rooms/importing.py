@@ -5,6 +5,7 @@ written at once. `./manage.py import_rooms` reads files through this; the admin'
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -82,6 +83,10 @@ def shown(text: str) -> str:
 
 def column_mistakes(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with the names of a file's columns, as pairs of column and reason."""
+    if len(columns) == 1 and len(other := re.split(r"[;\t|]", columns[0])) > 1:
+        separator = columns[0][len(other[0])]
+        yield "", f"the columns are separated by {separator!r}, not by commas"
+        return
     for column in dict.fromkeys(columns):
         if column not in COLUMNS:
             near = get_close_matches(column.strip().lower(), COLUMNS, 1)

@@ -153,7 +153,10 @@ class RoomResource(resources.ModelResource):
         """Refuse what is wrong with the file as a whole; read and lock the rooms that it names."""
         self.known: dict[str, Room] = {}
         self.first_rows: dict[str, int] = {}
-        complaints = [f"{column}: {reason}" for column, reason in column_mistakes(dataset.headers or [])]
+        complaints = [
+            f"{column}: {reason}" if column else reason
+            for column, reason in column_mistakes(dataset.headers or [])
+        ]
         if len(dataset) > MOST:
             complaints.append(f"More than {MOST:,} rooms. Use ./manage.py import_rooms for larger files.")
         if complaints:

@@ -95,10 +95,7 @@ def test_files_as_programs_write_them_are_read(import_text, content):
         ("code,size,price,latitude,longitude,x", "line 1, 'x': unknown column; the columns are code, size"),
         ("code,size,price,latitude", "line 1, longitude: this column is missing"),
         ("code,size,price,price,latitude,longitude", "line 1, price: given twice"),
-        (
-            "code;size;price;latitude;longitude",
-            "line 1, 'code;size;price;latitude;longitude': unknown column",
-        ),
+        ("code;size;price;latitude;longitude", "line 1: the columns are separated by ';', not by commas"),
         ('code,size,"price', "line 1: not CSV"),
         ("", "line 1, code: this column is missing"),
     ],
@@ -229,6 +226,12 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(import_text):
     assert room.version == 1
 
 
+@pytest.mark.parametrize("number", ["-1", "x", "1e9", "1_0", "9" * 30])
+def test_a_number_of_mistakes_that_is_none_is_refused(number):
+    with pytest.raises(CommandError, match="not a whole number from 0"):
+        call_command("import_rooms", "-", f"--mistakes={number}")
+
+
 def test_a_file_that_is_not_there_is_a_message():
     with pytest.raises(CommandError, match=r"/nowhere/rooms.csv: No such file or directory. Next:"):
         call_command("import_rooms", "/nowhere/rooms.csv")
@@ -284,3 +287,20 @@ def test_a_second_import_waits_for_nothing_and_a_killed_one_leaves_nothing():
     process.communicate()
     wait_until(lambda: not imports_running())
     assert not Room.objects.exists()
+
+
+def test_a_database_that_is_away_is_a_message(manage, tmp_path):
+    file = tmp_path / "rooms.csv"
+    file.write_text(HEADER)
+    away = manage("import_rooms", str(file), env={"DATABASE_URL": "postgres://nobody:pw@127.0.0.1:1/rooms"})
+    assert (away.returncode, away.stdout) == (1, "")
+    assert "The database cannot be reached at the moment. Next: ./manage.py wait_for_db" in away.stderr
+    assert "Traceback" not in away.stderr
+
+
+@pytest.mark.django_db
+def test_a_database_without_the_table_is_a_message(import_text):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room RENAME TO elsewhere")
+    with pytest.raises(CommandError, match=r"migrations are pending. Next: ./manage.py migrate"):
+        import_text(f"{HEADER}{CODES[0]},1,1,1,1\n")

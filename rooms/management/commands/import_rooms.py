@@ -1,14 +1,24 @@
 """`./manage.py import_rooms FILE`."""
 
 import os
+import re
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, OperationalError, ProgrammingError
 
 from rooms.importing import Busy, Mistakes, Outcome, Refused, import_rooms
+from rooms.problems import of_database
+
+
+def whole_number(text: str) -> int:
+    """An option's number, 0 … 9,999,999."""
+    if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 to 9999999")
+    return int(text)
 
 
 class Command(BaseCommand):
@@ -31,7 +41,7 @@ An empty size means that it isn't known."""
         )
         parser.add_argument(
             "--mistakes",
-            type=int,
+            type=whole_number,
             default=100,
             metavar="N",
             help="list so many bad lines, count the others (default: 100)",
@@ -43,7 +53,7 @@ An empty size means that it isn't known."""
                 outcome = import_rooms(sys.stdin.buffer, dry_run=dry_run, limit=mistakes)
             else:
                 with Path(file).open("rb") as stream:
-                    size = os.fstat(stream.fileno()).st_size
+                    size = os.fstat(stream.fileno()).st_size or None  # a pipe has none
                     outcome = import_rooms(stream, size=size, dry_run=dry_run, limit=mistakes)
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}. Next: name a CSV or NDJSON file.") from None
@@ -51,8 +61,21 @@ An empty size means that it isn't known."""
             raise CommandError("Another import is running. Next: wait for its end, then try again.") from None
         except Refused as refused:
             raise CommandError(listing(refused.mistakes)) from None
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(trouble(error)) from error
         if verbosity:
             self.stdout.write(summary(outcome, dry_run))
+
+
+def trouble(error: DatabaseError) -> str:
+    """What an error of the database means for who imports; a defect of ours is raised again."""
+    if "Next:" in str(error):
+        return str(error)
+    problem = of_database(error)
+    if problem is None:
+        raise error
+    command = "migrate" if isinstance(error, ProgrammingError) else "wait_for_db"
+    return f"Nothing was imported. {problem.message} Next: ./manage.py {command}"
 
 
 def listing(mistakes: Mistakes) -> str:
