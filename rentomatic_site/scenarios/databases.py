@@ -16,7 +16,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -75,9 +75,10 @@ def template_name(scenario: str, fingerprint: str) -> str:
 
 
 def read_mark(comment: str | None) -> Mark | None:
-    """The mark in a comment; None where it is not one of ours."""
+    """The mark in a comment, without what other versions of this code know; None where it is not ours."""
     try:
-        return Mark(**json.loads(comment or "")["rentomatic"])
+        written = json.loads(comment or "")["rentomatic"]
+        return Mark(**{field.name: written[field.name] for field in fields(Mark) if field.name in written})
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -89,8 +90,8 @@ def write_mark(server: cursor, name: str, mark: Mark) -> None:
 def databases(server: cursor) -> list[Database]:
     """All databases with our mark, by name."""
     server.execute(
-        "SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database') FROM pg_database"
-        " WHERE datname ~ '^(scenario|tpl)_' AND datname <> ALL(%s) ORDER BY datname",
+        "SELECT datname, coalesce(pg_database_size(oid), 0), shobj_description(oid, 'pg_database')"
+        " FROM pg_database WHERE datname ~ '^(scenario|tpl)_' AND datname <> ALL(%s) ORDER BY datname",
         [protected()],
     )
     marked = [(name, size, read_mark(comment)) for name, size, comment in server.fetchall()]
@@ -147,7 +148,9 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
         except errors.IoError:  # this file system cannot
             server.execute("SET file_copy_method = copy")
             postgres.create_database(server, name, **options)
-        write_mark(server, name, replace(mark, kind=BUILDING, scenario=scenario, created=now()))
+        write_mark(
+            server, name, replace(mark, kind=BUILDING, scenario=scenario, complete=False, created=now())
+        )
     except BaseException:
         with suppress(errors.InsufficientPrivilege):
             postgres.drop_database(server, name)

@@ -290,3 +290,20 @@ def test_a_role_that_may_create_no_database_is_told_so(
     assert "PostgreSQL refuses: permission denied to create database" in done.stderr
     assert "Next, as a superuser: ALTER ROLE t_powerless CREATEDB" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("comment", "ours"),
+    [
+        (None, False),
+        ("", False),
+        ("my precious", False),
+        ('{"rentomatic": 1}', False),
+        ('{"another": {"kind": "scenario"}}', False),
+        ("[1]", False),
+        ('{"rentomatic": {"kind": "scenario", "scenario": "x"}}', True),
+        ('{"rentomatic": {"kind": "scenario", "of_a_later_version": 1}}', True),
+    ],
+)
+def test_only_our_own_comment_is_our_mark(comment: str | None, ours: bool) -> None:
+    assert (databases.read_mark(comment) is not None) == ours
