@@ -61,6 +61,15 @@ def test_words_and_query_strings_and_addresses_say_the_same(rooms):
         assert prices(ask(*words)) == [48, 39], words
 
 
+def test_options_may_stand_between_the_words(rooms):
+    for words in (
+        ["price__lt=66", "--format", "csv", "order=price"],
+        ["--format=csv", "price__lt=66", "order=price"],
+        ["price__lt=66", "order=price", "--format=csv", "-v1"],
+    ):
+        assert [line.split(",")[2] for line in ask(*words).splitlines()[1:]] == ["39", "48", "60"], words
+
+
 def test_the_table_has_units_and_says_how_many(rooms):
     heading, *lines, total = ask("price__lte=60", "order=price").splitlines()
     assert re.split(r"  +", heading) == [

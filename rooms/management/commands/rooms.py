@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.http import QueryDict
 
@@ -26,6 +26,12 @@ class Command(BaseCommand):
         f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
         f"Parameters: {', '.join(PARAMETERS)}."
     )
+
+    def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
+        """Options may stand between the words: `rooms price__lt=66 --format csv order=price`."""
+        parser = super().create_parser(*args, **kwargs)
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
