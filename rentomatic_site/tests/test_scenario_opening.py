@@ -160,3 +160,34 @@ def test_what_fails_under_pytest_stays_and_the_report_says_how_to_open_it(worksh
     assert 't_raises.py", line 4, in run\n    1 / 0' in done.stdout
     assert workshop.prices("pytest_t_cross") == [30, 60]
     assert workshop.prices("pytest_t_raises") == [90]
+
+
+# --- Where there is less
+
+
+def test_scenarios_need_nothing_that_only_tests_have(workshop: Workshop) -> None:
+    workshop.write("t_two", "EXPECT = {'': 2}\n" + TWO)
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['pytest', 'pytest_django', 'factory', 'playwright']));"
+        "from django.core.management import execute_from_command_line;"
+        "execute_from_command_line(['manage.py', 'load_scenario', 't_two'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=workshop.site_env
+        | {"SCENARIOS_DIR": str(workshop.folder), "DJANGO_SETTINGS_MODULE": "rentomatic_site.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "✓ all → 2 rooms" in done.stdout
+    ignored = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert "!scenarios" in ignored
+
+
+def test_a_scenario_with_a_cross_is_served_for_looking_at(workshop: Workshop) -> None:
+    workshop.write("t_two", "EXPECT = {'': 3}\n" + TWO)
+    with served(workshop, "t_two") as address, urlopen(f"{address}/rooms") as answer:  # noqa: S310
+        assert len(json.load(answer)) == 2
