@@ -8,10 +8,10 @@ import pytest
 from django.db import connection
 
 from rentomatic_site import postgres
+from rentomatic_site.scenarios import catalogue, databases, loading
 from rooms.admin.listing import REACH
 from rooms.models import Room
 from rooms.tests.admin.pages import words
-from scenarios import million_rooms
 
 LIST = "/admin/rooms/room/"
 pytestmark = pytest.mark.django_db
@@ -19,13 +19,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(scope="module", autouse=True)
 def many(django_db_setup, django_db_blocker):
-    """The rooms of the scenario `million_rooms`, for all tests here."""
-    with django_db_blocker.unblock(), postgres.long_statements(), connection.cursor() as cursor:
-        million_rooms.run()
-        cursor.execute("ANALYZE room")
-    yield
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute("TRUNCATE room")
+    """The rooms of the scenario `million_rooms`, for all tests here; its own tests use the same template."""
+    live = databases.live_name("test_speed")
+    with django_db_blocker.unblock():
+        loading.load(catalogue.find("million_rooms"), reset=True, live=live)
+        with databases.django_on(live):
+            yield
+        with postgres.session() as server:
+            databases.drop(server, live)
 
 
 def plans(queries, part):
