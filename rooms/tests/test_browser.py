@@ -75,17 +75,18 @@ def test_a_field_that_is_out_of_range_is_told_by_the_browser_itself(open_window,
     "how",
     [
         {"color_scheme": "light"},
-        {"color_scheme": "dark"},
         {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}},
     ],
-    ids=["wide and light", "wide and dark", "phone and dark"],
+    ids=["wide and light", "phone and dark"],
 )
-def test_every_page_is_accessible_and_fits_the_screen(open_window, rooms, how):
+def test_every_page_is_accessible_and_fits_the_screen(open_window, how):
+    rooms = RoomFactory.create_batch(6)
+    RoomFactory(size=None)
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = open_window("/rooms", bypass_csp=True, **how)  # axe itself writes styles inline
     for path in (
         "/rooms",
-        "/rooms?filter_price__lt=60&near=-0.12,51.5&within=5000&order=-size",
+        "/rooms?filter_price__gt=1&limit=5&near=-0.12,51.5&within=5000&order=-size",
         "/rooms?filter_price__lt=1",
         f"/rooms/{rooms[0].code}",
         "/docs",
