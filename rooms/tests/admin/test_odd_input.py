@@ -1,0 +1,62 @@
+"""Whatever comes in whichever field of whichever form of the admin: never an error of ours."""
+
+import re
+from html import unescape
+from urllib.parse import urlencode
+
+import pytest
+
+from rooms.factories import RoomFactory
+
+ODD = ["\0", "\ud800", "9" * 5000, "{{7*7}}<script>", ""]
+LIST = "/admin/rooms/room/"
+
+
+def fields(content, address):
+    """The names and values of the last form of a page, as a browser would send them."""
+    form = content[content.rindex("<form ", 0, content.rindex("csrfmiddlewaretoken")) :]
+    inputs = re.findall(r"<(?:input|select|textarea|button)\b[^>]*>", form)
+    found = {}
+    for tag in inputs:
+        name, value = re.search(r'\bname="([^"]*)"', tag), re.search(r'\bvalue="([^"]*)"', tag)
+        if name and 'type="file"' not in tag:
+            found[name[1]] = unescape(value[1]) if value else ""
+    assert found, address
+    return found
+
+
+@pytest.mark.django_db
+def test_no_field_of_any_form_is_an_error_of_ours(client, boss):
+    client.raise_request_exception = False
+    client.force_login(boss)
+    room = RoomFactory()
+    pages = {
+        f"{LIST}add/": {},
+        f"{LIST}{room.pk}/change/": {},
+        f"{LIST}{room.pk}/delete/": {},
+        f"{LIST}import/": {"import_file": "x"},
+        f"{LIST}export/": {"format": "0"},
+        LIST: {
+            "action": "change_prices",
+            "_selected_action": room.pk,
+            "change": "1",
+            "unit": "euros",
+            "confirm": "y",
+        },
+        f"{LIST}?q=6": {"action": "delete_selected", "_selected_action": room.pk, "confirm": "y"},
+        f"{LIST}?o=1": {"action": "export_csv", "_selected_action": room.pk, "index": "0"},
+        "/admin/password_change/": {},
+        "/admin/auth/user/add/": {},
+        f"/admin/auth/user/{boss.pk}/change/": {},
+    }
+    answers = []
+    for address, more in pages.items():
+        sent = fields(client.get(address).content.decode(), address) | more
+        for name in sent:
+            for odd in ODD:
+                body = urlencode(sent | {name: odd}, errors="surrogatepass")
+                answer = client.post(address, body, content_type="application/x-www-form-urlencoded")
+                answers.append((answer.status_code, address, name, odd[:20]))
+                if "_auth_user_id" not in client.session:
+                    client.force_login(boss)
+    assert [answer for answer in answers if answer[0] >= 500] == []
