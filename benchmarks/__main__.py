@@ -63,6 +63,7 @@ def main() -> int:
     from benchmarks import contestants, databases, load, machine, measuring, report, servers
 
     failures = (
+        contestants.PeersMissingError,
         databases.DatabaseInTheWayError,
         load.LoadError,
         psycopg2.Error,
@@ -95,7 +96,8 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped; the servers and databases of the run are gone.\n")
+        gone = "its servers are gone" if chosen.keep else "its servers and databases are gone"
+        sys.stderr.write(f"Stopped; {gone}.\n")
         return 130
     apart = "on cores of their own" if cores.apart else "all on the one core there is, which blurs it"
     sys.stdout.write(

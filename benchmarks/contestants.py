@@ -32,6 +32,10 @@ FIRST, COUNTLESS, FILTERED, ONE, DEEP, EXPORT = (
 """What is asked. DRF's usual pages count all rooms each time; the second line is without that."""
 
 
+class PeersMissingError(Exception):
+    """The peers' packages cannot be installed; the message says what to do."""
+
+
 class Contestant(NamedTuple):
     """A program under test; `paths` gives the path of each thing that is asked, on the running server."""
 
@@ -158,7 +162,11 @@ def install_peers() -> None:
         return
     venv.create(PEERS_FOLDER / "venv", clear=True, with_pip=True)
     pip = [PEERS_FOLDER / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+    if subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=False).returncode:
+        raise PeersMissingError(
+            "The peers' packages cannot be installed, for the reason that pip gives. "
+            "Next: mend it, such as the way to a package index (PIP_INDEX_URL), then make bench again."
+        )
     installed.write_text(wanted)
 
 

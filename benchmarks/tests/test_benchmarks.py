@@ -19,11 +19,11 @@ TINY = ["--seconds", "0.1", "--rounds", "1", "--generator", "python"]
 
 @pytest.fixture(scope="session")
 def peers() -> None:
-    """The peers' packages, or a skip where they cannot be had."""
+    """The peers' packages; where they cannot be had, what `needs` does about a missing tool."""
     try:
         contestants.install_peers()
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"the peers cannot be installed: {error}")
+    except contestants.PeersMissingError as error:
+        (pytest.fail if os.environ.get("REQUIRE_ALL_TOOLS") else pytest.skip)(str(error))
 
 
 def benchmark(*options: str) -> "subprocess.Popen[str]":
@@ -81,6 +81,15 @@ def test_a_database_of_somebody_else_is_left_alone():
             assert postgres.database_exists(server, "bench_1003")
         finally:
             postgres.drop_database(server, "bench_1003")
+
+
+def test_packages_that_cannot_be_installed_are_named_with_the_next_step(monkeypatch, tmp_path):
+    monkeypatch.setattr(contestants, "PEERS_FOLDER", tmp_path)
+    monkeypatch.setattr(contestants, "HERE", tmp_path)
+    (tmp_path / "requirements.txt").write_text("./no-such-package\n")
+    with pytest.raises(contestants.PeersMissingError, match="PIP_INDEX_URL"):
+        contestants.install_peers()
+    assert not (tmp_path / "installed.txt").exists()
 
 
 def test_an_unusable_configuration_is_named():
