@@ -37,17 +37,26 @@ def of(search: Search) -> str:
     The figures as JSON text: `count`, `sampled`, then `price` (euros per day) and `size` (m²), each with
     `min`, `max`, `quartiles` and `histogram`, and `bbox` [west, south, east, north] in degrees.
 
-    Where `sampled` is true, `count` is the planner's estimate, the bins are scaled to it, and the extremes
-    are those of the sample.
+    Where `sampled` is true, `count` and the bins are projected from the sample, and the extremes are the
+    sample's own.
     """
     estimate = planned_rows(search)
     if estimate > SAMPLE_ABOVE:
         # At least 1 %: a few pages of the table tell more of their neighbourhood than of the whole.
         percent = max(100 * SAMPLE_ROOMS / estimate, 1)
-        sample = grouped(search, f"room TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (0)")
+        table = f"room TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (0)"
+        sample = grouped(search, table)
         if sample[0] >= SAMPLE_LEAST:
-            return described(*sample, estimate)
+            return described(*sample, round(sample[0] * projection(table)))
     return described(*grouped(search, "room"))
+
+
+def projection(table: str) -> float:
+    """For how many rooms one of the sampled table stands."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        sampled: int = cursor.fetchone()[0]
+    return planned_rows(Search({})) / sampled
 
 
 def grouped(search: Search, table: str) -> tuple[int, list[float], Distribution, Distribution, int]:

@@ -103,11 +103,13 @@ def room_stats(request: HttpRequest) -> HttpResponseBase:
 
 @public
 def openapi_document(request: HttpRequest) -> HttpResponseBase:
+    Search.parse(request.GET, allowed=())
     return written(request, openapi.document(), JSON.content_type)
 
 
 @public
 def docs(request: HttpRequest) -> HttpResponseBase:
+    Search.parse(request.GET, allowed=())
     return written(request, pages.docs(request), HTML.content_type)
 
 
