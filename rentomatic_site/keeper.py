@@ -42,6 +42,7 @@ OPTIONS = {
     # A power cut costs the last half second of development data, and never a consistent cluster.
     "synchronous_commit": "off",
 }
+EPHEMERAL = ".ephemeral"
 EPHEMERAL_OPTIONS = {"fsync": "off", "full_page_writes": "off"}
 STOP_LIMIT = 10.0
 """Seconds that the server may take to stop before it is told to drop everything."""
@@ -55,7 +56,7 @@ class Keeper:
         self.data = folder / "data"
         self.lock = lock
         self.linger = linger
-        self.ephemeral = folder.suffix == ".ephemeral"
+        self.ephemeral = folder.suffix == EPHEMERAL
         self.prefix = self._choose_user()
 
     def run(self) -> None:
@@ -70,11 +71,6 @@ class Keeper:
         threading.Thread(target=self._await_last_user, daemon=True).start()
         self.server.wait()
         os.ftruncate(self.lock, 0)
-        link = Path(embedded.socket_folder(self.folder))
-        if link != self.folder:
-            link.unlink(missing_ok=True)
-        if self.ephemeral:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _choose_user(self) -> list[str]:
         """The words before a command that make PostgreSQL run it."""
@@ -231,10 +227,17 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     folder, lock, linger = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    failure = ""
     try:
         Keeper(folder, lock, linger).run()
     except (Error, OSError) as error:
-        report(str(error))
+        failure = str(error)
+    link = Path(embedded.socket_folder(folder))
+    if link != folder:
+        link.unlink(missing_ok=True)
+    if folder.suffix == EPHEMERAL:
+        shutil.rmtree(folder, ignore_errors=True)
+    report(failure)
 
 
 if __name__ == "__main__":

@@ -291,6 +291,20 @@ class TestAsRoot:
         else:
             assert "do this as an ordinary user, or set DATABASE_URL" in result
 
+    def test_a_start_that_fails_leaves_nothing_behind(self, open_tmp):
+        """Nobody reaches the place, and namespaces are forbidden."""
+        tools = open_tmp / "bin"
+        tools.mkdir()
+        (tools / "unshare").write_text("#!/bin/sh\nexit 1\n")
+        (tools / "unshare").chmod(0o755)
+        closed = open_tmp / "closed"
+        closed.mkdir(mode=0o700)
+        folder = closed / ("x" * 150) / "it.ephemeral"
+        env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
+        assert "do this as an ordinary user, or set DATABASE_URL" in answer(use(folder, env=env))
+        assert not folder.exists()
+        assert not Path(embedded.socket_folder(folder)).is_symlink()
+
     def test_a_user_without_an_account(self, open_tmp):
         if not (is_open_to_all(sys.executable) and is_open_to_all(PROJECT / "manage.py")):
             pytest.skip("needs a project and a Python that every user can read")
