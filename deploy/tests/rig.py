@@ -186,6 +186,7 @@ class Server:
         try:
             wait_until(ready, "an answer", seconds)
         except TimeoutError as error:
+            self.stop()
             raise TimeoutError(f"{error}:\n{self.log.read_text()[-4000:]}") from None
 
 
