@@ -1,5 +1,7 @@
 """The words that scenarios are written in: what they store follows from the seed and fits the table."""
 
+import uuid
+
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, connection, transaction
@@ -37,6 +39,7 @@ def test_the_same_seed_makes_the_same_rooms_codes_included() -> None:
     again = generated(7)
     assert first == again
     assert len({code for code, *_ in first}) == 301
+    assert {(code.version, code.variant) for code, *_ in first} == {(4, uuid.RFC_4122)}
 
 
 def test_another_seed_makes_other_rooms() -> None:
