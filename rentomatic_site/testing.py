@@ -20,6 +20,7 @@ a fixture. Without the tool the test is skipped with the reason; with REQUIRE_AL
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 ENVIRONMENT = dict(os.environ)
 """The environment as it was: of the database that the developer works on."""
+
+# A shell that runs us in the background makes us and our children deaf to Ctrl-C, which is under test too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The developer's own .env has no say in the tests; the real environment has.
 os.environ["ENV_FILE"] = os.devnull
