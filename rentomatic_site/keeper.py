@@ -185,8 +185,21 @@ class Keeper:
         """Whether someone without our lock is connected, such as a psql that was given the URL."""
         others = "SELECT count(*) > 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
         host = embedded.socket_folder(self.folder)
-        command = [embedded.binary("psql"), "-h", host, "-U", "postgres", "-d", "postgres", "-XAtc", others]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            command = [
+                embedded.binary("psql"),
+                "-h",
+                host,
+                "-U",
+                "postgres",
+                "-d",
+                "postgres",
+                "-XAtc",
+                others,
+            ]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        except (Error, OSError):  # .venv was removed under us: the server goes, too
+            return False
         return answer.stdout.strip() == "t"
 
     def _stop_server(self) -> None:
