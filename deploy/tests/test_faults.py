@@ -241,7 +241,8 @@ def test_a_hundred_half_sent_requests_hold_nobody_up(edge):
     for wire in slow:
         wire.sendall(b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
     try:
-        assert statistics.median(edge.get("/livez").seconds for _ in range(20)) < 0.1
+        # Without nginx in front each would wait until the slow ones are dropped, after 5 s.
+        assert statistics.median(edge.get("/livez").seconds for _ in range(20)) < 2
         rig.wait_until(lambda: all(is_closed(wire) for wire in slow), "all of them dropped", 8)
     finally:
         for wire in slow:

@@ -32,7 +32,7 @@ def test_a_step_over_the_limit_loses_its_connection(reopened, caplog):
     began = time.monotonic()
     with pytest.raises(OperationalError):
         watchdog(ENVIRON, None)
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 3  # not the 4 s of the statement
     assert "GET /rooms makes no progress" in caplog.text
     assert not watchdog.steps
 

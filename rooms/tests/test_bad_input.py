@@ -7,7 +7,6 @@ The names A1 … A11 are those of the reliability checks.
 import random
 import re
 import socket
-import time
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -15,7 +14,7 @@ from django.test import Client
 
 from rooms.factories import RoomFactory
 from rooms.filters import FILTERS
-from rooms.search import PARAMETERS, READERS
+from rooms.search import MAX_HINTS, PARAMETERS, READERS
 
 pytestmark = pytest.mark.django_db
 
@@ -278,12 +277,10 @@ def test_more_than_a_thousand_parameters_are_refused(problem_of):
     assert problem_of("/rooms?" + "&".join(f"a{n}" for n in range(1001)))["title"] == "Bad request"
 
 
-def test_the_most_mistakes_that_an_address_can_hold_are_answered_soon(problem_of):
-    query = "&".join(f"pr{n}" for n in range(600))[:4000]
-    problem_of("/rooms?" + query)  # warm
-    began = time.perf_counter()
-    problem_of("/rooms?" + query.replace("pr", "pz"))
-    assert time.perf_counter() - began < 0.2  # 50 ms on an idle machine
+def test_of_many_unknown_names_only_the_first_cost_a_search_for_hints(problem_of):
+    errors = problem_of("/rooms?" + "&".join(f"filter_price__lt{n}=1" for n in range(300)))["errors"]
+    assert len(errors) == 300
+    assert [n for n, error in enumerate(errors) if "hint" in error] == list(range(MAX_HINTS))
 
 
 # --- A8: twice
