@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from benchmarks import machine
 from rentomatic_site import postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+QUIET_LOOKS = 5
+"""So often in a row, at 30 ms, nothing must run before a server counts as idle."""
 
 MARK = "Made by `make bench`, which drops it too."
 """The comment on our databases; one without it is never dropped."""
@@ -64,6 +68,21 @@ class Database:
             "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()", self.name
         )
         return [pid for (pid,) in pids if machine.program(pid).startswith("postgres")]
+
+    def settle(self) -> None:
+        """
+        Wait until no query has run for a moment.
+
+        A server goes on with what the load generator left behind: deep pages of one contestant, 0.1 s each,
+        would burden the next one's measurement.
+        """
+        running = (
+            "SELECT FROM pg_stat_activity WHERE datname = %s AND state = 'active' AND pid <> pg_backend_pid()"
+        )
+        quiet = 0
+        while quiet < QUIET_LOOKS:
+            quiet = 0 if self.rows(running, self.name) else quiet + 1
+            time.sleep(0.03)
 
     def make(self, server: Any) -> None:
         postgres.create_database(server, self.name)

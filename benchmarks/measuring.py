@@ -91,6 +91,7 @@ def measure(
                 compare(urls)
             for _ in range(rounds):
                 for server, url in zip(running, urls, strict=True):
+                    database.settle()
                     machine.pin(database.backends(), cores.server)
                     if question == EXPORT:
                         sample = export(server, url, database.rooms)

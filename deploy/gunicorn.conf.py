@@ -63,8 +63,8 @@ wsgi_app = "rentomatic_site.wsgi"
 bind = settings.WEB_BIND
 
 # Threads keep connections from nginx open, and an export that a slow client reads for minutes holds one
-# thread, not a process whose `timeout` would kill it. On one core, sync workers reach 0.64 (2) to 0.70 (5)
-# of these requests, one process of 8 threads 0.78 (`python -m benchmarks.edge`). Two processes, so that one
+# thread, not a process whose `timeout` would kill it. On one core, sync workers reach 0.83 (2) to 0.87 (5)
+# of these requests, one process of 8 threads 0.71 (`python -m benchmarks.edge`). Two processes, so that one
 # is there while the other is replaced. Processes × threads = one replica's connections to the database.
 worker_class = "gthread"
 workers = settings.WEB_WORKERS
