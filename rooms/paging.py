@@ -86,10 +86,10 @@ FIRST_COME = Order.completed()
 NEAREST_FIRST = Order.parse("distance", near=True)
 
 
-def write_cursor(values: list[str], scope: str) -> str:
+def write_cursor(values: list[str], scope: str, secret: str = "") -> str:
     """The opaque cursor for the page behind the row with these sort values, valid for one search only."""
     text = "\n".join(values).encode()
-    return urlsafe_b64encode(seal(text, scope) + text).decode().rstrip("=")
+    return urlsafe_b64encode(seal(text, scope, secret or settings.SECRET_KEY) + text).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, scope: str) -> list[str]:
@@ -100,7 +100,8 @@ def read_cursor(cursor: str, scope: str) -> list[str]:
         sealed = b""
     values = sealed[SEAL_BYTES:].decode(errors="replace").split("\n")
     # Compared as it is written: the decoder skips what is no base64.
-    if not compare_digest(cursor.encode(), write_cursor(values, scope).encode()):
+    ours = (write_cursor(values, scope, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
+    if not any(compare_digest(cursor.encode(), candidate.encode()) for candidate in ours):
         raise ValueError(
             "is no cursor of this search: it was cut off or altered, or belongs to another filter or order; "
             "follow the Link header from the first page"
@@ -108,10 +109,10 @@ def read_cursor(cursor: str, scope: str) -> list[str]:
     return values
 
 
-def seal(text: bytes, scope: str) -> bytes:
-    """What only SECRET_KEY can write: HMAC-SHA-256, cut to 128 bits (RFC 2104, section 5)."""
+def seal(text: bytes, scope: str, secret: str) -> bytes:
+    """What only the secret can write: HMAC-SHA-256, cut to 128 bits (RFC 2104, section 5)."""
     sealed = text + b"\n" + scope.encode()
-    return hmac.digest(cursor_key(settings.SECRET_KEY), sealed, "sha256")[:SEAL_BYTES]
+    return hmac.digest(cursor_key(secret), sealed, "sha256")[:SEAL_BYTES]
 
 
 @cache

@@ -344,3 +344,14 @@ def test_a_filtered_page_is_read_from_the_index_of_its_order(twenty_thousand):
     nodes, buffers = plan(Search.parse("filter_price__lt=66&order=price"))
     assert [node.get("Index Name") for node in nodes if "Index Name" in node] == ["room_price"]
     assert buffers < 200
+
+
+def test_a_cursor_outlives_a_change_of_the_secret_key_that_names_the_former(client, settings):
+    RoomFactory.create_batch(3)
+    link = client.get("/rooms?limit=1").headers["Link"]
+    following = re.search(r'<http://testserver([^>]*)>; rel="next"', link)[1]
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another secret key, which has never signed anything before 0123456789"
+    assert client.get(following).status_code == 200
+    settings.SECRET_KEY_FALLBACKS = []
+    assert client.get(following).status_code == 400
