@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
-from django.db import DataError, InterfaceError, OperationalError, ProgrammingError
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
@@ -23,9 +23,12 @@ RETRY_AFTER = 2
 
 UNKNOWN_FILTER = "unknown filter"
 
-QUERY_CANCELED = "57014"
-NOT_MIGRATED = {"42P01", "42703", "3D000"}
-"""SQLSTATEs of a table, a column and a database that are not there (yet)."""
+# SQLSTATEs by what they mean for whoever asked.
+LOCKED = {"55P03", "40P01", "40001"}  # lock_timeout, a deadlock, a serialization failure
+TOO_LONG = {"57014"}  # statement_timeout
+PAUSED = {"25P03"}  # idle_in_transaction_session_timeout
+FULL = {"53100", "53200"}  # disk, memory
+NOT_MIGRATED = {"42P01", "42703", "3D000"}  # a table, a column, a database that are not there (yet)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,18 @@ class Problem(Exception):
     type = "ParametersError"
     title = "Invalid parameters"
     status = 400
+    command = ""
+    """The management command that helps, if one does."""
 
     def __init__(self, message: str, **headers: str) -> None:
         super().__init__(message)
         self.message = message
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    @property
+    def on_terminal(self) -> str:
+        """The message with the next step, for a command."""
+        return f"{self.message} Next: ./manage.py {self.command}" if self.command else self.message
 
     def body(self, path: str) -> dict[str, Any]:
         return {"type": self.type, "message": self.message, "title": self.title, "status": self.status}
@@ -115,8 +125,13 @@ class Unavailable(Problem):
 
     type, title, status = "SystemError", "Service unavailable", 503
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, command: str = "") -> None:
         super().__init__(message, Retry_After=str(RETRY_AFTER))
+        self.command = command
+
+
+class Locked(Unavailable):
+    """Another transaction holds what this one needs; nothing is wrong with the database."""
 
 
 class Defect(Problem):
@@ -125,15 +140,26 @@ class Defect(Problem):
 
 def of_database(error: BaseException | None) -> Problem | None:
     """The problem that an error of the database is for the client; None where it is a defect of ours."""
-    sqlstate = getattr(error.__cause__, "pgcode", None) if error else None
+    sqlstate = getattr(error.__cause__, "pgcode", None) if isinstance(error, DatabaseError) else None
     if isinstance(error, DataError):
         return BadRequest("A value of the request is beyond what the database can hold.")
-    if isinstance(error, ProgrammingError) and sqlstate in NOT_MIGRATED:
-        return Unavailable("The database is not ready: migrations are pending.")
-    if sqlstate == QUERY_CANCELED:
-        return Unavailable("The search took too long and was stopped. Narrow it with more filters.")
+    if sqlstate in NOT_MIGRATED:
+        return Unavailable("The database is not ready: migrations are pending.", "migrate")
+    if sqlstate in LOCKED:
+        return Locked(
+            "Other work holds the rooms that this needs, such as an import or a bulk change. "
+            "Try again in a moment."
+        )
+    if sqlstate in TOO_LONG:
+        return Unavailable("This took too long and was stopped. Narrow it with more filters.")
+    if sqlstate in PAUSED:
+        return Unavailable(
+            "This paused for too long in the middle of its work. Nothing was changed. Try again."
+        )
+    if sqlstate in FULL:
+        return Unavailable("The database has no room for more at the moment. Nothing was changed.")
     if isinstance(error, OperationalError | InterfaceError):
-        return Unavailable("The database cannot be reached at the moment.")
+        return Unavailable("The database cannot be reached at the moment.", "wait_for_db")
     return None
 
 

@@ -63,7 +63,7 @@ class Command(BaseCommand):
             if "Next:" in str(error):
                 raise CommandError(str(error)) from None
             problem = of_database(error)
-            raise CommandError(f"{problem and problem.message} Next: ./manage.py wait_for_db") from error
+            raise CommandError(problem.on_terminal if problem else str(error)) from error
 
 
 def spelled_out(words: list[str]) -> QueryDict:
