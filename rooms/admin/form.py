@@ -13,10 +13,6 @@ from rooms.filters import FIELDS
 from rooms.models import LATITUDE_LIMITS, LONGITUDE_LIMITS, PRICE_LIMITS, SIZE_LIMITS, Room
 
 
-class Overtaken(Exception):
-    """The room was changed between the form's check and the UPDATE."""
-
-
 def bounded(limits: tuple[int, int], step: str = "1") -> forms.NumberInput:
     """A number field that browsers hold within the limits, too."""
     return forms.NumberInput(attrs={"min": limits[0], "max": limits[1], "step": step})
@@ -31,6 +27,8 @@ class RoomForm(forms.ModelForm):
     """
 
     loaded_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    held = False
+    """Whether other work holds the room, so that the form comes back instead of being saved."""
 
     class Media:
         css = {"all": ["leaflet/leaflet.css", "rooms/admin/map.css"]}
@@ -68,6 +66,11 @@ class RoomForm(forms.ModelForm):
                 raise ValidationError("The form came without the room's version. Open the room again.")
             if cleaned["loaded_version"] != self.instance.version:
                 raise ValidationError(self.take_over())
+        if self.held:
+            raise ValidationError(
+                "Other work holds this room, such as an import or a bulk change. Nothing of yours is saved "
+                "yet, and all of it is below. Save again in a moment."
+            )
         return cleaned
 
     def take_over(self) -> list[str]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 
 from rooms.admin import history
-from rooms.admin.selection import SHOWN, Selection, confirmed, fingerprint, page
+from rooms.admin.locks import lock
+from rooms.admin.selection import SHOWN, confirmed, fingerprint, page
 from rooms.models import PRICE_LIMITS, Room
 
 if TYPE_CHECKING:
@@ -78,16 +79,14 @@ class NewPrice:
         return self.price - self.room.price
 
 
-def change_prices(
-    model_admin: "RoomAdmin", request: HttpRequest, selection: Selection
-) -> HttpResponse | None:
+def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
     """Ask by how much, show every new price, then change them: all or none, each with its line of history."""
     asked = "change" in request.POST
     form = PriceForm(request.POST if asked else None)
     changes: list[NewPrice] = []
     if asked and form.is_valid():
         new_price = form.new_price()
-        changes = [NewPrice(room, new_price(room.price)) for room in selection.rooms]
+        changes = [NewPrice(room, new_price(room.price)) for room in rooms]
     refused = [change for change in changes if not change.allowed]
     changing = [change for change in changes if change.difference]
     mark = fingerprint((change.room, change.price) for change in changing)
@@ -107,7 +106,7 @@ def change_prices(
         "Change prices",
         {
             "form": form,
-            "number": len(selection.rooms),
+            "number": len(rooms),
             "changing": len(changing),
             "unchanged": len(changes) - len(changing),
             "refused": len(refused),
@@ -120,19 +119,17 @@ def change_prices(
 
 
 def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> None:
-    """Write the new prices and their history."""
-    with connection.cursor() as cursor:
-        cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
-    history.log(
-        request.user,
-        CHANGE,
+    """Write the new prices and, before the rooms are locked, their history."""
+    lines = [
         (
-            (
-                change.room,
-                f"{history.change_in_words('price', change.room.price, change.price)} ({form.in_words})",
-            )
-            for change in changes
-        ),
-    )
+            change.room,
+            f"{history.change_in_words('price', change.room.price, change.price)} ({form.in_words})",
+        )
+        for change in changes
+    ]
+    with transaction.atomic(), connection.cursor() as cursor:
+        history.log(request.user, CHANGE, lines)
+        lock([change.room for change in changes])
+        cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
     rooms = "1 room" if len(changes) == 1 else f"{len(changes):,} rooms"
     messages.success(request, f"Prices of {rooms} changed by {form.in_words}.")

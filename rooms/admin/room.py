@@ -7,9 +7,11 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, OperationalError
 from django.db.models import QuerySet
 from django.forms import Form, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,9 +22,10 @@ from import_export.formats.base_formats import CSV
 
 from rooms.admin import history
 from rooms.admin.files import RoomXLSX
-from rooms.admin.form import Overtaken, RoomForm
+from rooms.admin.form import RoomForm
 from rooms.admin.list_filters import ChangedFilter, PriceFilter, SizeFilter, SizeKnownFilter
 from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
+from rooms.admin.locks import Overtaken, is_held, keeps_the_form
 from rooms.admin.prices import change_prices
 from rooms.admin.selection import bulk, check_keys, delete_rooms
 from rooms.admin.uploads import SpreadsheetMixin
@@ -68,6 +71,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RoomChangeList]:
         return RoomChangeList
 
+    @keeps_the_form
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return super().changelist_view(request, {"title": "Rooms", **(extra_context or {})})
 
@@ -118,6 +122,12 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         """A room that isn't stored yet has no record to show."""
         return [*self.fieldsets, self.record_fieldset] if obj else self.fieldsets
 
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, *args, **kwargs)
+        form.held = getattr(request, "room_is_held", False)
+        return form
+
+    @keeps_the_form
     def changeform_view(
         self,
         request: HttpRequest,
@@ -134,6 +144,32 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         except (Overtaken, IntegrityError):
             # Somebody saved between the form's check and our write, which is undone. Now the check sees it.
             return super().changeform_view(request, object_id, form_url, extra_context)
+        except OperationalError as error:
+            if request.method != "POST" or not is_held(error):
+                raise
+            request.room_is_held = True  # type: ignore[attr-defined]
+            response = super().changeform_view(request, object_id, form_url, extra_context)
+            if response.status_code == 200:
+                response.status_code = 409
+            return response
+
+    @keeps_the_form
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """The page of the action on selected rooms, for one: it sees when the room was changed meanwhile."""
+        room = self.get_object(request, unquote(object_id))
+        if not self.has_delete_permission(request, room):
+            raise PermissionDenied
+        if room is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        page = bulk(delete_rooms)(self, request, Room.objects.filter(pk=room.pk))
+        return page or HttpResponseRedirect(
+            add_preserved_filters(
+                {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts},
+                reverse("admin:rooms_room_changelist"),
+            )
+        )
 
     def offer_to_add(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The room was deleted while somebody was editing it: what was typed goes into a new room's form."""

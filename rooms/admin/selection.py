@@ -2,7 +2,8 @@
 Bulk work on selected rooms: a page shows exactly what will happen, and only that is done.
 
 Between the page and its confirmation others go on working. So the confirmation carries a fingerprint of the
-rooms and versions that were shown; where they are no longer those, the page comes again.
+rooms and versions that were shown; where they are no longer those, the page comes again. All is worked out
+before the rooms are locked: others wait for the writing only.
 """
 
 import re
@@ -15,9 +16,10 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from rooms.admin.locks import Overtaken, lock
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -35,18 +37,6 @@ def check_keys(request: HttpRequest) -> None:
     """Refuse selected keys that are none (400), before Django hands them to the database."""
     if not all(KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
         raise BadRequest("The selection names something that is not a room's key.")
-
-
-class Selection:
-    """The rooms that a person selected, locked where they are about to change."""
-
-    def __init__(self, queryset: QuerySet[Room], *, locked: bool) -> None:
-        queryset = queryset.order_by("pk")
-        self.rooms = list((queryset.select_for_update() if locked else queryset)[: MOST + 1])
-
-    @property
-    def too_many(self) -> bool:
-        return len(self.rooms) > MOST
 
 
 def fingerprint(work: Iterable[tuple[Room, Any]]) -> str:
@@ -76,7 +66,7 @@ def page(
             "title": title,
             "opts": model_admin.model._meta,
             "media": model_admin.media,
-            "action": request.POST["action"],
+            "action": request.POST.get("action", ""),
             "select_across": request.POST.get("select_across", "0"),
             "keys": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "checkbox_name": ACTION_CHECKBOX_NAME,
@@ -85,41 +75,42 @@ def page(
     )
 
 
-def bulk(work: Callable[..., HttpResponseBase | None]) -> Callable[..., HttpResponseBase | None]:
-    """
-    Turn `work(model_admin, request, selection)` into an admin action: in one transaction, on rooms that
-    nobody else can change until it ends, and on no more than MOST.
-    """
+def bulk(work: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
+    """Turn `work(model_admin, request, rooms)` into an admin action on no more than MOST rooms."""
 
     def action(model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]) -> Any:
-        with transaction.atomic():
-            selection = Selection(queryset, locked="confirm" in request.POST)
-            if selection.too_many:
-                messages.error(
-                    request,
-                    f"More than {MOST:,} rooms are selected. Filter them into smaller groups, "
-                    "or use ./manage.py import_rooms.",
-                )
-                return None
-            return work(model_admin, request, selection)
+        rooms = list(queryset.order_by("pk")[: MOST + 1])
+        if len(rooms) > MOST:
+            messages.error(
+                request,
+                f"More than {MOST:,} rooms are selected. Filter them into smaller groups, "
+                "or use ./manage.py import_rooms.",
+            )
+            return None
+        try:
+            return work(model_admin, request, rooms)
+        except Overtaken:
+            # Read again, they have another fingerprint than the one that was confirmed: the page comes again.
+            return work(model_admin, request, list(queryset.order_by("pk")[:MOST]))
 
     return action
 
 
-def delete_rooms(model_admin: "RoomAdmin", request: HttpRequest, selection: Selection) -> HttpResponse | None:
-    """Delete the selected rooms, after a page that says how many and which."""
-    number = len(selection.rooms)
-    rooms = "1 room" if number == 1 else f"{number:,} rooms"
-    mark = fingerprint((room, "delete") for room in selection.rooms)
+def delete_rooms(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
+    """Delete the rooms, after a page that says how many and which."""
+    number = "1 room" if len(rooms) == 1 else f"{len(rooms):,} rooms"
+    mark = fingerprint((room, "delete") for room in rooms)
     if not confirmed(request, mark):
         return page(
             model_admin,
             request,
             "admin/rooms/delete_rooms.html",
-            f"Delete {rooms}?",
-            {"rooms": selection.rooms[:SHOWN], "number": number, "fingerprint": mark},
+            f"Delete {number}?",
+            {"rooms": rooms[:SHOWN], "number": len(rooms), "fingerprint": mark},
         )
-    model_admin.log_deletions(request, selection.rooms)
-    Room.objects.filter(pk__in=[room.pk for room in selection.rooms]).delete()
-    messages.success(request, f"{rooms} deleted.")
+    with transaction.atomic():
+        model_admin.log_deletions(request, rooms)
+        lock(rooms)
+        Room.objects.filter(pk__in=[room.pk for room in rooms]).delete()
+    messages.success(request, f"{number} deleted.")
     return None

@@ -190,13 +190,37 @@ def test_rooms_are_deleted_after_a_page_with_their_number_and_the_history_keeps_
 
 def test_one_room_is_deleted_after_a_page_and_logged(as_boss):
     room = RoomFactory()
-    address = f"/admin/rooms/room/{room.pk}/delete/"
-    assert str(room.code) in words(as_boss.get(address))
-    as_boss.post(address, {"post": "yes"})
+    address = f"/admin/rooms/room/{room.pk}/delete/?_changelist_filters=price__gte%3D1"
+    asked = as_boss.get(address)
+    assert str(room.code) in words(asked)
+    done = as_boss.post(address, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]})
+    assert done["Location"] == f"{LIST}?price__gte=1"
     assert not Room.objects.exists()
     entry = LogEntry.objects.get()
     assert entry.is_deletion()
     assert f"price {room.price}" in entry.change_message
+
+
+def test_one_room_that_was_changed_meanwhile_is_not_deleted_unseen(as_boss):
+    room = RoomFactory(price=39)
+    address = f"/admin/rooms/room/{room.pk}/delete/"
+    asked = as_boss.get(address)
+    Room.objects.update(price=45)
+    again = as_boss.post(address, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]})
+    assert "This is no longer what you were shown." in words(again)
+    assert f"{room.code} {room.size} 45" in words(again)
+    assert prices() == [45]
+    as_boss.post(address, {"confirm": "yes", "fingerprint": again.context["fingerprint"]})
+    assert prices() == []
+
+
+def test_deleting_a_room_that_is_gone_is_a_message(as_boss):
+    room = RoomFactory()
+    address = f"/admin/rooms/room/{room.pk}/delete/"
+    asked = as_boss.get(address)
+    room.delete()
+    gone = as_boss.post(address, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]}, follow=True)
+    assert "doesn’t exist" in words(gone)
 
 
 def test_a_forged_confirmation_deletes_nothing(as_boss):

@@ -1,0 +1,141 @@
+"""Several people on the same rooms: who meets a lock keeps what they typed, and locks are short."""
+
+from threading import Thread
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+
+from deploy.tests import rig
+from rentomatic_site import postgres
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+from rooms.tests.admin.test_form import ADD, page, typed
+from rooms.tests.admin.test_odd_input import fields
+
+LIST = "/admin/rooms/room/"
+CODE = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def as_boss(client, boss):
+    client.force_login(boss)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 50")
+    yield client
+    connection.close()
+
+
+@pytest.fixture
+def other():
+    """Another session on the tests' database."""
+    with postgres.session(connection.settings_dict["NAME"]) as cursor:
+        yield cursor
+
+
+def test_saving_a_room_that_other_work_holds_gives_the_form_back(as_boss, other):
+    room = RoomFactory(price=39, size=20)
+    form = typed(as_boss.get(page(room)), price=50, size=25)
+    other.execute("BEGIN; SELECT FROM room FOR UPDATE")
+    held = as_boss.post(page(room), form)
+    assert held.status_code == 409
+    assert "Other work holds this room, such as an import or a bulk change." in words(held)
+    assert typed(held) == form
+    other.execute("ROLLBACK")
+    assert as_boss.post(page(room), typed(held)).status_code == 302
+    room.refresh_from_db()
+    assert (room.price, room.size, room.version) == (50, 25, 2)
+
+
+def test_adding_a_code_that_another_transaction_adds_gives_the_form_back(as_boss, other):
+    form = typed(as_boss.get(ADD), code=CODE, size=20, price=39, latitude=51.5, longitude=-0.1)
+    other.execute(f"BEGIN; INSERT INTO room (code, price, latitude, longitude) VALUES ('{CODE}', 1, 1, 1)")
+    held = as_boss.post(ADD, form)
+    assert held.status_code == 409
+    assert typed(held) == form
+    other.execute("COMMIT")
+    refused = as_boss.post(ADD, typed(held))
+    assert "Room with this Code already exists." in words(refused)
+    assert Room.objects.get().price == 1
+
+
+def test_a_mistake_is_told_before_the_lock_that_holds_the_room(as_boss, other):
+    room = RoomFactory(price=39)
+    form = typed(as_boss.get(page(room)), price=-1)
+    other.execute("BEGIN; SELECT FROM room FOR UPDATE")
+    assert as_boss.post(page(room), form).status_code == 200
+
+
+@pytest.mark.parametrize("lock", ["SELECT FROM room FOR UPDATE", "LOCK TABLE room"])
+@pytest.mark.parametrize("work", ["prices", "delete", "delete one", "save"])
+def test_work_on_rooms_that_are_held_is_sent_again_by_one_click(as_boss, other, work, lock):
+    room = RoomFactory(price=39)
+    key = {"_selected_action": str(room.pk), "confirm": "yes"}
+    address, form = {
+        "prices": (LIST, {"action": "change_prices", "change": "5", "unit": "euros", **key}),
+        "delete": (LIST, {"action": "delete_selected", **key}),
+        "delete one": (f"{LIST}{room.pk}/delete/", key),
+        "save": (page(room), typed(as_boss.get(page(room)), price=44)),
+    }[work]
+    if work != "save":
+        form["fingerprint"] = as_boss.post(address, form).context["fingerprint"]
+    other.execute(f"BEGIN; {lock}")
+    held = as_boss.post(address, form)
+    assert held.status_code == 409
+    assert "Other work holds" in words(held)
+    assert not LogEntry.objects.exists()
+    other.execute("ROLLBACK")
+    sent = typed(held) if "adminform" in held.context else fields(held.content.decode(), address)
+    assert as_boss.post(address, sent).status_code == 302
+    assert list(Room.objects.values_list("price", flat=True)) == ([] if "delete" in work else [44])
+
+
+def test_a_page_of_a_locked_table_is_503_with_the_reason(as_boss, other):
+    other.execute("BEGIN; LOCK TABLE room")
+    answer = as_boss.get(LIST, HTTP_ACCEPT="text/html")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
+    assert "Other work holds the rooms" in words(answer)
+
+
+def test_a_room_changed_between_reading_and_locking_brings_the_preview_again(as_boss, other):
+    room = RoomFactory(price=39)
+    form = {"action": "change_prices", "_selected_action": str(room.pk), "change": "5", "unit": "euros"}
+    form |= {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}
+    answers = []
+
+    def confirm():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = 0")
+        answers.append(as_boss.post(LIST, form))
+        connection.close()
+
+    other.execute("BEGIN; UPDATE room SET price = 60")
+    thread = Thread(target=confirm)
+    thread.start()
+    with postgres.session(connection.settings_dict["NAME"]) as third:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+        rig.wait_until(
+            lambda: third.execute(waiting, [connection.settings_dict["NAME"]]) or third.fetchone()[0],
+            "a request that waits for the room",
+        )
+    other.execute("COMMIT")
+    thread.join()
+    assert "This is no longer what you were shown." in words(answers[0])
+    assert f"{room.code} 60 65 +5" in words(answers[0])
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("action", ["change_prices", "delete_selected"])
+def test_a_bulk_change_locks_the_rooms_after_all_else_is_done(as_boss, django_capture_queries, action):
+    room = RoomFactory(price=39)
+    form = {"action": action, "_selected_action": str(room.pk), "change": "5", "unit": "euros"}
+    form |= {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}
+    with django_capture_queries() as queries:
+        as_boss.post(LIST, form)
+    statements = [query["sql"] for query in queries]
+    (locking,) = [place for place, sql in enumerate(statements) if "FOR UPDATE" in sql]
+    assert any('INSERT INTO "django_admin_log"' in sql for sql in statements[:locking])
+    assert statements[locking + 1].strip().startswith(("UPDATE room", 'DELETE FROM "room"'))
+    assert statements[locking + 2] == "COMMIT"
