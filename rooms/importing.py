@@ -22,7 +22,9 @@ from rooms.progress import progress
 COLUMNS = tuple(FIELDS)
 """What every line holds, in the order of the staging table; a file may have them in any other."""
 
+MOST_COLUMNS = 100  # whose names are looked at: each unknown one is compared with all that there are
 LONGEST_LINE = 65_536  # bytes; a room takes about 80
+LOCK_TIMEOUT = "10s"  # longer than a request of the admin takes
 BATCH = 20_000  # lines per COPY and per INSERT: a few megabytes, and progress several times a second
 
 
@@ -87,9 +89,12 @@ def column_mistakes(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
         separator = columns[0][len(other[0])]
         yield "", f"the columns are separated by {separator!r}, not by commas"
         return
+    if len(columns) > MOST_COLUMNS:
+        yield "", f"{len(columns):,} columns; those of a room are {', '.join(COLUMNS)}"
+        return
     for column in dict.fromkeys(columns):
         if column not in COLUMNS:
-            near = get_close_matches(column.strip().lower(), COLUMNS, 1)
+            near = get_close_matches(column[:50].strip().lower(), COLUMNS, 1)
             hint = f"do you mean {near[0]}?" if near else f"the columns are {', '.join(COLUMNS)}"
             yield shown(column), f"unknown column; {hint}"
         elif columns.count(column) > 1:
@@ -235,14 +240,19 @@ FROM (SELECT line, code, min(line) OVER (PARTITION BY code) AS first_line
 WHERE line > first_line ORDER BY line LIMIT %s
 """
 
-COMPARE = """
-SELECT count(*) FILTER (WHERE room.id IS NULL),
-       count(*) FILTER (WHERE (room.size, room.price, room.latitude, room.longitude) IS DISTINCT FROM
-           (staged.size, staged.price, staged.latitude, staged.longitude) AND room.id IS NOT NULL)
-FROM staged_room AS staged LEFT JOIN room USING (code)
+# What is already as it should be takes no part in the writing, which would lock it to the end.
+UNCHANGED = """
+DELETE FROM staged_room AS staged USING room
+WHERE room.code = staged.code AND (room.size, room.price, room.latitude, room.longitude) IS NOT DISTINCT FROM
+    (staged.size, staged.price, staged.latitude, staged.longitude)
 """
 
-# A row that is already as it should be isn't touched: its version, its time and its index entries stay.
+COMPARE = """
+SELECT count(*) FILTER (WHERE room.id IS NULL), count(room.id)
+FROM staged_room LEFT JOIN room USING (code)
+"""
+
+# A row that somebody made so meanwhile isn't touched: its version, its time and its index entries stay.
 UPSERT = """
 WITH upserted AS (
     INSERT INTO room (code, size, price, latitude, longitude)
@@ -270,8 +280,13 @@ def import_rooms(
     """
     mistakes = Mistakes(limit)
     with transaction.atomic(), connection.cursor() as cursor:
-        # A long work by intent; sorting a million codes takes some memory for as long as it lasts.
-        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL work_mem = '64MB'")
+        # A long work by intent; sorting a million codes takes some memory for as long as it lasts. A pipe may
+        # pause: until the first room is written, nobody waits for this transaction.
+        cursor.execute(
+            "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; "
+            "SET LOCAL work_mem = '64MB'; SELECT set_config('lock_timeout', %s, true)",
+            [LOCK_TIMEOUT],
+        )
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext('rooms:import'))")
         if not cursor.fetchone()[0]:
             raise Busy
@@ -279,18 +294,21 @@ def import_rooms(
         with progress(size, "bytes read") as advance:
             rows = copy_lines(records(stream, mistakes, advance), mistakes)
             while batch := list(islice(rows, BATCH)):
-                cursor.copy_expert("COPY staged_room FROM STDIN", StringIO("".join(batch)))
+                with connection.wrap_database_errors:  # Django's cursor knows nothing of COPY
+                    cursor.copy_expert("COPY staged_room FROM STDIN", StringIO("".join(batch)))
         find_duplicates(cursor, mistakes)
         if mistakes.total:
             raise Refused(mistakes)
         cursor.execute("ANALYZE staged_room")
-        cursor.execute("SELECT count(*), coalesce(max(line), 0) FROM staged_room")
-        rooms, last_line = cursor.fetchone()
+        cursor.execute(UNCHANGED)
+        unchanged = cursor.rowcount
         added = changed = 0
         if dry_run:
             cursor.execute(COMPARE)
             added, changed = cursor.fetchone()
         else:
+            cursor.execute("SELECT coalesce(max(line), 0) FROM staged_room")
+            (last_line,) = cursor.fetchone()
             with progress(last_line, "lines written") as advance:
                 for start in range(1, last_line + 1, BATCH):
                     stop = min(start + BATCH - 1, last_line)
@@ -301,7 +319,7 @@ def import_rooms(
             if added + changed > BATCH:
                 cursor.execute("ANALYZE room")  # the planner would go by the old number of rooms
         cursor.execute("DROP TABLE staged_room")
-    return Outcome(added, changed, rooms - added - changed)
+    return Outcome(added, changed, unchanged)
 
 
 def find_duplicates(cursor: CursorWrapper, mistakes: Mistakes) -> None:

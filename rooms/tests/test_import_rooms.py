@@ -12,6 +12,8 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from rentomatic_site import postgres
+from rooms import importing
 from rooms.factories import RoomFactory
 from rooms.importing import LONGEST_LINE
 from rooms.models import Room
@@ -55,13 +57,7 @@ def test_a_known_code_takes_the_files_values_and_the_same_again_changes_nothing(
         f"{room.code},{room.size or ''},{price},{room.latitude},{room.longitude}\n"
         for room, price in ((same, 39), (other, 45))
     )
-    said = io.StringIO()
-    sys.stdin, stdin = io.TextIOWrapper(io.BytesIO(content.encode())), sys.stdin
-    try:
-        call_command("import_rooms", "-", stdout=said)
-    finally:
-        sys.stdin = stdin
-    assert said.getvalue() == "Rooms: 0 added, 1 changed, 1 unchanged.\n"
+    assert run_import(io.BytesIO(content.encode())) == "Rooms: 0 added, 1 changed, 1 unchanged.\n"
     same.refresh_from_db()
     other.refresh_from_db()
     assert (same.price, same.version, other.price, other.version) == (39, 1, 45, 2)
@@ -287,6 +283,79 @@ def test_a_second_import_waits_for_nothing_and_a_killed_one_leaves_nothing():
     process.communicate()
     wait_until(lambda: not imports_running())
     assert not Room.objects.exists()
+
+
+class Pipe(io.BytesIO):
+    """A file that calls a function before its last line is read."""
+
+    def __init__(self, content, pause):
+        super().__init__(content.encode())
+        self.pause = pause
+
+    def readline(self, limit=-1):
+        if self.getbuffer().nbytes - self.tell() < 50:
+            self.pause()
+        return super().readline(limit)
+
+
+def run_import(stream):
+    sys.stdin, stdin = io.TextIOWrapper(stream), sys.stdin
+    said = io.StringIO()
+    try:
+        call_command("import_rooms", "-", stdout=said)
+    finally:
+        sys.stdin = stdin
+    return said.getvalue()
+
+
+@pytest.fixture
+def other():
+    """Another session on the tests' database; ours starts anew afterwards."""
+    with postgres.session(connection.settings_dict["NAME"]) as cursor:
+        yield cursor
+    connection.close()
+
+
+TWO_ROOMS = f"{HEADER}{CODES[0]},1,1,1,1\n{CODES[1]},1,1,1,1\n"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pipe_may_pause_for_longer_than_a_transaction_may(other):
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 50")
+    assert "2 added" in run_import(Pipe(TWO_ROOMS, lambda: time.sleep(0.5)))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_is_lost_while_a_pipe_is_read_is_a_message(other):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    end = f"SELECT pg_terminate_backend({pid}, 5000)"
+    with pytest.raises(CommandError, match=r"Nothing was imported\. The database cannot be reached"):
+        run_import(Pipe(TWO_ROOMS, lambda: other.execute(end)))
+    connection.close()
+    assert not Room.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_room_that_other_work_holds_is_told_and_nothing_is_imported(other, monkeypatch):
+    monkeypatch.setattr(importing, "LOCK_TIMEOUT", "50ms")
+    RoomFactory(code=CODES[0], price=39)
+    other.execute("BEGIN; SELECT FROM room FOR UPDATE")
+    with pytest.raises(CommandError) as refused:
+        run_import(io.BytesIO(TWO_ROOMS.encode()))
+    assert "Nothing was imported. Other work holds the rooms that this needs" in str(refused.value)
+    assert "wait_for_db" not in str(refused.value)
+    assert Room.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_room_that_the_file_does_not_change_is_not_locked(other, monkeypatch):
+    monkeypatch.setattr(importing, "LOCK_TIMEOUT", "50ms")
+    RoomFactory(code=CODES[0], size=1, price=1, latitude=1, longitude=1)
+    other.execute("BEGIN; SELECT FROM room FOR UPDATE")
+    assert run_import(io.BytesIO(TWO_ROOMS.encode())) == "Rooms: 1 added, 0 changed, 1 unchanged.\n"
 
 
 def test_a_database_that_is_away_is_a_message(manage, tmp_path):

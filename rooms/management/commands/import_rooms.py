@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, OperationalError, ProgrammingError
+from django.db import Error
 
 from rooms.importing import Busy, Mistakes, Outcome, Refused, import_rooms
 from rooms.problems import of_database
@@ -61,21 +61,20 @@ An empty size means that it isn't known."""
             raise CommandError("Another import is running. Next: wait for its end, then try again.") from None
         except Refused as refused:
             raise CommandError(listing(refused.mistakes)) from None
-        except (OperationalError, ProgrammingError) as error:
+        except Error as error:
             raise CommandError(trouble(error)) from error
         if verbosity:
             self.stdout.write(summary(outcome, dry_run))
 
 
-def trouble(error: DatabaseError) -> str:
+def trouble(error: Error) -> str:
     """What an error of the database means for who imports; a defect of ours is raised again."""
     if "Next:" in str(error):
         return str(error)
     problem = of_database(error)
     if problem is None:
         raise error
-    command = "migrate" if isinstance(error, ProgrammingError) else "wait_for_db"
-    return f"Nothing was imported. {problem.message} Next: ./manage.py {command}"
+    return f"Nothing was imported. {problem.on_terminal}"
 
 
 def listing(mistakes: Mistakes) -> str:
