@@ -2,24 +2,28 @@
 Rooms from and to spreadsheets, on django-import-export: CSV and XLSX, by the rules of rooms.importing.
 """
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from html import escape
-from io import BytesIO
-from itertools import islice
+from io import BytesIO, StringIO
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import tablib
+from django.contrib.admin.models import ADDITION, CHANGE
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.utils.safestring import mark_safe
 from import_export import fields, resources, widgets
 from import_export.formats.base_formats import CSV, XLSX
 from import_export.instance_loaders import BaseInstanceLoader
-from openpyxl import Workbook, load_workbook
+from import_export.results import Result
+from openpyxl import Workbook
 
+from rooms.admin import history, workbook
+from rooms.admin.locks import Overtaken, lock
 from rooms.importing import COLUMNS, column_mistakes, parse_cell
 from rooms.models import Room
 
@@ -34,39 +38,74 @@ WHERE room.id = new.id
 """
 UPDATED = attrgetter("pk", "size", "price", "latitude", "longitude")
 
+UNREADABLE = "This is neither CSV in UTF-8 nor an XLSX workbook, whichever was chosen."
+
 RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
 
+def sheet(rows: Iterable[tuple[int, list[str]]], *, exact: bool) -> tablib.Dataset:
+    """
+    The rooms of a file, from its rows with their line numbers; the first filled one is the header.
+
+    Rows are counted before they are kept, empty ones are not kept at all. `exact` refuses a row that is
+    longer or shorter than the header. ValidationError for what is wrong with the file as a whole. The
+    dataset's `lines` are the line numbers of its rows.
+    """
+    filled = ((line, row) for line, row in rows if any(row))
+    _, header = next(filled, (1, []))
+    while header and not header[-1]:
+        header.pop()
+    if complaints := [
+        f"{column}: {reason}" if column else reason for column, reason in column_mistakes(header)
+    ]:
+        raise ValidationError(complaints)
+    dataset = tablib.Dataset(headers=header)
+    dataset.lines = []
+    for line, row in filled:
+        if len(dataset.lines) == MOST:
+            raise ValidationError(f"More than {MOST:,} rooms. Use ./manage.py import_rooms for larger files.")
+        if exact and len(row) != len(header):
+            raise ValidationError(f"Line {line}: {len(row):,} values instead of {len(header)}.")
+        dataset.append((*row, *[""] * len(header))[: len(header)])
+        dataset.lines.append(line)
+    return dataset
+
+
+class RoomCSV(CSV):
+    """CSV as `import_rooms` reads it, up to MOST rooms."""
+
+    def create_dataset(self, in_stream: str) -> tablib.Dataset:
+        reader = csv.reader(StringIO(in_stream, newline=""), strict=True)
+        try:
+            return sheet(((reader.line_num, row) for row in reader), exact=True)
+        except csv.Error as error:
+            raise ValidationError(f"Line {reader.line_num}: not CSV ({error}).") from None
+
+
 class RoomXLSX(XLSX):
-    """Workbooks as text: every cell as CSV would have it, empty rows left out, no more rows than MOST."""
+    """Workbooks as text: every cell as CSV would have it, up to MOST rooms."""
 
     def create_dataset(self, in_stream: bytes) -> tablib.Dataset:
-        workbook = load_workbook(BytesIO(in_stream), read_only=True, data_only=True)
-        rows = (
-            tuple("" if value is None else str(value) for value in row)
-            for row in islice(workbook.worksheets[0].iter_rows(values_only=True), 2 * MOST)
-        )
-        filled = (row for row in rows if any(row))
-        header = next(filled, ())
-        width = max((position for position, name in enumerate(header, 1) if name), default=0)
-        dataset = tablib.Dataset(headers=header[:width])
-        for row in islice(filled, MOST + 1):
-            dataset.append((*row, *[""] * width)[:width])
-        return dataset
+        try:
+            return sheet(workbook.rows(in_stream), exact=False)
+        except ValidationError:
+            raise
+        except Exception:  # openpyxl has no error of its own: what is broken ends it anywhere
+            raise ValidationError(UNREADABLE) from None
 
     def export_data(self, dataset: tablib.Dataset, **kwargs: Any) -> bytes:
         """Row by row: tablib styles each cell, which takes four times as long."""
-        workbook = Workbook(write_only=True)
-        sheet = workbook.create_sheet("Rooms")
-        sheet.append(dataset.headers)
+        book = Workbook(write_only=True)
+        page = book.create_sheet("Rooms")
+        page.append(dataset.headers)
         for row in dataset:
-            sheet.append(row)
+            page.append(row)
         stream = BytesIO()
-        workbook.save(stream)
+        book.save(stream)
         return stream.getvalue()
 
 
-FORMATS = [CSV, RoomXLSX]
+FORMATS = [RoomCSV, RoomXLSX]
 
 
 class CellWidget(widgets.Widget):
@@ -145,32 +184,39 @@ class RoomResource(resources.ModelResource):
         instance_loader_class = Loader
         skip_unchanged = True
         report_skipped = False
-        use_transactions = True
         use_bulk = True
-        batch_size = 1000
+        batch_size = None  # all rows are read before the first is written
+
+    def import_data(self, dataset: tablib.Dataset, dry_run: bool = False, **kwargs: Any) -> Result:
+        """
+        Read all rows, then write them, unless it is a preview or has mistakes.
+
+        Neither a transaction nor a lock is held while rows are read, which takes seconds. Overtaken and
+        IntegrityError where somebody changed or added one of the rooms meanwhile.
+        """
+        result: Result = super().import_data(dataset, dry_run=False, use_transactions=False, **kwargs)
+        if not (dry_run or result.has_errors() or result.has_validation_errors()):
+            self.write(result, kwargs["user"])
+        return result
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
-        """Refuse what is wrong with the file as a whole; read and lock the rooms that it names."""
-        self.known: dict[str, Room] = {}
-        self.first_rows: dict[str, int] = {}
-        complaints = [
-            f"{column}: {reason}" if column else reason
-            for column, reason in column_mistakes(dataset.headers or [])
-        ]
-        if len(dataset) > MOST:
-            complaints.append(f"More than {MOST:,} rooms. Use ./manage.py import_rooms for larger files.")
-        if complaints:
-            dataset.wipe()
-            raise ValidationError(complaints)
+        """Read the rooms that the file names; refuse a file whose rooms are not as they were previewed."""
+        self.lines = dataset.lines
+        self.first_lines: dict[str, int] = {}
         codes = [code for code in map(canonical, dataset["code"]) if code]
-        known = Room.objects.filter(code__in=codes).order_by("pk").select_for_update()
-        self.known = {str(room.code): room for room in known}
+        self.known = {str(room.code): room for room in Room.objects.filter(code__in=codes).order_by("pk")}
         versions = [(room.pk, room.version) for room in self.known.values()]
         form = kwargs["import_form"]
         form.fingerprint = sha256(repr((versions, len(codes))).encode()).hexdigest()
         if form.cleaned_data.get("fingerprint", form.fingerprint) != form.fingerprint:
             dataset.wipe()
-            raise ValidationError("The rooms were changed since the preview.")
+            raise Overtaken
+
+    def handle_import_error(self, result: Result, error: Exception, raise_errors: bool = False) -> None:
+        """An error of the database is no mistake of the file."""
+        if isinstance(error, DatabaseError):
+            raise error
+        super().handle_import_error(result, error, raise_errors)
 
     def import_instance(self, instance: Room, row: dict[str, str], **kwargs: Any) -> None:
         """Read one row, all its mistakes at once."""
@@ -179,28 +225,38 @@ class RoomResource(resources.ModelResource):
             super().import_instance(instance, row, **kwargs)
         except ValidationError as error:
             errors = error.update_error_dict(errors)
-        number = kwargs["row_number"]
-        first = self.first_rows.setdefault(canonical(row["code"]) or f"row {number}", number)
-        if first != number:
-            errors["code"] = [ValidationError(f"is already in line {first + 1}")]
+        line = self.lines[kwargs["row_number"] - 1]
+        first = self.first_lines.setdefault(canonical(row["code"]) or f"line {line}", line)
+        if first != line:
+            errors["code"] = [ValidationError(f"is already in line {first}")]
         if errors:
             raise ValidationError(errors)
 
-    def bulk_create(self, using_transactions: bool, dry_run: bool, *args: Any, **kwargs: Any) -> None:
-        """Add a batch of rooms; a preview has seen all that can go wrong without doing it."""
-        if dry_run:
-            self.create_instances.clear()
-        super().bulk_create(using_transactions, dry_run, *args, **kwargs)
+    def after_import(self, dataset: tablib.Dataset, result: Result, **kwargs: Any) -> None:
+        """Mistakes are told by the line of the file, which empty lines shift."""
+        for row in result.invalid_rows:
+            row.number = self.lines[row.number - 1]
 
-    def bulk_update(self, using_transactions: bool, dry_run: bool, *args: Any, **kwargs: Any) -> None:
-        """Change a batch of rooms in one short statement; Django's takes a millisecond to write per room."""
-        if self.update_instances and not dry_run:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    UPDATE,
-                    [list(column) for column in zip(*map(UPDATED, self.update_instances), strict=True)],
-                )
-        self.update_instances.clear()
+    def bulk_create(self, *args: Any, **kwargs: Any) -> None:
+        """Not while rows are read: `write` does it."""
+
+    bulk_update = bulk_create
+
+    def write(self, result: Result, user: Any) -> None:
+        """Write the rooms and their history; those that change are locked last, right before their UPDATE."""
+        changed = [
+            (row.instance, f"{history.changes(row.original, row.instance)} (by an import)")
+            for row in result.rows
+            if row.is_update()
+        ]
+        with transaction.atomic(), connection.cursor() as cursor:
+            history.log(user, CHANGE, changed)
+            added = Room.objects.bulk_create(self.create_instances, batch_size=1000)
+            history.log(user, ADDITION, ((room, "added by an import") for room in added))
+            lock(self.update_instances)
+            columns = zip(*map(UPDATED, self.update_instances), strict=True)
+            if self.update_instances:
+                cursor.execute(UPDATE, [list(column) for column in columns])
 
     @classmethod
     def get_diff_class(cls) -> type[Difference]:

@@ -18,10 +18,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from import_export.formats.base_formats import CSV
 
 from rooms.admin import history
-from rooms.admin.files import RoomXLSX
+from rooms.admin.files import RoomCSV, RoomXLSX
 from rooms.admin.form import RoomForm
 from rooms.admin.list_filters import ChangedFilter, PriceFilter, SizeFilter, SizeKnownFilter
 from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
@@ -227,11 +226,11 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         return bulk(change_prices)(self, request, queryset)
 
     @admin.action(description="Export as CSV", permissions=["export"])
-    def export_csv(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse:
-        return self.export_as(request, queryset, CSV())
+    def export_csv(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
+        return self.export_as(request, queryset, RoomCSV())
 
     @admin.action(description="Export as XLSX", permissions=["export"])
-    def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse:
+    def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
         return self.export_as(request, queryset, RoomXLSX())
 
     @admin.action(description="Delete…", permissions=["delete"])

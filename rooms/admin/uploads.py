@@ -1,17 +1,14 @@
 """The admin's pages for import and export: upload, preview with differences, all or nothing."""
 
-import zipfile
 from base64 import b64decode, b64encode
-from math import inf
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.models import ADDITION, CHANGE
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
+from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -21,13 +18,13 @@ from import_export.forms import ConfirmImportForm, ExportForm, ImportForm
 from import_export.results import Result, RowResult
 from import_export.tmp_storages import BaseStorage
 
-from rooms.admin import history
-from rooms.admin.files import FORMATS, RoomResource
+from rooms.admin.files import FORMATS, UNREADABLE, RoomResource
 from rooms.admin.listing import count
+from rooms.admin.locks import Overtaken, keeps_the_form
+from rooms.admin.turns import in_turn
 from rooms.models import Room
 
 LARGEST_FILE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
-LARGEST_UNPACKED = 50_000_000  # bytes of XML in a workbook
 MOST_EXPORTED = 50_000
 """Rooms that an export through the admin takes; /rooms.csv streams any number."""
 
@@ -63,18 +60,7 @@ class UploadForm(ImportForm):
         file: UploadedFile = self.cleaned_data["import_file"]
         if (file.size or 0) > LARGEST_FILE:
             raise ValidationError("Larger than 5 MB. Use ./manage.py import_rooms for larger files.")
-        if zipfile.is_zipfile(file) and unpacked_size(file) > LARGEST_UNPACKED:
-            raise ValidationError("This is no workbook, or one that unpacks to more than 50 MB.")
-        file.seek(0)
         return file
-
-
-def unpacked_size(file: UploadedFile) -> float:
-    """The bytes that a ZIP file says it unpacks to; infinite where it is broken."""
-    try:
-        return sum(part.file_size for part in zipfile.ZipFile(file).infolist())
-    except zipfile.BadZipFile:
-        return inf
 
 
 class ConfirmForm(ConfirmImportForm):
@@ -112,41 +98,45 @@ class SpreadsheetMixin(ImportExportMixin):
         initial: dict[str, Any] = super().get_confirm_form_initial(request, import_form)
         return initial | ({"fingerprint": import_form.fingerprint} if import_form else {})
 
-    def add_data_read_fail_error_to_form(self, form: forms.Form, error: Exception) -> None:
-        form.add_error(
-            "import_file", "This is neither CSV in UTF-8 nor an XLSX workbook, whichever was chosen."
-        )
+    @keeps_the_form
+    @in_turn
+    def import_action(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """The page that takes a file, or (POST) its preview; a file that is refused is not kept."""
+        response = super().import_action(request, **kwargs)
+        context = response.context_data
+        upload = context["form"].files.get("import_file")
+        if "confirm_form" not in context and hasattr(upload, "tmp_storage_name"):
+            UploadStorage(name=upload.tmp_storage_name).remove()
+        return response
 
-    def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        """The rooms and their history are written in one transaction."""
-        with transaction.atomic():
-            return super().process_import(request, **kwargs)  # type: ignore[no-any-return]
+    def add_data_read_fail_error_to_form(self, form: forms.Form, error: Exception) -> None:
+        form.add_error("import_file", error if isinstance(error, ValidationError) else UNREADABLE)
+
+    @keeps_the_form
+    @in_turn
+    def process_import(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """What was right in the preview may be wrong now: then nothing is imported, and that is said."""
+        try:
+            return super().process_import(request, **kwargs)
+        except (Overtaken, IntegrityError):  # the latter: one of the codes was added meanwhile
+            return self.refuse_import(request)
+        except (ValidationError, UnicodeDecodeError):  # another format than the one of the preview
+            return self.refuse_import(request, UNREADABLE)
 
     def process_result(self, result: Result, request: HttpRequest) -> HttpResponse:
-        """What was right in the preview may be wrong now: then nothing is imported, and that is said."""
         if result.has_errors() or result.has_validation_errors():
-            # The database's own word (a code was added meanwhile) is not for people.
-            error = result.base_errors[0].error if result.base_errors else None
-            reason = error.messages[0] if isinstance(error, ValidationError) else "The rooms were changed."
-            messages.error(
-                request, f"Nothing was imported. {reason} Choose the file again for a new preview."
-            )
-            return HttpResponseRedirect(reverse("admin:rooms_room_import"))
+            return self.refuse_import(request)
         return super().process_result(result, request)  # type: ignore[no-any-return]
 
+    def refuse_import(
+        self, request: HttpRequest, reason: str = "The rooms were changed since the preview."
+    ) -> HttpResponse:
+        UploadStorage(name=request.POST["import_file_name"]).remove()
+        messages.error(request, f"Nothing was imported. {reason} Choose the file again for a new preview.")
+        return HttpResponseRedirect(reverse("admin:rooms_room_import"))
+
     def generate_log_entries(self, result: Result, request: HttpRequest) -> None:
-        rows = [row for row in result.rows if row.instance]
-        added = [row.instance for row in rows if row.import_type == RowResult.IMPORT_TYPE_NEW]
-        changed = [row for row in rows if row.import_type == RowResult.IMPORT_TYPE_UPDATE]
-        history.log(request.user, ADDITION, ((room, "added by an import") for room in added))
-        history.log(
-            request.user,
-            CHANGE,
-            (
-                (row.instance, f"{history.changes(row.original, row.instance)} (by an import)")
-                for row in changed
-            ),
-        )
+        """The history was written with the rooms."""
 
     def add_success_message(self, result: Result, request: HttpRequest) -> None:
         new, changed, same = (
@@ -158,13 +148,15 @@ class SpreadsheetMixin(ImportExportMixin):
     def get_export_filename(self, request: HttpRequest, queryset: QuerySet, file_format: Any) -> str:
         return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"
 
-    def export_action(self, request: HttpRequest) -> HttpResponse:
+    @keeps_the_form
+    @in_turn
+    def export_action(self, request: HttpRequest) -> Any:
         """The export page, or (POST) the file."""
         if request.method == "POST" and self.has_export_permission(request):
             refused = self.refuse_large_export(request, self.get_export_queryset(request))
             if refused:
                 return refused
-        return super().export_action(request)  # type: ignore[no-any-return]
+        return super().export_action(request)
 
     def refuse_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
         number = count(queryset)
@@ -177,6 +169,7 @@ class SpreadsheetMixin(ImportExportMixin):
         )
         return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
 
+    @in_turn
     def export_as(self, request: HttpRequest, queryset: QuerySet[Room], file_format: Any) -> HttpResponse:
         """The selected rooms as a file."""
         refused = self.refuse_large_export(request, queryset)

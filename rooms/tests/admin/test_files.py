@@ -8,7 +8,7 @@ from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
 from openpyxl import Workbook, load_workbook
 
-from rooms.admin import files, uploads
+from rooms.admin import files, uploads, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -136,7 +136,7 @@ def test_a_large_file_is_led_to_the_command(as_editor, monkeypatch):
     monkeypatch.setattr(uploads, "LARGEST_FILE", 100)
     assert "Use ./manage.py import_rooms for larger files" in words(upload(as_editor, as_csv(*rows)))
     monkeypatch.setattr(uploads, "LARGEST_FILE", 1_000_000)
-    monkeypatch.setattr(uploads, "LARGEST_UNPACKED", 100)
+    monkeypatch.setattr(workbook, "LARGEST_UNPACKED", 100)
     assert "unpacks to more than" in words(upload(as_editor, as_xlsx(*rows), XLSX))
 
 

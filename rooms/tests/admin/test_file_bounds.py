@@ -1,0 +1,267 @@
+"""Files that are larger within than they look, and several at a time: refused in words, before they cost."""
+
+import tracemalloc
+import zipfile
+from io import BytesIO
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.exceptions import ValidationError
+from django.db import connection
+from openpyxl import Workbook
+
+from rentomatic_site import postgres
+from rooms.admin import workbook
+from rooms.admin.files import RoomCSV, RoomXLSX
+from rooms.admin.turns import turn
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.admin.pages import words
+from rooms.tests.admin.test_files import (
+    CODES,
+    CONFIRM,
+    CSV,
+    EXPORT,
+    HEADER,
+    IMPORT,
+    XLSX,
+    as_csv,
+    as_xlsx,
+    upload,
+)
+from rooms.tests.admin.test_files import confirm as confirm_import
+from rooms.tests.admin.test_odd_input import fields
+
+LIST = "/admin/rooms/room/"
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+
+
+def with_part(name, xml):
+    """A workbook one of whose parts is replaced."""
+    original, changed = BytesIO(), BytesIO()
+    Workbook().save(original)
+    with zipfile.ZipFile(original) as source, zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as target:
+        for part in source.namelist():
+            target.writestr(part, xml if part == name else source.read(part))
+    return changed.getvalue()
+
+
+def with_sheet(rows):
+    return with_part(
+        "xl/worksheets/sheet1.xml", f"<worksheet {MAIN}><sheetData>{rows}</sheetData></worksheet>"
+    )
+
+
+HEAD = "<row r='1'>" + "".join(f"<c t='inlineStr'><is><t>{name}</t></is></c>" for name in HEADER) + "</row>"
+STYLES = f"<styleSheet {MAIN}><cellXfs>{'<xf/>' * 100_000}</cellXfs></styleSheet>"
+SWELLING = (
+    "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;'>]>"
+    f"<worksheet {MAIN}><sheetData><row><c><v>&b;</v></c></row></sheetData></worksheet>"
+)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (with_sheet(("<row>" + "<c><v>1</v></c>" * 16_000 + "</row>") * 20), "Row 1 has a cell in column AA"),
+        (with_sheet(HEAD + "<row r='7'><c r='XFD7'><v>1</v></c></row>"), "Row 7 has a cell in column XFD"),
+        (
+            with_sheet(HEAD + "<row r='1048577'><c><v>1</v></c></row>"),
+            "Row 1048577 of this workbook does not",
+        ),
+        (with_sheet(HEAD + "<row r='1'><c><v>1</v></c></row>"), "Row 1 of this workbook does not follow"),
+        (with_sheet("<row><c/><c/><c/></row>" * 100_000), "far more than 10,000 rooms take"),
+        (with_sheet("<x/>" * 100_000), "far more than 10,000 rooms take"),
+        (with_part("xl/styles.xml", STYLES), "far more than 10,000 rooms take"),
+        (with_part("xl/worksheets/sheet1.xml", SWELLING), "declares a document type"),
+        (with_part("xl/theme/theme1.xml", " " * 21_000_000), "unpacks to more than 20 MB"),
+        (with_part("xl/worksheets/sheet1.xml", "<worksheet"), "neither CSV in UTF-8 nor an XLSX workbook"),
+    ],
+    ids=[
+        "wide",
+        "last column",
+        "past the last row",
+        "a row twice",
+        "cells",
+        "others",
+        "styles",
+        "entities",
+        "unpacked",
+        "broken",
+    ],
+)
+def test_a_workbook_that_swells_is_refused_and_not_kept(as_editor, content, complaint):
+    assert len(content) < 300_000
+    answer = upload(as_editor, content, XLSX)
+    assert complaint in words(answer)
+    assert not [session for session in Session.objects.all() if "upload" in session.get_decoded()]
+
+
+def test_no_more_of_a_workbook_is_scanned_than_its_bounds_allow():
+    bounds = workbook.Bounds()
+    with pytest.raises(ValidationError):
+        bounds.count(BytesIO(f"<worksheet {MAIN}>{'<row/>' * 1_000_000}</worksheet>".encode()))
+    assert bounds.elements == workbook.MOST_ELEMENTS + 1
+
+
+def test_a_workbook_with_gaps_is_read_and_its_lines_are_those_of_the_sheet():
+    rows = f"<row r='1048576'><c><v>{1}</v></c></row>"
+    dataset = RoomXLSX().create_dataset(with_sheet(HEAD + rows))
+    assert (dataset.lines, dataset[0]) == ([1_048_576], ("1", "", "", "", ""))
+
+
+def test_empty_lines_of_a_csv_file_are_not_kept():
+    text = ",".join(HEADER) + "\n" + ",,,,\n" * 100_000 + f"{CODES[0]},1,1,1,1\n"
+    tracemalloc.start()
+    try:
+        dataset = RoomCSV().create_dataset(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(dataset), dataset.lines) == (1, [100_002])
+    assert peak < 10 * len(text)  # the text's own copy takes four bytes a character; kept rows took 70 times
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (as_csv((CODES[0], 1, 1, 1, 1)) + b"\nx,1\n", "Line 3: 2 values instead of 5."),
+        (as_csv((CODES[0], 1, 1, 1, 1, 1)), "Line 2: 6 values instead of 5."),
+        (as_csv((CODES[0], 1, 1, 1, 1)) + b'\n"x', "Line 3: not CSV"),
+        (b"code;size;price;latitude;longitude\nx;1;1;51,5;-0,1\n", "separated by ';', not by commas"),
+        (b",".join(b"c%d" % number for number in range(200_000)), "200,000 columns; those of a room are"),
+        (b"code,size,price,latitude," + b"x" * 100_000, "unknown column"),
+    ],
+    ids=["short", "long", "quote", "semicolons", "many columns", "long name"],
+)
+def test_a_csv_file_is_refused_by_the_line(as_editor, content, complaint):
+    assert complaint in words(upload(as_editor, content))
+
+
+@pytest.mark.django_db
+def test_mistakes_are_told_by_the_line_of_the_file_behind_empty_lines(as_editor):
+    content = as_csv((CODES[0], 1, 1, 1, 1)) + f"\n\n,,,,\n{CODES[0]},1,x,1,1\n".encode()
+    text = words(upload(as_editor, content))
+    assert "5 price must be a whole number, not 'x' code is already in line 2" in text
+
+
+# --- One at a time
+
+
+@pytest.fixture
+def taken():
+    """Another spreadsheet that is being worked on in this process."""
+    turn.acquire()
+    yield
+    if turn.locked():
+        turn.release()
+
+
+@pytest.mark.django_db
+def test_a_second_spreadsheet_is_503_in_words_and_sent_again_by_one_click(as_editor, taken):
+    room = RoomFactory()
+    form = {"action": "export_xlsx", "_selected_action": room.pk}
+    for address, sent in ((LIST, form), (EXPORT, {"format": XLSX, "resource": "0"})):
+        busy = as_editor.post(address, sent)
+        assert (busy.status_code, busy["Retry-After"]) == (503, "5")
+        assert "one after the other" in words(busy)
+        turn.release()
+        again = as_editor.post(address, fields(busy.content.decode(), address))
+        assert again["Content-Disposition"].endswith('.xlsx"')
+        turn.acquire()
+    assert as_editor.get(LIST).status_code == 200
+    assert as_editor.get(IMPORT).status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_second_upload_is_503_and_asks_for_the_file_again(as_editor, taken):
+    busy = upload(as_editor, as_csv((CODES[0], 1, 1, 1, 1)))
+    assert (busy.status_code, busy["Retry-After"]) == (503, "5")
+    assert f'href="{IMPORT}">Choose the file again' in busy.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_confirmation_whose_turn_it_is_not_keeps_its_upload(as_editor):
+    preview = upload(as_editor, as_csv((CODES[0], 1, 1, 1, 1)))
+    turn.acquire()
+    busy = confirm_import(as_editor, preview)
+    turn.release()
+    assert busy.status_code == 503
+    assert "Imported: 1 rooms added" in words(
+        as_editor.post(CONFIRM, fields(busy.content.decode(), CONFIRM), follow=True)
+    )
+
+
+# --- Locks
+
+
+@pytest.fixture
+def as_boss(client, boss):
+    client.force_login(boss)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 50")
+    yield client
+    connection.close()
+
+
+@pytest.fixture
+def other():
+    """Another session on the tests' database."""
+    with postgres.session(connection.settings_dict["NAME"]) as cursor:
+        yield cursor
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_preview_neither_locks_rooms_nor_waits_for_those_that_are(as_boss, other, django_capture_queries):
+    room = RoomFactory(code=CODES[0], price=39)
+    other.execute("BEGIN; SELECT FROM room FOR UPDATE")
+    with django_capture_queries() as queries:
+        preview = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
+    assert "1 to change" in words(preview)
+    assert not [query for query in queries if "FOR UPDATE" in query["sql"]]
+    held = confirm_import(as_boss, preview)
+    assert held.status_code == 409
+    assert "Other work holds the rooms" in words(held)
+    other.execute("ROLLBACK")
+    done = as_boss.post(CONFIRM, fields(held.content.decode(), CONFIRM), follow=True)
+    assert "Imported: 0 rooms added, 1 changed" in words(done)
+    room.refresh_from_db()
+    assert room.price == 45
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_upload_that_meets_a_locked_table_says_so_and_ends_its_turn(as_boss, other):
+    other.execute("BEGIN; LOCK TABLE room")
+    answer = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
+    assert answer.status_code == 503
+    assert "Other work holds the rooms" in answer.content.decode()
+    assert not turn.locked()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_locks_the_rooms_that_change_after_all_else_is_done(as_boss, django_capture_queries):
+    changed = RoomFactory(code=CODES[0], price=39)
+    RoomFactory(code=CODES[1], size=20, price=45, latitude=1, longitude=1)
+    preview = upload(as_boss, as_csv(*((code, 20, 45, 1, 1) for code in CODES[:3])))
+    with django_capture_queries() as queries:
+        confirm_import(as_boss, preview)
+    statements = [query["sql"].strip() for query in queries]
+    (locking,) = [place for place, sql in enumerate(statements) if "FOR UPDATE" in sql]
+    assert f'"id" IN ({changed.pk})' in statements[locking]
+    assert statements[locking + 1].startswith("UPDATE room")
+    assert statements[locking + 2] == "COMMIT"
+
+
+@pytest.mark.django_db
+def test_a_format_that_is_not_the_previewed_one_imports_nothing(as_editor):
+    preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1)))
+    assert "Nothing was imported. This is neither CSV" in words(
+        confirm_import(as_editor, preview, format=XLSX)
+    )
+    preview = upload(as_editor, as_xlsx((CODES[0], 20, 45, 1, 1)), XLSX)
+    assert "Nothing was imported. This is neither CSV" in words(
+        confirm_import(as_editor, preview, format=CSV)
+    )
+    assert not Room.objects.exists()
