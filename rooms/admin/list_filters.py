@@ -1,10 +1,15 @@
-"""The filters beside the list of rooms. They read values as every other part does: by rooms.filters."""
+"""
+The filters beside the list of rooms. They read values as every other part does: by rooms.filters.
+
+What is not understood is told, and nothing is listed: a filter that silently did not filter would let a bulk
+action run on every room.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -14,13 +19,21 @@ from rooms.filters import FIELDS
 from rooms.importing import shown
 
 
-class RangeFilter(admin.ListFilter):
-    """
-    From … to … of one field, both included, in a form of its own.
+def complaints(request: HttpRequest) -> list[str]:
+    """What of the list's address was not understood, in sentences; the filters and the search add theirs."""
+    found: list[str] = request.__dict__.setdefault("list_complaints", [])
+    return found
 
-    A value that cannot be read is told and nothing is listed: a filter that silently did not filter
-    would let a bulk action run on every room.
-    """
+
+def complain(request: HttpRequest, sentence: str) -> str:
+    """Add a sentence, once: Django builds the filters several times in a request."""
+    if sentence not in complaints(request):
+        complaints(request).append(sentence)
+    return sentence
+
+
+class RangeFilter(admin.ListFilter):
+    """From … to … of one field, both included, in a form of its own."""
 
     template = "admin/rooms/range_filter.html"
     field: str
@@ -32,17 +45,22 @@ class RangeFilter(admin.ListFilter):
         self.bounds: dict[str, Any] = {}
         self.mistake = ""
         for name in self.names:
-            for text in params.pop(name, [])[-1:]:
+            for text in params.pop(name, []):
                 if text:
                     self.used_parameters[name] = text
                     self.read(name, text)
+        low, high = (self.bounds.get(name) for name in self.names)
+        if low is not None and high is not None and low > high:
+            self.refuse(f"is from {low} to {high}, which no room is: swap the two")
 
     def read(self, name: str, text: str) -> None:
         try:
             self.bounds[name] = FIELDS[self.field].parse(text)
         except ValueError as error:
-            self.mistake = f"{self.field.capitalize()} {error}, not {shown(text)}."
-            messages.error(self.request, self.mistake)
+            self.refuse(f"{error}, not {shown(text)}")
+
+    def refuse(self, reason: str) -> None:
+        self.mistake = complain(self.request, f"{self.field.capitalize()} {reason}.")
 
     def has_output(self) -> bool:
         return True
@@ -51,7 +69,7 @@ class RangeFilter(admin.ListFilter):
         return [*self.names]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.none() if self.mistake else queryset.filter(**self.bounds)
+        return queryset.filter(**self.bounds)
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         """What the template shows: one dictionary, the form."""
@@ -87,7 +105,22 @@ class SizeFilter(RangeFilter):
     names = ("size__gte", "size__lte")
 
 
-class SizeKnownFilter(admin.SimpleListFilter):
+class ChoiceFilter(admin.SimpleListFilter):
+    """One of a few values."""
+
+    def __init__(self, request: HttpRequest, *args: Any) -> None:
+        super().__init__(request, *args)
+        values = [value for value, _ in self.lookup_choices]
+        chosen = self.value()
+        if chosen and chosen not in values:
+            complain(
+                request,
+                f"{str(self.title).capitalize()} ({self.parameter_name}) is {' or '.join(values)}, "
+                f"not {shown(chosen)}.",
+            )
+
+
+class SizeKnownFilter(ChoiceFilter):
     title = "size known"
     parameter_name = "size__isnull"
 
@@ -98,7 +131,7 @@ class SizeKnownFilter(admin.SimpleListFilter):
         return queryset.filter(size__isnull=self.value() == "true") if self.value() else queryset
 
 
-class ChangedFilter(admin.SimpleListFilter):
+class ChangedFilter(ChoiceFilter):
     title = "last change"
     parameter_name = "changed"
 
@@ -114,3 +147,13 @@ class ChangedFilter(admin.SimpleListFilter):
         }
         choice = self.value()
         return queryset.filter(updated_at__gte=since[choice]) if choice in since else queryset
+
+
+FILTERS: tuple[type[admin.ListFilter], ...] = (PriceFilter, SizeFilter, SizeKnownFilter, ChangedFilter)
+PARAMETERS = {
+    *PriceFilter.names,
+    *SizeFilter.names,
+    SizeKnownFilter.parameter_name,
+    ChangedFilter.parameter_name,
+}
+"""The query parameters of the list's filters."""

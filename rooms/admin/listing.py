@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from rooms.admin.list_filters import PARAMETERS, complain, complaints
+from rooms.importing import shown
 from rooms.models import PRICE_LIMITS, Room
 
 REACH = 10_000
@@ -62,7 +64,24 @@ class RoomPaginator(Paginator):
 
 
 class RoomChangeList(ChangeList):
-    """Orders that an index serves, and pages that exist."""
+    """Filters that are understood or refused, orders that an index serves, and pages that exist."""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """A parameter that is unknown, or given twice, is a complaint of ours; Django answers a bare 400."""
+        for name, values in self.get_filters_params().items():
+            if name not in PARAMETERS:
+                del self.filter_params[name]
+                known = ", ".join(sorted(PARAMETERS))
+                complain(request, f"The list has no filter {shown(name)}; there are {known}.")
+            elif len(values) > 1:
+                complain(request, f"The filter {name} is given twice.")
+        if len(request.GET.getlist(SEARCH_VAR)) > 1:
+            complain(request, "Two searches are given at once.")
+        return super().get_filters(request)
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet:
+        queryset = super().get_queryset(request, *args, **kwargs)
+        return queryset.none() if complaints(request) else queryset
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[Any]:
         """
@@ -89,6 +108,7 @@ class RoomChangeList(ChangeList):
 
 # --- Search
 
+MOST_TERMS = 10
 NUMBER = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>€|m²|m2)?", re.ASCII)
 CODE_BEGINNING = re.compile(r"[0-9a-f]{1,32}", re.ASCII | re.IGNORECASE)
 
@@ -117,6 +137,9 @@ def term_condition(term: str) -> Q:
 
 def searched(queryset: QuerySet[Room], words: str) -> QuerySet[Room]:
     """The rooms that every word means; ValueError says which word means nothing."""
-    for term in words.split()[:10]:
+    terms = words.split()
+    if len(terms) > MOST_TERMS:
+        raise ValueError(f"A search takes {MOST_TERMS} words at most, not {len(terms):,}.")
+    for term in terms:
         queryset = queryset.filter(term_condition(term))
     return queryset

@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString
 from rooms.admin import history
 from rooms.admin.files import RoomCSV, RoomXLSX
 from rooms.admin.form import RoomForm
-from rooms.admin.list_filters import ChangedFilter, PriceFilter, SizeFilter, SizeKnownFilter
+from rooms.admin.list_filters import FILTERS, PARAMETERS, complain, complaints
 from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
 from rooms.admin.locks import Overtaken, is_held, keeps_the_form
 from rooms.admin.prices import change_prices
@@ -30,14 +30,6 @@ from rooms.admin.selection import bulk, check_keys, delete_rooms
 from rooms.admin.uploads import SpreadsheetMixin
 from rooms.filters import FIELDS
 from rooms.models import Room
-
-LOOKUPS = {
-    *PriceFilter.names,
-    *SizeFilter.names,
-    SizeKnownFilter.parameter_name,
-    ChangedFilter.parameter_name,
-}
-"""The query parameters of the list's filters."""
 
 
 @admin.register(Room)
@@ -54,7 +46,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
     save_as = True
 
     list_display = ["code", "size_shown", "price_shown", "latitude", "longitude", "changed"]
-    list_filter = [PriceFilter, SizeFilter, SizeKnownFilter, ChangedFilter]
+    list_filter = FILTERS
     ordering = ["-updated_at"]
     search_fields = ["code"]
     search_help_text = "A price or size (66, 66€, 50m²), or a code or its beginning (f853578c)."
@@ -72,11 +64,15 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
 
     @keeps_the_form
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        return super().changelist_view(request, {"title": "Rooms", **(extra_context or {})})
+        page = super().changelist_view(request, {"title": "Rooms", **(extra_context or {})})
+        if page.status_code == 200:
+            for complaint in complaints(request):
+                messages.error(request, complaint)
+        return page
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Only what the filters offer; Django would take any lookup, regular expressions too."""
-        return lookup in LOOKUPS
+        return lookup in PARAMETERS
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Room], search_term: str
@@ -84,8 +80,8 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         try:
             return searched(queryset, search_term), False
         except ValueError as error:
-            messages.error(request, str(error))
-            return queryset.none(), False
+            complain(request, str(error))
+            return queryset, False
 
     @admin.display(description="size, m²", ordering="size", empty_value="missing")
     def size_shown(self, room: Room) -> str | None:
@@ -219,6 +215,8 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Room], *location: Any) -> Any:
         check_keys(request)
+        if complaints(request):
+            return None  # to the list, which tells them
         return super().response_action(request, queryset, *location)
 
     @admin.action(description="Change prices…", permissions=["change"])

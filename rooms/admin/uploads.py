@@ -19,6 +19,7 @@ from import_export.results import Result, RowResult
 from import_export.tmp_storages import BaseStorage
 
 from rooms.admin.files import FORMATS, UNREADABLE, RoomResource
+from rooms.admin.list_filters import complaints
 from rooms.admin.listing import count
 from rooms.admin.locks import Overtaken, keeps_the_form
 from rooms.admin.turns import in_turn
@@ -152,8 +153,11 @@ class SpreadsheetMixin(ImportExportMixin):
     @in_turn
     def export_action(self, request: HttpRequest) -> Any:
         """The export page, or (POST) the file."""
-        if request.method == "POST" and self.has_export_permission(request):
-            refused = self.refuse_large_export(request, self.get_export_queryset(request))
+        if self.has_export_permission(request):
+            queryset = self.get_export_queryset(request)
+            if complaints(request):
+                return self.back_to_list(request)
+            refused = self.refuse_large_export(request, queryset) if request.method == "POST" else None
             if refused:
                 return refused
         return super().export_action(request)
@@ -167,6 +171,10 @@ class SpreadsheetMixin(ImportExportMixin):
             f"These are {number.words}; a spreadsheet takes {MOST_EXPORTED:,} at once. "
             "Filter them into smaller groups; /rooms.csv streams any number.",
         )
+        return self.back_to_list(request)
+
+    @staticmethod
+    def back_to_list(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
 
     @in_turn

@@ -76,6 +76,48 @@ def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value)
 
 
 @pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("size__isnull=True", "Size known (size__isnull) is true or false, not 'True'."),
+        ("size__isnull=0", "not '0'"),
+        ("changed=30d", "Last change (changed) is today or 24h or 7d, not '30d'."),
+        ("price__gte=50&price__lte=10", "Price is from 50 to 10, which no room is: swap the two."),
+        ("size__gte=50&size__lte=10", "Size is from 50 to 10"),
+        ("price__gte=1&price__gte=abc", "The filter price__gte is given twice."),
+        ("changed=7d&changed=today", "The filter changed is given twice."),
+        ("price__gt=5", "The list has no filter 'price__gt'; there are changed, price__gte,"),
+        ("code__regex=(", "The list has no filter 'code__regex'"),
+        ("q=1+2+3+4+5+6+7+8+9+10+11", "A search takes 10 words at most, not 11."),
+        ("q=66&q=67", "Two searches are given at once."),
+        ("q=sunny&changed=x", "“sunny” is neither a number nor the beginning of a code."),
+    ],
+)
+def test_what_the_list_does_not_understand_is_told_and_nothing_is_touched(client, boss, query, complaint):
+    client.force_login(boss)
+    room = RoomFactory(price=39, size=20)
+    address = f"{LIST}?{query}"
+    response = client.get(address)
+    assert codes(response) == []
+    assert words(response).count(complaint) == (2 if "from 50 to 10" in complaint else 1)  # beside the filter
+    for more in ({}, {"select_across": "1"}):
+        form = {"action": "delete_selected", "_selected_action": room.pk, **more}
+        refused = client.post(address, form, follow=True)
+        assert refused.redirect_chain == [(address, 302)]
+        assert complaint in words(refused)
+    exported = client.post(f"{LIST}export/?{query}", {"format": "0", "resource": "0"})
+    assert exported["Location"] == address
+    assert Room.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["price__gte=&changed=", "size__isnull=&q=", "price__gte=39&price__lte=39", "_popup=1"]
+)
+def test_an_empty_filter_filters_nothing(as_editor, query):
+    RoomFactory(price=39)
+    assert len(codes(as_editor.get(f"{LIST}?{query}"))) == 1
+
+
+@pytest.mark.parametrize(
     "parameters", [{"p": "0"}, {"p": "-3"}, {"p": "x"}, {"o": "99"}, {"o": "x.y"}, {"all": ""}]
 )
 def test_odd_pages_and_orders_are_pages_too(as_editor, parameters):
