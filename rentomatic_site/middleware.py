@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable
+from ipaddress import IPv6Address
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
@@ -83,11 +84,16 @@ def client_address(request: HttpRequest) -> str:
     """
     The address that a request came from, as login attempts are counted.
 
-    Behind our proxy it is X-Forwarded-For, which nginx overwrites, so that no client chooses it.
+    Behind our proxy it is X-Forwarded-For, which nginx overwrites, so that no client chooses it. Of IPv6 it
+    is the network of 64 bits: a single customer has all the addresses in it.
     """
     forwarded: str = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
     address: str = forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR", "")
-    return address
+    try:
+        number = int(IPv6Address(address))
+    except ValueError:  # IPv4
+        return address
+    return str(IPv6Address(number >> 64 << 64))
 
 
 class PagePolicy(CSPMiddleware):

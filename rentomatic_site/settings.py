@@ -141,6 +141,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
+    "rentomatic_site.logins.remember_browsers",
 ]
 
 TEMPLATES = [
@@ -296,6 +297,7 @@ SECURE_HSTS_PRELOAD = switch("HSTS_PRELOAD", True)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Cookies do not know ports: two scenarios served side by side would log each other's staff out.
 SESSION_COOKIE_NAME = ("__Host-sessionid" if HTTPS else "sessionid") + f"_{SCENARIO}" * bool(SCENARIO)
+KNOWN_BROWSER_COOKIE = ("__Host-known" if HTTPS else "known") + f"_{SCENARIO}" * bool(SCENARIO)
 CSRF_FAILURE_VIEW = "rooms.problems.csrf_failure"
 CSRF_COOKIE_NAME = ("__Host-csrftoken" if HTTPS else "csrftoken") + f"_{SCENARIO}" * bool(SCENARIO)
 X_FRAME_OPTIONS = "DENY"
@@ -308,13 +310,15 @@ AUTHENTICATION_BACKENDS = [
 ]
 SESSION_COOKIE_AGE = 10 * 3600  # seconds: a working day
 
-# Ten wrong passwords for one account, or from one address, and the door stays shut for ten minutes.
+# Ten wrong passwords for one name from one address, and that pair is shut for ten minutes; logins.py has the
+# delays before, the scale for an address alone, and the browsers that are known.
+AXES_HANDLER = "rentomatic_site.logins.Throttle"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=10)
-AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
+AXES_LOCKOUT_CALLABLE = "rentomatic_site.logins.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
 AXES_CLIENT_IP_CALLABLE = "rentomatic_site.middleware.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the request log has every login
 AXES_VERBOSE = False
