@@ -27,6 +27,10 @@ class RoomForm(forms.ModelForm):
     """
 
     loaded_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    HELD = (
+        "Other work holds this room, such as an import or a bulk change. Nothing of yours is saved yet, and "
+        "all of it is below. Save again in a moment."
+    )
     held = False
     """Whether other work holds the room, so that the form comes back instead of being saved."""
 
@@ -67,10 +71,7 @@ class RoomForm(forms.ModelForm):
             if cleaned["loaded_version"] != self.instance.version:
                 raise ValidationError(self.take_over())
         if self.held:
-            raise ValidationError(
-                "Other work holds this room, such as an import or a bulk change. Nothing of yours is saved "
-                "yet, and all of it is below. Save again in a moment."
-            )
+            raise ValidationError(self.HELD, "held")
         return cleaned
 
     def take_over(self) -> list[str]:

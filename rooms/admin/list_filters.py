@@ -115,7 +115,7 @@ class ChoiceFilter(admin.SimpleListFilter):
         if chosen and chosen not in values:
             complain(
                 request,
-                f"{str(self.title).capitalize()} ({self.parameter_name}) is {' or '.join(values)}, "
+                f"{str(self.title).capitalize()} ({self.parameter_name}) must be {' or '.join(values)}, "
                 f"not {shown(chosen)}.",
             )
 

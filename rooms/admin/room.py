@@ -10,7 +10,7 @@ from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied
 from django.db import IntegrityError, OperationalError
 from django.db.models import QuerySet
 from django.forms import Form, ModelForm
@@ -145,8 +145,16 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
             request.room_is_held = True  # type: ignore[attr-defined]
             response = super().changeform_view(request, object_id, form_url, extra_context)
             if response.status_code == 200:
-                response.status_code = 409
+                self.tell_held(request, response)
             return response
+
+    def tell_held(self, request: HttpRequest, response: Any) -> None:
+        """The form is good, and comes back (409) all the same: a warning, not mistakes to correct."""
+        response.status_code = 409
+        form = response.context_data["adminform"].form
+        if form.has_error(NON_FIELD_ERRORS, "held") and len(form.errors) == 1:
+            messages.warning(request, form.HELD)
+            response.context_data["errors"] = None
 
     @keeps_the_form
     def delete_view(

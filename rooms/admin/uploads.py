@@ -23,6 +23,7 @@ from rooms.admin.list_filters import complaints
 from rooms.admin.listing import count
 from rooms.admin.locks import Overtaken, keeps_the_form
 from rooms.admin.turns import in_turn
+from rooms.importing import COLUMNS
 from rooms.models import Room
 
 LARGEST_FILE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
@@ -105,6 +106,7 @@ class SpreadsheetMixin(ImportExportMixin):
         """The page that takes a file, or (POST) its preview; a file that is refused is not kept."""
         response = super().import_action(request, **kwargs)
         context = response.context_data
+        context["fields_list"] = [("", COLUMNS)]  # the package's is empty beside a mistake
         upload = context["form"].files.get("import_file")
         if "confirm_form" not in context and hasattr(upload, "tmp_storage_name"):
             UploadStorage(name=upload.tmp_storage_name).remove()

@@ -78,9 +78,9 @@ def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value)
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
-        ("size__isnull=True", "Size known (size__isnull) is true or false, not 'True'."),
+        ("size__isnull=True", "Size known (size__isnull) must be true or false, not 'True'."),
         ("size__isnull=0", "not '0'"),
-        ("changed=30d", "Last change (changed) is today or 24h or 7d, not '30d'."),
+        ("changed=30d", "Last change (changed) must be today or 24h or 7d, not '30d'."),
         ("price__gte=50&price__lte=10", "Price is from 50 to 10, which no room is: swap the two."),
         ("size__gte=50&size__lte=10", "Size is from 50 to 10"),
         ("price__gte=1&price__gte=abc", "The filter price__gte is given twice."),

@@ -42,6 +42,7 @@ def test_saving_a_room_that_other_work_holds_gives_the_form_back(as_boss, other)
     held = as_boss.post(page(room), form)
     assert held.status_code == 409
     assert "Other work holds this room, such as an import or a bulk change." in words(held)
+    assert "Please correct the error" not in words(held)
     assert typed(held) == form
     other.execute("ROLLBACK")
     assert as_boss.post(page(room), typed(held)).status_code == 302
