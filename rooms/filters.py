@@ -81,6 +81,15 @@ YES_NO = Kind(
 )
 
 
+class OutOfRange(ValueError):
+    """A value that can be read, but lies beyond the limits."""
+
+    def __init__(self, value: float, limits: tuple[float, float]) -> None:
+        super().__init__(f"must be from {limits[0]} to {limits[1]}")
+        self.below = value < limits[0]
+        self.limit = limits[0] if self.below else limits[1]
+
+
 def parse(text: str, kind: Kind, limits: tuple[float, float] | None = None) -> Any:
     """
     The value that `text` writes, of the kind's Python type (int, float, str of a UUID, bool).
@@ -91,7 +100,7 @@ def parse(text: str, kind: Kind, limits: tuple[float, float] | None = None) -> A
         raise ValueError(f"must be {kind.words}")
     value = kind.convert(text)
     if limits and not limits[0] <= value <= limits[1]:
-        raise ValueError(f"must be from {limits[0]} to {limits[1]}")
+        raise OutOfRange(value, limits)
     return value
 
 
@@ -134,6 +143,13 @@ class Field:
     def parse(self, text: str) -> Any:
         """The field's value that `text` writes; ValueError says what is wrong with it."""
         return parse(text, self.kind, self.limits)
+
+    def reads(self, text: str) -> bool:
+        try:
+            self.parse(text)
+        except ValueError:
+            return False
+        return True
 
 
 FIELDS = {
@@ -204,8 +220,15 @@ class Filter:
             parts = text.split(",")
             if len(parts) > MAX_LISTED:
                 raise ValueError(f"must list {MAX_LISTED} values at most")
-            return [self.field.parse(part) for part in parts]
+            try:
+                return [self.field.parse(part) for part in parts]
+            except OutOfRange as error:  # one item's limit is no value for the list
+                raise ValueError(str(error)) from None
         return self.field.parse(text)
+
+    def sound(self, text: str) -> list[str]:
+        """The items of a list that can be read, as many as `in` takes."""
+        return [part for part in text.split(",") if self.field.reads(part)][:MAX_LISTED]
 
 
 FILTERS = {

@@ -117,6 +117,7 @@ def shape(required: Collection[str], **properties: Schema) -> Schema:
 
 
 TEXT: Schema = {"type": "string"}
+HINT: Schema = TEXT | {"description": "the parameter that was meant, or what there is instead"}
 NATURAL: Schema = {"type": "integer", "minimum": 0}
 CACHED = {
     "ETag": header("A weak validator of the body", type="string"),
@@ -194,7 +195,7 @@ SCHEMAS = {
         message=TEXT,
         errors={
             "type": "array",
-            "items": shape(("parameter", "message"), parameter=TEXT, message=TEXT, hint=TEXT),
+            "items": shape(("parameter", "message"), parameter=TEXT, message=TEXT, hint=HINT),
         },
         **{"try": {"type": "string", "description": "an address that works"}},
     ),

@@ -33,11 +33,12 @@ NOT_MIGRATED = {"42P01", "42703", "3D000"}  # a table, a column, a database that
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with one parameter, and the nearest thing that would be right."""
+    """What is wrong with one parameter, and what would be right."""
 
     parameter: str
     message: str
     hint: str = ""
+    """A parameter, one with its value, or a sentence about what there is instead: only that has spaces."""
 
     @property
     def summary(self) -> str:

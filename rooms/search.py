@@ -7,14 +7,14 @@ name for each unknown one, and an address that works where one can be guessed.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlencode
 
 from django.http import QueryDict
 
 from rooms import place
-from rooms.filters import FIELDS, FILTERS, PREFIX, WHOLE_NUMBER, parse
+from rooms.filters import FIELDS, FILTERS, PREFIX, WHOLE_NUMBER, OutOfRange, parse
+from rooms.hints import hint_for, place_of
 from rooms.paging import (
     DEFAULT_LIMIT,
     FIRST_COME,
@@ -131,7 +131,7 @@ WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
 """The parameters that say which rooms, as opposed to how they are listed."""
 
 MAX_HINTS = 20
-"""Unknown names of one request that get a hint; to find one takes 0.2 ms."""
+"""Unknown names of one request that get a hint; to find one takes up to 0.1 ms."""
 
 MAX_NAME = 64
 """Characters of an unknown name that are repeated to the client; known names are half as long."""
@@ -167,7 +167,7 @@ class Search:
         mistakes: list[Mistake] = []
         for name, texts in query.lists():
             if name not in READERS:
-                mistakes.append(unknown(name, len(mistakes) < MAX_HINTS))
+                mistakes.append(unknown(name, allowed, len(mistakes) < MAX_HINTS))
             elif name not in allowed:
                 mistakes.append(Mistake(name, "does not apply to this address"))
             elif len(texts) > 1:
@@ -176,12 +176,12 @@ class Search:
                 try:
                     values[name] = READERS[name](texts[0])
                 except ValueError as error:
-                    mistakes.append(Mistake(name, str(error)))
+                    mistakes.append(Mistake(name, str(error), in_range(name, error)))
 
         near: Near | None = values.get("near")
         if near and "within" in values:
             near = replace(near, within=values["within"])
-        elif "within" in query and "near" not in query:
+        elif "within" in query and "within" in allowed and "near" not in query:
             mistakes.append(Mistake("within", "needs a place: near=lon,lat", "near"))
         order = NEAREST_FIRST if near else FIRST_COME
         if "order" in values:
@@ -224,38 +224,58 @@ def conditions(values: dict[str, Any]) -> Iterator[Condition]:
             yield value.condition
 
 
-def unknown(name: str, hinted: bool) -> Mistake:
-    """The mistake of a name that nobody knows, with the nearest that somebody does."""
+def unknown(name: str, allowed: Collection[str], hinted: bool) -> Mistake:
+    """The mistake of a name that nobody knows, with a hint where one applies to this address."""
     name = name[:MAX_NAME]
     message = UNKNOWN_FILTER if name.startswith(PREFIX) else "unknown parameter"
-    return Mistake(name, message, nearest(name) if hinted else "")
+    hint = hint_for(name, PARAMETERS) if hinted else ""
+    # What there is instead of a parameter is said of lists, which take them all.
+    applies = hint in allowed or (hint not in READERS and "limit" in allowed)
+    return Mistake(name, message, hint if applies else "")
 
 
-def nearest(name: str) -> str:
-    """The known name that resembles this one, with the prefix or without; empty where none does."""
-    known = list(READERS)
-    if PREFIX + name in READERS:
-        return PREFIX + name
-    near_misses = get_close_matches(name, known, 1, 0.75) or get_close_matches(PREFIX + name, known, 1, 0.75)
-    return near_misses[0] if near_misses else ""
+def in_range(name: str, error: ValueError) -> str:
+    """The parameter with the limit that its value was beyond; empty where no limit is a good guess."""
+    if not isinstance(error, OutOfRange):
+        return ""
+    if name in PARAMETERS and error.below:  # nobody means 1 by a limit of 0
+        return ""
+    return f"{name}={error.limit}"
 
 
 def mended(query: QueryDict, allowed: Collection[str], hints: dict[str, str]) -> str:
     """
-    The query string with its mistakes mended, as far as they can be guessed: the nearest name for an
-    unknown one, an example for a value that cannot be read, the first of two values.
+    The query string with its mistakes mended, as far as they can be guessed: the name that was meant for
+    an unknown one, the limit or an example for a value that cannot be read, the first of two values.
     """
     guess: dict[str, str] = {}
     for name, texts in query.lists():
-        name = name if name in READERS else hints[name[:MAX_NAME]]
-        if name and name in allowed and name not in guess:
-            try:
-                READERS[name](texts[0])
-                guess[name] = texts[0]
-            except ValueError:
-                guess[name] = (FILTERS.get(name) or PARAMETERS[name]).example
+        meant = name if name in READERS else hints[name[:MAX_NAME]]
+        if meant in allowed and meant not in guess:
+            # An example in place of a value that was meant for another name would be a guess on a guess.
+            text = readable(meant, texts[0]) or (example(meant) if meant == name else "")
+            if text:
+                guess[meant] = text
+    place = place_of({name: texts[0] for name, texts in query.lists()})
+    if place and "near" in allowed and "near" not in guess:
+        guess["near"] = place
     # What is left may be wrong together with others: `within` without `near`, a cursor of another search.
     while mistakes := Search.read(QueryDict(urlencode(guess)), allowed)[1]:
         for mistake in mistakes:
             del guess[mistake.parameter]
     return urlencode(guess, safe=",:")
+
+
+def readable(name: str, text: str) -> str:
+    """What the parameter can read of a value: all of it, its sound items, or the limit that it was beyond."""
+    try:
+        READERS[name](text)
+    except ValueError as error:
+        if name in FILTERS and FILTERS[name].operator.key == "in":
+            return ",".join(FILTERS[name].sound(text))
+        return in_range(name, error).rpartition("=")[2]
+    return text
+
+
+def example(name: str) -> str:
+    return (FILTERS.get(name) or PARAMETERS[name]).example

@@ -11,9 +11,11 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.test import Client
+from django.utils.html import escape
 
 from rooms.factories import RoomFactory
-from rooms.filters import FILTERS
+from rooms.filters import FIELDS, FILTERS
+from rooms.hints import SYNONYMS
 from rooms.search import MAX_HINTS, PARAMETERS, READERS
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +58,9 @@ def parameters(problem):
 # --- A1: names
 
 
+TAKES = "price takes eq, ne, lt, lte, gt, gte, in"
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -63,33 +68,147 @@ def parameters(problem):
         ("_connector", None),
         ("pk", None),
         ("id", None),
-        ("q", None),
-        ("page", None),
-        ("offset", None),
         ("price__lt", "filter_price__lt"),
         ("code__eq", "filter_code__eq"),
         ("filter_prize__lt", "filter_price__lt"),
         ("filter_price_lt", "filter_price__lt"),
         ("filter_price__le", "filter_price__lte"),
-        ("FILTER_PRICE__LT", None),
-        ("filter_price__regex", None),
-        ("filter_price__lt__gt", None),
+        ("FILTER_PRICE__LT", "filter_price__lt"),
+        ("filter[price]", "filter_price__eq"),
+        ("price[lte]", "filter_price__lte"),
+        ("filter_price__min", "filter_price__gte"),  # the nearest operator by its letters would be `in`
+        ("filter_price__not", "filter_price__ne"),
+        ("filter_price__regex", TAKES),
+        ("filter_price__lt__gt", TAKES),
+        ("filter_code__lt", "code takes eq, ne, in"),
         ("filter_id__eq", None),
         ("filter_version__eq", None),
         ("filter_", None),
         ("", None),
         ("limits", "limit"),
+        ("LIMIT", "limit"),
         ("bbbox", "bbox"),
         ("ordr", "order"),
-        ("price__regex", None),
+        ("price__regex", TAKES),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one_as_a_hint(problem_of, name, hint):
     problem = problem_of(f"/rooms?{quote(name)}=1")
     assert parameters(problem) == [name]
-    if hint:
-        assert problem["errors"][0]["hint"] == hint
-    assert problem["errors"][0].get("hint", "limit") in READERS
+    assert problem["errors"][0].get("hint") == hint
+
+
+@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+def test_a_bare_field_means_eq_and_keeps_its_value(problem_of, field):
+    for name in (field.name, f"filter_{field.name}", f"{field.name}s", field.name.upper()):
+        problem = problem_of(f"/rooms?{name}={field.example}")
+        assert problem["errors"][0]["hint"] == f"filter_{field.name}__eq"
+        assert problem["try"] == f"/rooms?filter_{field.name}__eq={field.example}"
+
+
+SPELLINGS = ["{}_{}", "{}-{}", "{}{}", "{}[{}]", "{}.{}"]
+
+
+@pytest.mark.parametrize("field", ["size", "price", "latitude", "longitude"])
+@pytest.mark.parametrize(
+    ("word", "operator"),
+    [("max", "lte"), ("maximum", "lte"), ("to", "lte"), ("min", "gte"), ("minimum", "gte"), ("from", "gte")],
+)
+def test_a_maximum_is_lte_and_a_minimum_gte_however_it_is_spelled(problem_of, field, word, operator):
+    names = [form.format(*words) for form in SPELLINGS for words in ((word, field), (field, word))]
+    names += [f"{word}{field.capitalize()}", f"{field}{word.capitalize()}", f"{word}_{field}".upper()]
+    for name in names:
+        problem = problem_of(f"/rooms?{quote(name)}=66")
+        assert problem["errors"][0]["hint"] == f"filter_{field}__{operator}", name
+        assert problem["try"] == f"/rooms?filter_{field}__{operator}=66", name
+
+
+@pytest.mark.parametrize(
+    ("query", "hint", "attempt"),
+    [
+        ("sort=-price", "order", "order=-price"),
+        ("sort_by=price", "order", "order=price"),
+        ("sortBy=price", "order", "order=price"),
+        ("order_by=price,-size", "order", "order=price,-size"),
+        ("orderBy=price", "order", "order=price"),
+        ("ordering=-size", "order", "order=-size"),
+        ("per_page=50", "limit", "limit=50"),
+        ("perPage=50", "limit", "limit=50"),
+        ("page_size=50", "limit", "limit=50"),
+        ("pageSize=50", "limit", "limit=50"),
+        ("pageSize=2000", "limit", "limit=1000"),
+        ("near=1,2&radius=500", "within", "near=1,2&within=500"),
+        ("near=1,2&distance=500", "within", "near=1,2&within=500"),
+        ("lat=51.5", "near=lon,lat", ""),
+        ("lng=-0.1", "near=lon,lat", ""),
+        ("lon=-0.1", "near=lon,lat", ""),
+        ("lat=51.5&lng=-0.1", "near=lon,lat", "near=-0.1,51.5"),
+        ("lon=-0.1&lat=51.5&limit=5", "near=lon,lat", "limit=5&near=-0.1,51.5"),
+        ("lat=51.5&lng=-0.1&radius=500", "near=lon,lat", "within=500&near=-0.1,51.5"),
+        ("lat=99&lng=-0.1&limit=5", "near=lon,lat", "limit=5"),
+    ],
+)
+def test_a_name_from_another_api_is_told_what_does_that_here(problem_of, query, hint, attempt):
+    problem = problem_of(f"/rooms?{query}")
+    assert problem["errors"][0]["hint"] == hint
+    assert problem["try"] == f"/rooms{attempt and '?'}{attempt}"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("page", "Link header"),
+        ("offset", "Link header"),
+        ("pageNumber", "after="),
+        ("q", "filter_price__lt=66"),
+        ("fields", "all of its fields"),
+        ("select", "all of its fields"),
+        ("format", "/rooms.json"),
+    ],
+)
+def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, problem_of, name, words):
+    problem = problem_of(f"/rooms?{name}=2&limit=5")
+    assert words in problem["errors"][0]["hint"]
+    assert problem["try"] == "/rooms?limit=5"
+    page = client.get(f"/rooms?{name}=2", HTTP_ACCEPT="text/html").content.decode()
+    assert escape(problem["errors"][0]["hint"]) in page
+    assert "did you mean" not in page
+
+
+@pytest.mark.parametrize("name", [*READERS, "nope", "price", "max_price", "sort", "page"])
+def test_a_hint_names_no_parameter_that_the_address_does_not_take(problem_of, name):
+    code = FIELDS["code"].example
+    for error in problem_of(f"/rooms/{code}?{name}=1&{name}s=1")["errors"]:
+        assert "hint" not in error
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("limit=2000", "limit=1000"),
+        ("near=0,0&within=99999999", "within=20015115"),
+        ("filter_price__lte=1000001", "filter_price__lte=1000000"),
+        ("filter_price__gte=-1", "filter_price__gte=0"),
+        ("filter_latitude__lt=91", "filter_latitude__lt=90"),
+    ],
+)
+def test_a_value_beyond_a_limit_is_hinted_that_limit(problem_of, query, hint):
+    problem = problem_of(f"/rooms?{query}")
+    assert problem["errors"][0]["hint"] == hint
+    assert problem["try"].endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        (name, meaning)
+        for meaning in ("near", "bbox", "order", "limit", "count")
+        for name in SYNONYMS[meaning]
+    ],
+)
+def test_a_synonym_keeps_a_value_that_its_parameter_can_read(problem_of, name, meaning):
+    value = PARAMETERS[meaning].example
+    assert problem_of(f"/rooms?{name}={value}")["try"] == f"/rooms?{meaning}={value}"
 
 
 def test_an_unknown_filter_is_named_in_the_words_of_the_book(problem_of):
@@ -467,6 +586,12 @@ def test_all_mistakes_are_named_at_once(problem_of):
         ("near=0,99&order=distance", "/rooms?near=-0.1276,51.5072&order=distance"),
         ("order=distance", "/rooms"),
         ("nope=1", "/rooms"),
+        ("limit=2000", "/rooms?limit=1000"),
+        ("max_price=cheap&limit=5", "/rooms?limit=5"),
+        ("price=60,66", "/rooms"),
+        ("price=66&filter_price__eq=70", "/rooms?filter_price__eq=66"),
+        ("filter_price__in=1,2000000,x,3", "/rooms?filter_price__in=1,3"),
+        ("filter_price__in=x", "/rooms?filter_price__in=66"),
     ],
 )
 def test_try_keeps_what_was_right(problem_of, query, attempt):

@@ -245,7 +245,7 @@ def test_hostile_words_stay_words(client, text):
 def test_the_page_of_a_mistake_names_it_and_links_to_what_works(client, look):
     page = look("/rooms?prize__lt=66&limit=5", status=400)
     assert "prize__lt" in page.text
-    assert "did you mean filter_price__lt" in page.text or "filter_price__lt" in page.text
+    assert "did you mean filter_price__lt ?" in page.text
     (link,) = [link for link in page.links if "filter_price__lt=66" in link]
     assert link == "/rooms?filter_price__lt=66&limit=5"
     assert client.get(link).status_code == 200

@@ -77,11 +77,12 @@ def spelled_out(words: list[str]) -> QueryDict:
 
 def taught(error: ParametersError) -> str:
     """Every mistake on a line of its own, and a command that works."""
-    lines = [
-        f"{mistake.parameter.removeprefix(PREFIX)}: {mistake.message}"
-        + (f" (did you mean {mistake.hint.removeprefix(PREFIX)}?)" if mistake.hint else "")
-        for mistake in error.mistakes
-    ]
+    lines = []
+    for mistake in error.mistakes:
+        line = f"{mistake.parameter.removeprefix(PREFIX)}: {mistake.message}"
+        if mistake.hint and " " not in mistake.hint:  # a sentence is about addresses and their headers
+            line += f" (did you mean {mistake.hint.removeprefix(PREFIX)}?)"
+        lines.append(line)
     return "\n".join([*lines, f'Next: ./manage.py rooms "{error.attempt}"'])
 
 
