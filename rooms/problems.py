@@ -6,6 +6,7 @@ that is away, slow, full or not migrated. A message never holds the driver's tex
 """
 
 import json
+import logging
 import sys
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,8 +15,11 @@ from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.html import format_html
 
 from rooms.negotiation import preferred
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 2
@@ -75,8 +79,7 @@ class Problem(Exception):
         body = self.body(request.path)
         accept = request.META.get("HTTP_ACCEPT", "*/*")
         if preferred(accept, [MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
-            page = render_to_string("rooms/problem.html", body | {"attempt": body.get("try")})
-            response = HttpResponse(page, status=self.status)
+            response = HttpResponse(page(body), status=self.status)
         else:
             response = HttpResponse(json.dumps(body), content_type=MEDIA_TYPE, status=self.status)
         for name, value in {"Cache-Control": "no-store", "Vary": "Accept", **self.headers}.items():
@@ -135,6 +138,9 @@ class Locked(Unavailable):
     """Another transaction holds what this one needs; nothing is wrong with the database."""
 
 
+DEFECT = "Something went wrong on our side. It has been logged."
+
+
 class Defect(Problem):
     type, title, status = "SystemError", "Internal error", 500
 
@@ -162,6 +168,19 @@ def of_database(error: BaseException | None) -> Problem | None:
     if isinstance(error, OperationalError | InterfaceError):
         return Unavailable("The database cannot be reached at the moment.", "wait_for_db")
     return None
+
+
+def page(body: dict[str, Any]) -> str:
+    """The problem for people; where the template fails, without it: an error must still be answered."""
+    try:
+        return render_to_string("rooms/problem.html", body | {"attempt": body.get("try")})
+    except Exception:
+        logger.exception("The page of an error could not be rendered.")
+        return format_html(
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>{0}</title><h1>{0}</h1><p>{1}</p>',
+            body["title"],
+            body["message"],
+        )
 
 
 # What Django calls where nothing else has answered (urls.py of the site).
@@ -192,8 +211,16 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Every error that nobody caught, wherever it was raised: also in middleware that saves a session."""
-    problem = of_database(sys.exc_info()[1]) or Defect(
-        "Something went wrong on our side. It has been logged."
-    )
-    return problem.response(request)
+    """
+    Every error that nobody caught, wherever it was raised: also in middleware that saves a session.
+
+    Nobody catches what is raised here: the connection would end without an answer.
+    """
+    try:
+        problem = of_database(sys.exc_info()[1]) or Defect(DEFECT)
+        return problem.response(request)
+    except Exception:
+        logger.exception("The answer to an error could not be made.")
+        body = {"type": "SystemError", "message": DEFECT, "title": "Internal error", "status": 500}
+        headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+        return HttpResponse(json.dumps(body), MEDIA_TYPE, 500, headers=headers)

@@ -1,5 +1,6 @@
 """A database that is away, slow, full or not migrated is answered 503, soon, without a word of its own."""
 
+import json
 import re
 import threading
 import time
@@ -17,7 +18,7 @@ from django.db import (
 
 from deploy.tests import rig
 from rentomatic_site import postgres
-from rooms import repository
+from rooms import problems, repository
 from rooms.factories import RoomFactory
 from rooms.problems import of_database
 
@@ -69,7 +70,7 @@ def test_a_locked_table_is_503_within_the_lock_timeout(client, path):
         other.execute("ROLLBACK")
     answer = client.get(path)
     b"".join(answer)
-    assert answer.status_code in {200, 404}
+    assert answer.status_code == (404 if CODE in path else 200)
 
 
 @pytest.mark.django_db
@@ -261,3 +262,65 @@ def test_a_lock_on_the_live_table_is_503_in_time_and_over_at_once(live_site):
         assert live_site.get("/livez").status == 200
         other.execute("ROLLBACK")
     assert live_site.get("/rooms").status == 200
+
+
+# --- The error page itself fails
+
+
+@pytest.fixture(scope="module")
+def without_pages(live_site, folder):
+    """A server that can render no page: `collectstatic` was forgotten, and every page has a style sheet."""
+    folder.joinpath("no-static").mkdir()
+    with rig.Gunicorn(folder, **live_site.variables | {"STATIC_ROOT": str(folder / "no-static")}) as gunicorn:
+        yield gunicorn
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/rooms", 500, "Something went wrong on our side."),
+        ("/docs", 500, "Something went wrong on our side."),
+        ("/admin/login/", 500, "Something went wrong on our side."),
+        ("/nope", 404, "Nothing is at this address."),
+        ("/rooms?limit=0&<b>=1", 400, "limit: must be from 1 to 1000; &lt;b&gt;: unknown parameter"),
+        ("/%00", 400, "A NUL character is in the path"),
+    ],
+)
+def test_an_error_is_told_when_no_template_can_be_rendered(without_pages, path, status, words):
+    answer = without_pages.get(path, Accept="text/html")
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Request-ID"]
+    assert words in answer.body.decode()
+    assert not LEAKS.search(answer.body.decode().replace("/rooms", ""))
+
+
+def test_programs_are_answered_as_ever_when_no_template_can_be_rendered(without_pages):
+    assert without_pages.get("/rooms").body == b"[]"
+    assert json.loads(without_pages.get("/nope").body)["type"] == "ResourceError"
+
+
+def test_a_database_that_is_away_is_503_when_no_template_can_be_rendered(live_site, folder):
+    nowhere = {"POSTGRES_HOSTNAME": "127.0.0.1", "POSTGRES_PORT": str(rig.free_port())}
+    static = {"STATIC_ROOT": str(folder / "no-static-either")}
+    with rig.Gunicorn(folder, **live_site.variables | nowhere | static) as gunicorn:
+        answer = gunicorn.get("/rooms", Accept="text/html")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert "The database cannot be reached" in answer.body.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("part", ["of_database", "preferred", "render_to_string", "Defect"])
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+def test_a_defect_in_the_error_handler_is_still_500(client, monkeypatch, part, accept):
+    def broken(*_, **__):
+        raise RuntimeError("the secret word is SELECT")
+
+    monkeypatch.setattr(repository, "page", broken)
+    monkeypatch.setattr(problems, part, broken)
+    answer = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert answer.status_code == 500
+    assert b"Something went wrong on our side." in answer.content
+    assert b"secret" not in answer.content
+    assert answer.headers["Cache-Control"] == "no-store"
