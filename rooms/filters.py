@@ -62,10 +62,10 @@ class Kind:
 WHOLE_NUMBER = Kind(
     "a whole number", re.compile(r"-?[0-9]{1,19}", re.ASCII), int, "integer", {"type": "integer"}
 )
-DECIMAL = Kind(
+DEGREES = Kind(
     "a decimal number",
     re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?", re.ASCII),
-    float,
+    lambda text: models.rounded(float(text)),
     "double precision",
     {"type": "number"},
 )
@@ -168,10 +168,10 @@ FIELDS = {
         ),
         Field("price", WHOLE_NUMBER, "the rent", "66", ORDERED, models.PRICE_LIMITS, "euros per day"),
         Field(
-            "latitude", DECIMAL, "how far north", "51.5", ORDERED, models.LATITUDE_LIMITS, "degrees, WGS 84"
+            "latitude", DEGREES, "how far north", "51.5", ORDERED, models.LATITUDE_LIMITS, "degrees, WGS 84"
         ),
         Field(
-            "longitude", DECIMAL, "how far east", "-0.1", ORDERED, models.LONGITUDE_LIMITS, "degrees, WGS 84"
+            "longitude", DEGREES, "how far east", "-0.1", ORDERED, models.LONGITUDE_LIMITS, "degrees, WGS 84"
         ),
     )
 }

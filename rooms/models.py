@@ -4,6 +4,7 @@ import uuid
 from copy import copy
 from typing import Any
 
+from django import forms
 from django.contrib.postgres.indexes import GistIndex
 from django.db import models
 from django.db.models import F, Func, Q
@@ -13,6 +14,13 @@ SIZE_LIMITS = (1, 100_000)  # m²
 PRICE_LIMITS = (0, 1_000_000)  # euros per day
 LATITUDE_LIMITS = (-90, 90)  # degrees, WGS 84
 LONGITUDE_LIMITS = (-180, 180)
+
+DECIMALS = 8
+"""
+Decimals of a coordinate: 1.1 mm, as many as the rooms of the book have.
+
+Finer ones mean nothing, and the difference of two that are almost alike underflows in the distance.
+"""
 
 UNKNOWN_SIZE = 2_147_483_647
 """The size by which rooms without one are ordered: the largest, as PostgreSQL orders nulls."""
@@ -28,14 +36,46 @@ def limited(field: str, limits: tuple[int, int], unit: str) -> models.CheckConst
     )
 
 
+def rounded(degrees: float) -> float:
+    """
+    The coordinate with DECIMALS decimals, by the same steps as the trigger; never -0.0.
+
+    What is far from any coordinate, NaN and infinity come back as they are: the limits refuse them.
+    """
+    if not abs(degrees) <= 360:
+        return degrees
+    scale = float(10**DECIMALS)
+    return round(degrees * scale) / scale
+
+
+class DegreesFormField(forms.FloatField):
+    def to_python(self, value: Any) -> Any:
+        degrees = super().to_python(value)
+        return degrees if degrees is None else rounded(degrees)
+
+
+class DegreesField(models.FloatField):
+    """A coordinate, rounded before it is checked: 180.0000000001 is the antimeridian."""
+
+    def to_python(self, value: Any) -> Any:
+        degrees = super().to_python(value)
+        return degrees if degrees is None else rounded(degrees)
+
+    def formfield(self, *args: Any, **kwargs: Any) -> Any:
+        return super().formfield(*args, **{"form_class": DegreesFormField, **kwargs})
+
+
 class Room(models.Model):
-    """One room for rent. A trigger sets `updated_at` and counts `version` up whenever a row changes."""
+    """
+    One room for rent. Triggers round its coordinates, whoever writes them, set `updated_at` and count
+    `version` up whenever a row changes.
+    """
 
     code = models.UUIDField(default=uuid.uuid4, unique=True, help_text="The room's public name, a UUID.")
     size = models.IntegerField(null=True, blank=True, help_text="m², empty where it is not known.")
     price = models.IntegerField(help_text="Euros per day.")
-    latitude = models.FloatField(help_text="Degrees north of the equator (WGS 84), south is negative.")
-    longitude = models.FloatField(help_text="Degrees east of Greenwich (WGS 84), west is negative.")
+    latitude = DegreesField(help_text="Degrees north of the equator (WGS 84), south is negative.")
+    longitude = DegreesField(help_text="Degrees east of Greenwich (WGS 84), west is negative.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     version = models.IntegerField(db_default=1, editable=False)

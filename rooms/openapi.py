@@ -7,17 +7,19 @@ from typing import Any
 
 from rooms.filters import FIELDS, FILTERS
 from rooms.formats import FORMATS, GEOJSON, HTML, JSON
+from rooms.models import DECIMALS
 from rooms.place import FARTHEST
 from rooms.problems import MEDIA_TYPE
 from rooms.search import PARAMETERS, READERS, WHERE
 
 Schema = dict[str, Any]
 
-INTRODUCTION = """
+INTRODUCTION = f"""
 Filters are `filter_<field>__<operator>=value`; all of them must hold. A body is always the bare list:
 pages are linked by the header `Link`, counts come in `X-Total-Count`. Every mistake of a request is named
 in one answer of type `application/problem+json`, with the nearest parameter that exists and an address
-that works. An address of more than 4094 bytes is answered 414, headers of more than 8 kB 431.
+that works. Coordinates have {DECIMALS} decimals (1 mm): further ones are rounded, in rooms and in
+questions alike. An address of more than 4094 bytes is answered 414, headers of more than 8 kB 431.
 """
 
 

