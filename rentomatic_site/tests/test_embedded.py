@@ -118,13 +118,16 @@ def test_the_server_ends_after_a_killed_user(folder, kill):
 
 
 def test_ctrl_c_in_the_terminal_reaches_the_user_alone(folder):
-    first, second = use(folder, stay=60, process_group=0), use(folder, stay=60)
-    first.stdout.readline()
+    started = "SELECT pg_postmaster_start_time()::text"
+    first = use(folder, started, stay=60, process_group=0)  # it starts the server
+    before = first.stdout.readline().strip()
+    second = use(folder, stay=60)
     second.stdout.readline()
+    keeper = embedded.keeper_pid(folder)
     os.killpg(first.pid, signal.SIGINT)
     first.communicate()
-    assert answer(use(folder, "SELECT 2")) == "(2,)"
-    assert embedded.keeper_pid(folder) is not None
+    assert answer(use(folder, started)) == before  # the same server, not another one in its place
+    assert embedded.keeper_pid(folder) == keeper
     second.kill()
     second.communicate()
 

@@ -100,6 +100,36 @@ def test_a_server_that_speaks_another_language(password_server, code, reason):
     assert reason in said
 
 
+def test_a_knock_ends_its_connection(password_server):
+    """A server that starts has few to give; this one looks at the next only when the last is closed."""
+    words = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
+    message = b"E" + struct.pack("!i", len(words) + 4) + words
+    closed = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    caller, _ = server.accept()
+                except OSError:
+                    return
+                with caller:
+                    caller.recv(1000)
+                    caller.sendall(message)
+                    caller.settimeout(20)
+                    closed.append(caller.recv(1))
+
+        threading.Thread(target=serve, daemon=True).start()
+        env = password_server.env(POSTGRES_PORT=str(server.getsockname()[1]))
+        status, said, _ = wait_for_db(env, "--timeout", "3")
+        server.shutdown(socket.SHUT_RDWR)
+    assert status == 1
+    assert "timed out" not in said
+    assert said.count("Waiting for PostgreSQL") == 1
+    assert set(closed) == {b""}
+    assert len(closed) > 1
+
+
 def test_the_embedded_server_is_started(tmp_path):
     folder = tmp_path / "it.ephemeral"
     status, said, _ = wait_for_db({"EMBEDDED_POSTGRES_DIR": str(folder), "POSTGRES_HOSTNAME": ""})

@@ -244,6 +244,9 @@ NO_NUMBERS = [
     "abc",
     " 1 ",
     "1 ",
+    "51.",
+    ".5",
+    "5.e1",
     "+1",
     "1_000",
     "1,,2",
@@ -324,6 +327,29 @@ def test_a_value_out_of_range_is_refused_with_the_range(problem_of, query, messa
     assert error["message"] == message
 
 
+@pytest.mark.parametrize("operator", ["eq", "ne", "lt", "lte", "gt", "gte", "in"])
+@pytest.mark.parametrize(
+    ("field", "low", "high", "step"),
+    [
+        ("price", 0, 1_000_000, 1),
+        ("size", 1, 100_000, 1),
+        ("latitude", -90, 90, 1e-8),
+        ("longitude", -180, 180, 1e-8),
+    ],
+)
+def test_the_limits_of_a_field_may_be_asked_for_and_nothing_beyond(
+    client, problem_of, field, low, high, step, operator
+):
+    name = f"filter_{field}__{operator}"
+    for inside in (low, low + step, high - step, high):
+        assert client.get(f"/rooms?{name}={inside}").status_code == 200
+    for outside in (low - step, high + step):
+        (error,) = problem_of(f"/rooms?{name}={outside}")["errors"]
+        assert error["message"] == f"must be from {low} to {high}"
+    schema = FIELDS[field].schema
+    assert (schema["minimum"], schema["maximum"]) == (low, high)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -400,6 +426,26 @@ def test_of_many_unknown_names_only_the_first_cost_a_search_for_hints(problem_of
     errors = problem_of("/rooms?" + "&".join(f"filter_price__lt{n}=1" for n in range(300)))["errors"]
     assert len(errors) == 300
     assert [n for n, error in enumerate(errors) if "hint" in error] == list(range(MAX_HINTS))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x" * 65,
+        "filter_" + "x" * 100,
+        "filter_price__" + "l" * 60,
+        "é" * 65,
+        "x" * 64 + "a=1&" + "x" * 64 + "b",
+    ],
+)
+@pytest.mark.parametrize("path", ["/rooms", "/rooms/stats", "/rooms.csv"])
+def test_a_name_of_more_than_64_characters_is_cut_off_in_the_answer(client, problem_of, path, name):
+    errors = problem_of(f"{path}?{quote(name, safe='=&')}=1&filter_price__lt=66")["errors"]
+    assert {error["parameter"] for error in errors} == {name[:64]}
+    problem = problem_of(f"{path}?{quote(name, safe='=&')}=1&filter_price__lt=66")
+    assert problem["try"] == f"{path}?filter_price__lt=66"
+    page = client.get(f"{path}?{quote(name, safe='=&')}=1", HTTP_ACCEPT="text/html")
+    assert page.status_code == 400
 
 
 # --- A8: twice

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -120,6 +121,9 @@ def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header
         ("=cmd(),215,39,51.75,-0.09", "line 2, code: must be a UUID"),
         (f"{CODES[0]},215,3\x009,51.75,-0.09", r"line 2, price: must be a whole number, not '3\x009'"),
         (f"{CODES[0]},215,39,51.75", "line 2: 4 values instead of 5"),
+        (f"{CODES[0]},215,39,51.75,-0.09,7", "line 2: 6 values instead of 5"),
+        (f"{CODES[0]},215,39,51.75,-0.09,", "line 2: 6 values instead of 5"),
+        (f"{CODES[0]},215,39,51.,-0.09", "line 2, latitude: must be a decimal number, not '51.'"),
         (f'{CODES[0]},215,"39,51.75,-0.09', "line 2: not CSV"),
         (b"\xff\xfe,215,39,51.75,-0.09", "line 2: not UTF-8 at byte 1"),
         ("9" * 10_000_000, f"line 2: longer than {LONGEST_LINE} bytes"),
@@ -199,6 +203,57 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(import_text):
         f"  line 5, code: {CODES[1]} is already on line 4",
         "Next: correct the file, then import it again.",
     ]
+
+
+# --- More than one batch of 20,000 lines
+
+
+@pytest.fixture(scope="module")
+def many_lines(django_db_setup, django_db_blocker):
+    """Afterwards the planner forgets the rooms: a transaction that is taken back leaves its statistics."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE room")
+
+
+def lines(prices):
+    """A file with a room for each price."""
+    return HEADER + "".join(f"{UUID(int=n)},20,{price},51.5,-0.1\n" for n, price in enumerate(prices))
+
+
+@pytest.mark.django_db
+def test_a_file_of_several_batches_is_imported_whole_and_in_order(many_lines, import_text):
+    prices = [39 + n % 7 for n in range(40_001)]
+    assert import_text(lines(prices), dry_run=True).startswith("The file is good: 40,001 to add, 0 to change")
+    assert import_text(lines(prices)) == "Rooms: 40,001 added, 0 changed, 0 unchanged.\n"
+    stored = list(Room.objects.order_by("id").values_list("code", "price"))
+    assert stored == [(UUID(int=n), price) for n, price in enumerate(prices)]
+    # Both ends of each batch: the header is line 1, so that the first ends with room 19,998.
+    for n in (0, 19_998, 19_999, 39_998, 39_999, 40_000):
+        prices[n] = 500
+    assert import_text(lines(prices)) == "Rooms: 0 added, 6 changed, 39,995 unchanged.\n"
+    assert list(Room.objects.order_by("id").values_list("price", flat=True)) == prices
+
+
+@pytest.mark.django_db
+def test_a_code_of_another_batch_is_given_twice_all_the_same(many_lines, import_text):
+    with pytest.raises(CommandError, match=f"line 20003, code: {UUID(int=0)} is already on line 2"):
+        import_text(lines([39] * 20_001) + f"{UUID(int=0)},20,39,51.5,-0.1\n")
+    assert not Room.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_room_that_the_database_refuses_in_the_last_batch_takes_back_the_first(many_lines, import_text):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
+            " BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$;"
+            " CREATE TRIGGER refuse BEFORE INSERT ON room FOR EACH ROW WHEN (NEW.price = 13)"
+            " EXECUTE FUNCTION refuse()"
+        )
+    with pytest.raises(CommandError, match=r"Nothing was imported\."):
+        import_text(lines([39] * 20_001 + [13]))
+    assert not Room.objects.exists()
 
 
 @pytest.mark.django_db

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from openpyxl import Workbook, load_workbook
 
 from rooms.admin import files, uploads, workbook
@@ -155,6 +156,21 @@ def test_a_room_added_after_the_preview_stops_the_import(as_editor):
     RoomFactory(code=CODES[1], price=7)
     assert "Nothing was imported. The rooms were changed" in words(confirm(as_editor, preview))
     assert list(Room.objects.values_list("price", flat=True)) == [7]
+
+
+def test_rooms_without_their_history_are_not_imported(as_editor):
+    room = RoomFactory(code=CODES[0], price=39)
+    preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
+            " BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$;"
+            " CREATE TRIGGER refuse BEFORE INSERT ON django_admin_log FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    as_editor.raise_request_exception = False
+    assert confirm(as_editor, preview).status_code == 503
+    room.refresh_from_db()
+    assert (room.price, Room.objects.count()) == (39, 1)
 
 
 @pytest.mark.parametrize(
