@@ -244,7 +244,8 @@ def test_too_many_requests_are_429_with_retry_after(nginx, site):
     assert answers[-1].headers["Retry-After"] == "2"
 
 
-def test_the_sixth_login_in_a_row_is_429(nginx, site):
+def test_the_seventh_login_in_a_row_is_429(nginx, site):
+    """One, and a burst of five."""
     edge = nginx(site.port)
     statuses = [edge.get("/admin/login/", method="POST", body="x=1").status for _ in range(8)]
     assert statuses == [403] * 6 + [429] * 2

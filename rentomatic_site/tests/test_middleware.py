@@ -6,6 +6,7 @@ import logging.config
 import re
 
 import pytest
+from django.db import connection
 
 
 def test_the_id_that_nginx_gave_is_in_the_answer(client):
@@ -21,18 +22,32 @@ def test_an_id_that_is_none_is_replaced(client, given):
     assert re.fullmatch(r"[0-9a-f]{32}", made)
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("format", ["text", "json"])
-def test_every_line_of_a_request_carries_its_id(client, settings, format):
+def test_every_line_of_a_request_carries_its_id(client, settings, monkeypatch, format):
+    """Two requests of two lines each: why the database was not reached, and what was answered."""
+    monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
+    monkeypatch.setitem(connection.settings_dict, "PORT", 1)
     stream = io.StringIO()
     handler = settings.LOGGING["handlers"]["console"] | {"formatter": format, "stream": stream}
     logging.config.dictConfig(settings.LOGGING | {"handlers": {"console": handler}})
     try:
-        client.get("/no-such-page", headers={"X-Request-ID": "0123456789abcdef"})
+        for id in ("0123456789abcdef", "fedcba9876543210"):
+            client.get("/readyz", headers={"X-Request-ID": id})
     finally:
         logging.config.dictConfig(settings.LOGGING)
-    line = stream.getvalue()
-    assert "Not Found: /no-such-page" in line
     if format == "json":
-        assert json.loads(line)["request_id"] == "0123456789abcdef"
+        records = [json.loads(line) for line in stream.getvalue().splitlines()]
+        said = [(record["message"].partition(":")[0], record["request_id"]) for record in records]
     else:
-        assert line.endswith(" [0123456789abcdef]\n")
+        records = re.split(r"^(?=\d{4}-)", stream.getvalue(), flags=re.MULTILINE)[1:]
+        said = [
+            re.search(r"(not ready|Service Unavailable): (?s:.*) \[(\w+)\]\n\Z", record).groups()
+            for record in records
+        ]
+    assert said == [
+        ("not ready", "0123456789abcdef"),
+        ("Service Unavailable", "0123456789abcdef"),
+        ("not ready", "fedcba9876543210"),
+        ("Service Unavailable", "fedcba9876543210"),
+    ]

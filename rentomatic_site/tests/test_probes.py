@@ -49,7 +49,10 @@ def test_readyz_is_503_while_draining(probe, settings, tmp_path):
     settings.DRAIN_FILE = str(tmp_path / "draining")
     assert probe.get("/readyz").status_code == 200
     (tmp_path / "draining").touch()
-    assert probe.get("/readyz").json()["reason"].startswith("draining")
+    answer = probe.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "reason": "draining: this process is about to stop"}
+    assert answer["Retry-After"] == "2"
 
 
 def test_only_the_probes_pass_without_an_allowed_host(probe):

@@ -615,7 +615,12 @@ def test_all_mistakes_are_named_at_once(problem_of):
         "within",
         "order",
     ]
-    assert problem["message"].count(";") >= 7
+    assert problem["message"].split("; ") == [
+        "filters: Key prize__lt cannot be used",
+        *(f"{error['parameter']}: {error['message']}" for error in problem["errors"][1:-1]),
+        "order: must name fields out of code, size, price, latitude, longitude",
+        "-price is descending",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -671,13 +676,11 @@ def test_the_address_to_try_works_whatever_was_wrong(client, path):
         answer = client.get(f"{path}?{query}")
         b"".join(answer)  # a stream that nobody reads holds its transaction open
         statuses.add(answer.status_code)
-        b"".join(answer)  # a stream that nobody reads would end whenever the garbage is collected
         if answer.status_code == 400:
             attempt = client.get(answer.json()["try"])
             b"".join(attempt)
             assert attempt.status_code == 200, (query, answer.json()["try"], attempt.content)
-        assert 400 in statuses
-    assert statuses <= {200, 400}
+    assert statuses == {200, 400}
 
 
 @pytest.mark.parametrize("parameter", ["limit=5", "order=price", "after=x", "count=exact"])

@@ -87,7 +87,10 @@ def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, ki
         (("room 1", 20, 39, 1, 1), "code must be a UUID"),
         (("=cmd()", 20, 39, 1, 1), "code must be a UUID"),
         ((CODES[1], 20, 39, 1, 1), "code is already in line 2"),
-        ((CODES[1].upper(), 20, "x", 1, 1), "code is already in line 2"),
+        (
+            (CODES[1].upper(), 20, "x", 1, 1),
+            "price must be a whole number, not 'x' code is already in line 2",
+        ),
         (("<script>", 20, 39, 1, 1), "code must be a UUID such as"),
     ],
     ids=str,
@@ -96,7 +99,7 @@ def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row,
     answer = upload(as_editor, as_csv((CODES[1], 20, 39, 1, 1), row, (CODES[2], 20, 39, 1, 1)))
     text = words(answer)
     assert "Nothing was imported: 1 row with mistakes." in text
-    assert f"3 {complaint}" in text or complaint in text
+    assert f"3 {complaint}" in text
     assert "<script>" not in answer.content.decode()
     assert "confirm_form" not in answer.context
     assert not Room.objects.exists()
