@@ -21,12 +21,12 @@ from typing import Any
 import django
 
 CLASSES = {
-    "gthread, 2 × 4 (as shipped)": ("gthread", "2", "4"),
-    "gthread, 1 × 8": ("gthread", "1", "8"),
-    "sync, 2": ("sync", "2", "1"),
-    "sync, 5 (2 × cores + 1)": ("sync", "5", "1"),
+    "threads, 2 × 4 (as shipped)": ("2",),
+    "threads, 1 × 8": ("1", "--threads", "8"),
+    "sync, 2": ("2", "--worker-class", "sync", "--threads", "1"),
+    "sync, 5 (2 × cores + 1)": ("5", "--worker-class", "sync", "--threads", "1"),
 }
-"""The worker class, processes, threads."""
+"""Processes, and what differs from the shipped configuration."""
 
 
 def main() -> int:
@@ -101,9 +101,8 @@ class Bench:
     def worker_classes(self) -> dict[str, list[float]]:
         with ExitStack() as stack:
             addresses = {}
-            for number, (name, (kind, workers, threads)) in enumerate(CLASSES.items()):
-                variables = {"WEB_WORKERS": workers, "WEB_THREADS": threads}
-                nginx = stack.enter_context(self.site(str(number), "--worker-class", kind, **variables))
+            for number, (name, (workers, *arguments)) in enumerate(CLASSES.items()):
+                nginx = stack.enter_context(self.site(str(number), *arguments, WEB_WORKERS=workers))
                 addresses[name] = f"{nginx.http}/rooms"
             return self.hammered(addresses)
 

@@ -390,6 +390,7 @@ DRAIN_FILE = text("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
 LOG_FORMAT = text("LOG_FORMAT", "text" if DEBUG else "json")
 if LOG_FORMAT not in {"text", "json"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is neither text nor json: {LOG_FORMAT!r}")
+EXPORT_TIMEOUT = number("EXPORT_TIMEOUT", 600)
 ACCESS_LOG = switch("ACCESS_LOG", True)
 LOGGING = {
     "version": 1,

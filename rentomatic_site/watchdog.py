@@ -1,108 +1,134 @@
 """
-The outside clock of a worker: what hangs is freed, what makes progress is left alone.
+The outside clock of a worker's threads: no request holds one for longer than it may.
 
-`statement_timeout` is kept by PostgreSQL itself, so a server that is frozen, or that a cut network has taken
-away, never says that the time is over, and gunicorn's `timeout` does not look into a thread. The watchdog
-does. One step of a request (the call of the application, or the wait for the next piece of a streamed
-answer; not the time in which a slow client reads it) that takes longer than `limit` seconds has its database
-connection cut: the thread gets an ordinary database error and answers 503. A step that even this does not
-end within another `limit` ends the worker, and gunicorn starts a new one.
+A thread waits for PostgreSQL or for its client, and both may stay silent. `statement_timeout` is kept by
+PostgreSQL itself, so a server that is frozen, or that a cut network has taken away, never says that the time
+is over; a client may read as slowly as it likes; and gunicorn's `timeout` does not look into a thread. The
+watchdog does, and ends the wait: a request that waits for the database gets an ordinary database error and
+answers 503, one that waits for its client ends. A thread that computes is left alone, however long it takes,
+and no process is killed: a thread waits for nothing else without an end.
 """
 
+import contextlib
 import logging
+import math
 import os
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg2
 from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 
 logger = logging.getLogger(__name__)
 
 
+def own_clock() -> int:
+    """The clock of the CPU time that the calling thread uses, for others to read."""
+    return time.pthread_getcpuclockid(threading.get_ident())
+
+
 @dataclass(eq=False, slots=True)
-class Step:
-    """One step of a request in one thread."""
+class Request:
+    """A request in the thread that answers it."""
 
-    environ: dict[str, Any]
-    database: Any
+    name: str
+    client: socket.socket
+    id: str | None
+    # The thread's own connection: Django keeps one object per thread, open or not.
+    database: Any = field(default_factory=lambda: connections[DEFAULT_DB_ALIAS])
+    clock: int = field(default_factory=own_clock)
     began: float = field(default_factory=time.monotonic)
-    cut: bool = False
+    ran: int = -1
+    """Nanoseconds of CPU time that the thread had used at the last look."""
+    looks: int = 0
+    """How many times in a row it was found in the same wait for the database."""
 
-    def __str__(self) -> str:
-        return f"{self.environ['REQUEST_METHOD']} {self.environ['PATH_INFO']}"
+    def waits_for_database(self) -> bool:
+        """
+        Whether it is in the same wait for an answer of the database as at the last look.
 
-    def log(self, level: int, message: str) -> None:
-        logger.log(level, message, self, extra={"request_id": self.environ.get("HTTP_X_REQUEST_ID")})
+        The thread has not run since, and libpq holds a statement that is sent and not answered.
+        """
+        before, self.ran = self.ran, time.clock_gettime_ns(self.clock)
+        database = self.database.connection
+        return (
+            self.ran == before
+            and database is not None
+            and database.get_transaction_status() == TRANSACTION_STATUS_ACTIVE
+        )
 
 
 class Watchdog:
-    """A WSGI application around another one; `start()` after the fork, for threads do not survive it."""
+    """
+    It looks at every request in progress: `watch()` around each, `start()` in the worker, after the fork.
 
-    def __init__(self, application: Callable, limit: float) -> None:
-        self.application = application
-        self.limit = limit
-        self.steps: set[Step] = set()
+    `database` is how many seconds one wait for the database may take, `whole` how many a request may take
+    from its first byte to the last of its answer.
+    """
+
+    def __init__(self, database: float, whole: float) -> None:
+        self.interval = min(1.0, database / 4)
+        # Looks and not seconds: what was stopped as a whole has not waited for the database meanwhile.
+        self.patience = math.ceil(database / self.interval)
+        self.whole = whole
+        self.requests: set[Request] = set()
+        # Held from the decision to cut until it is done, so that a request that is over is never mistaken
+        # for the next one in its thread.
+        self.lock = threading.Lock()
 
     def start(self) -> None:
-        threading.Thread(target=self.watch, name="watchdog", daemon=True).start()
+        threading.Thread(target=self.run, name="watchdog", daemon=True).start()
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
-        # The thread's own connection: Django keeps one object per thread, open or not.
-        step = Step(environ, connections[DEFAULT_DB_ALIAS])
-        self.steps.add(step)
-        try:
-            answer = self.application(environ, start_response)
-        finally:
-            self.steps.discard(step)
-        # What is not streamed needs no clock any more; a file keeps the wrapper that the server knows.
-        return Streamed(self, answer, step) if getattr(answer, "streaming", False) else answer
-
-    def watch(self) -> None:
+    def run(self) -> None:
         while True:
-            time.sleep(min(1.0, self.limit / 4))
-            now = time.monotonic()
-            for step in list(self.steps):
-                if now - step.began > 2 * self.limit:
-                    step.log(logging.CRITICAL, "%s is stuck: the worker ends, another one starts")
-                    os.kill(os.getpid(), signal.SIGKILL)
-                elif now - step.began > self.limit and not step.cut:
-                    step.cut = True
-                    step.log(logging.ERROR, "%s makes no progress: its database connection is cut")
-                    cut(step.database.connection)
+            time.sleep(self.interval)
+            self.look()
 
-
-class Streamed:
-    """A streamed answer, with a clock on the wait for each of its pieces."""
-
-    def __init__(self, watchdog: Watchdog, answer: Any, step: Step) -> None:
-        self.watchdog = watchdog
-        self.answer = answer
-        self.pieces: Iterator[bytes] = iter(answer)
-        self.step = step
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        step = Step(self.step.environ, self.step.database)
-        self.watchdog.steps.add(step)
+    @contextmanager
+    def watch(self, name: str, client: socket.socket, id: str | None = None) -> Iterator[None]:
+        """Keep the bounds for the request that this thread answers within the block."""
+        request = Request(name, client, id)
+        with self.lock:
+            self.requests.add(request)
         try:
-            return next(self.pieces)
+            yield
         finally:
-            self.watchdog.steps.discard(step)
+            with self.lock:
+                self.requests.discard(request)
 
-    def close(self) -> None:
-        self.answer.close()
+    def look(self) -> None:
+        """Cut what is over its time, and log it afterwards: the log may be slow."""
+        said = []
+        with self.lock:
+            for request in self.requests:
+                # Connections that their own thread closes at this moment.
+                with contextlib.suppress(psycopg2.Error, OSError):
+                    if message := self.judge(request):
+                        said.append((message, request))
+        for message, request in said:
+            logger.error(message, request.name, extra={"request_id": request.id})
+
+    def judge(self, request: Request) -> str | None:
+        """Cut the request's connection to the database or to its client; says which, None where neither."""
+        request.looks = request.looks + 1 if request.waits_for_database() else 0
+        if request.looks >= self.patience:
+            cut(request.database.connection.fileno())
+            return "%s hangs: its connection to the database is cut"
+        if time.monotonic() - request.began > self.whole:
+            request.began = math.inf  # once
+            cut(request.client.fileno())
+            return "%s takes too long to be read: its client is cut off"
+        return None
 
 
-def cut(database: Any) -> None:
-    """End a psycopg2 connection from outside the thread that waits on it."""
-    if database is not None and not database.closed:
-        # A copy of the descriptor, because closing it must not close psycopg2's own.
-        with socket.socket(fileno=os.dup(database.fileno())) as wire:
-            wire.shutdown(socket.SHUT_RDWR)
+def cut(descriptor: int) -> None:
+    """End a connection from outside the thread that waits for it, which gets an error and closes it."""
+    # A copy of the descriptor, because closing it must not close the owner's.
+    with socket.socket(fileno=os.dup(descriptor)) as wire:
+        wire.shutdown(socket.SHUT_RDWR)

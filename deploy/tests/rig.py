@@ -209,12 +209,13 @@ class Gunicorn(Server):
         command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", *arguments]
         super().__init__(command, environment(**variables), folder / f"gunicorn-{self.port}.log")
         self.expected = int(variables.get("WEB_WORKERS", 2))
+        self.threaded = "sync" not in arguments
         self.wait_for(lambda: self.booted() and get(self.port, "/livez", timeout=2).status == 200)
 
     def booted(self) -> bool:
         """Whether each worker has come so far that it starts threads; before, a signal may pass it by."""
         threads = [len(os.listdir(f"/proc/{pid}/task")) for pid in self.workers()]
-        return len(threads) == self.expected and min(threads) > 1
+        return len(threads) == self.expected and min(threads) > self.threaded
 
     @property
     def url(self) -> str:

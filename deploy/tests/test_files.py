@@ -106,6 +106,11 @@ def test_timeouts_nest():
     assert int(upstream_idle[1]) < keepalive
 
 
+def test_no_worker_leaves_after_a_share_of_requests():
+    """It would take no new request until its slowest export is read, and its successor starts only then."""
+    assert not re.search(r"^max_requests", (PROJECT / "deploy" / "gunicorn.conf.py").read_text(), re.M)
+
+
 def test_hsts_of_nginx_is_that_of_the_application():
     assert proxy.defaults()["NGINX_HSTS"] == "max-age=31536000; includeSubDomains; preload"
     assert "#HSTS_SECONDS=31536000\n" in (PROJECT / ".env.example").read_text()

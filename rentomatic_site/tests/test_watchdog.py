@@ -1,15 +1,15 @@
-"""The watchdog: a database that does not answer is cut off, a slow reader is not."""
+"""The watchdog: a request that waits too long loses its connection, one that works is left alone."""
 
 import contextlib
+import logging
+import socket
+import threading
 import time
 
 import pytest
 from django.db import OperationalError, connection
-from django.http import HttpResponse, StreamingHttpResponse
 
 from rentomatic_site.watchdog import Watchdog
-
-ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/rooms"}
 
 
 def sleep(seconds: float) -> None:
@@ -25,57 +25,116 @@ def reopened():
         connection.close()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_step_over_the_limit_loses_its_connection(reopened, caplog):
-    watchdog = Watchdog(lambda environ, start: sleep(4), limit=0.4)
+@pytest.fixture
+def client():
+    """Both ends of a client's connection; the first is the server's."""
+    ends = socket.socketpair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+@pytest.fixture
+def watchdog():
+    """One that lets a request wait for the database for 0.4 s, and for its client without an end."""
+    watchdog = Watchdog(database=0.4, whole=60)
     watchdog.start()
-    began = time.monotonic()
-    with pytest.raises(OperationalError):
-        watchdog(ENVIRON, None)
-    assert time.monotonic() - began < 3  # not the 4 s of the statement
-    assert "GET /rooms makes no progress" in caplog.text
-    assert not watchdog.steps
+    return watchdog
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_streamed_piece_over_the_limit_loses_its_connection(reopened):
-    def pieces():
-        yield b"first"
-        sleep(4)
-        yield b"never"
-
-    watchdog = Watchdog(lambda environ, start: StreamingHttpResponse(pieces()), limit=0.4)
-    watchdog.start()
-    answer = watchdog(ENVIRON, None)
-    assert next(answer) == b"first"
-    with pytest.raises(OperationalError):
-        next(answer)
+def test_a_wait_for_the_database_over_the_limit_is_cut(watchdog, client, reopened, caplog):
+    with pytest.raises(OperationalError), watchdog.watch("GET /rooms", client[0], "0123456789"):
+        sleep(60)
+    connection.close()
+    with watchdog.watch("GET /rooms", client[0]):
+        sleep(0)  # the next request connects anew
+    (record,) = [record for record in caplog.records if record.name.endswith("watchdog")]
+    assert record.getMessage() == "GET /rooms hangs: its connection to the database is cut"
+    assert record.request_id == "0123456789"
+    assert not watchdog.requests
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_slow_reader_of_a_stream_is_left_alone(reopened):
-    def pieces():
-        for _ in range(3):
+def test_a_request_that_computes_over_the_limit_is_left_alone(watchdog, client, reopened, caplog):
+    with watchdog.watch("GET /rooms", client[0]):
+        sleep(0)
+        used = time.process_time()
+        while time.process_time() - used < 1.2:
+            pass
+        sleep(0)
+    assert "cut" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_short_statements_over_the_limit_are_left_alone(watchdog, client, reopened, caplog):
+    with watchdog.watch("GET /rooms", client[0]):
+        ends = time.monotonic() + 1.2
+        while time.monotonic() < ends:
             sleep(0.01)
-            yield b"piece"
+    assert "cut" not in caplog.text
 
-    watchdog = Watchdog(lambda environ, start: StreamingHttpResponse(pieces()), limit=0.2)
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_log_cuts_no_later_request(watchdog, client, reopened):
+    logged = threading.Event()
+
+    class SlowLog(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.wait(10)
+
+    slow = SlowLog()
+    logger = logging.getLogger("rentomatic_site.watchdog")
+    logger.addHandler(slow)
+    try:
+        with pytest.raises(OperationalError), watchdog.watch("GET /rooms", client[0]):
+            sleep(60)
+        connection.close()
+        for _ in range(20):
+            with watchdog.watch("GET /rooms", client[0]):
+                sleep(0)
+        logged.set()
+        for _ in range(20):
+            with watchdog.watch("GET /rooms", client[0]):
+                sleep(0.01)
+    finally:
+        logged.set()
+        logger.removeHandler(slow)
+
+
+def test_no_request_ends_between_the_decision_to_cut_it_and_the_cut(client):
+    watchdog = Watchdog(database=60, whole=60)
+    over = threading.Event()
+
+    def request() -> None:
+        with watchdog.watch("GET /rooms", client[0]):
+            pass
+        over.set()
+
+    with watchdog.lock:  # as look() holds it
+        thread = threading.Thread(target=request)
+        thread.start()
+        assert not over.wait(0.2)
+    thread.join(10)
+    assert over.is_set()
+
+
+def test_a_client_that_never_reads_is_cut_off_after_the_longest_time(client, caplog):
+    watchdog = Watchdog(database=0.4, whole=0.5)
     watchdog.start()
-    read = []
-    for piece in watchdog(ENVIRON, None):
-        time.sleep(0.4)  # the reader's time, twice the limit
-        read.append(piece)
-    assert read == [b"piece"] * 3
+    with pytest.raises(BrokenPipeError), watchdog.watch("GET /rooms.csv", client[0]):
+        client[0].sendall(b"x" * 100_000_000)
+    message = "GET /rooms.csv takes too long to be read: its client is cut off"
+    assert caplog.text.count(message) == 1
 
 
-def test_a_plain_answer_is_handed_on_as_it_is():
-    answer = HttpResponse(b"rooms")
-    assert Watchdog(lambda environ, start: answer, limit=1)(ENVIRON, None) is answer
-
-
-def test_closing_a_stream_closes_the_answer():
-    closed = []
-    answer = StreamingHttpResponse([b"x"])
-    answer._resource_closers.append(lambda: closed.append(True))
-    Watchdog(lambda environ, start: answer, limit=1)(ENVIRON, None).close()
-    assert closed
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_reader_within_the_longest_time_is_left_alone(watchdog, client, reopened, caplog):
+    with watchdog.watch("GET /rooms.csv", client[0]):
+        sleep(0)
+        reader = threading.Timer(1.2, lambda: client[1].recv(10_000_000, socket.MSG_WAITALL))
+        reader.start()
+        client[0].sendall(b"x" * 10_000_000)  # three times the limit for the database
+        sleep(0)
+    reader.join()
+    assert "cut" not in caplog.text
