@@ -7,6 +7,9 @@ a container's health check, a load balancer, systemd.
 
 import functools
 import logging
+import math
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,26 +37,65 @@ def livez() -> JsonResponse:
 
 
 def readyz() -> JsonResponse:
+    """200 when a request would find what it needs, else 503 with the reason; within 4 seconds."""
+    if Path(settings.DRAIN_FILE).exists():
+        return answer(503, ready=False, reason="draining: this process is about to stop")
+    reason = database.missing()
+    return answer(503, ready=False, reason=reason) if reason else answer(200, ready=True)
+
+
+class Database:
     """
-    200 when a request would find what it needs, else 503 with the reason; within 4 seconds.
+    What the database lacks, asked at most once a second, however many ask this process.
+
+    One thread asks at a time. Those who come meanwhile take its answer, and do not wait long for it: while
+    the database is frozen, the probes do not take the threads away.
+    """
+
+    FRESH = 1.0
+    """Seconds for which an answer holds."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        self.reason: str | None = None
+        self.asked = -math.inf
+
+    def missing(self) -> str | None:
+        """The reason why requests cannot be answered; None where they can."""
+        if not self.lock.acquire(timeout=self.FRESH):
+            return SILENT
+        try:
+            if time.monotonic() - self.asked > self.FRESH:
+                self.reason = lacking()
+                self.asked = time.monotonic()
+            return self.reason
+        finally:
+            self.lock.release()
+
+
+SILENT = "the database does not answer"
+
+
+def lacking() -> str | None:
+    """
+    What requests would miss in the database; None where it is nothing.
 
     It connects anew: a kept connection to a database that froze would not answer in bounded time.
     """
-    if Path(settings.DRAIN_FILE).exists():
-        return answer(503, ready=False, reason="draining: this process is about to stop")
     probe = connection.copy()
     probe.settings_dict["OPTIONS"]["options"] += " -c statement_timeout=1000"
     try:
         applied = MigrationRecorder(probe).applied_migrations()
     except DatabaseError as error:
         logger.warning("not ready: %s", str(error).strip())
-        return answer(503, ready=False, reason="the database does not answer")
+        return SILENT
     finally:
         probe.close()
     pending = [f"{app}.{name}" for app, name in last_migrations() if (app, name) not in applied]
-    if pending:
-        return answer(503, ready=False, reason=f"migrations pending: {', '.join(pending)}")
-    return answer(200, ready=True)
+    return f"migrations pending: {', '.join(pending)}" if pending else None
 
 
 def answer(status: int, **body: object) -> JsonResponse:
@@ -70,4 +112,5 @@ def last_migrations() -> list[tuple[str, str]]:
     return sorted(MigrationLoader(None).graph.leaf_nodes())
 
 
+database = Database()
 PROBES = {"/livez": livez, "/readyz": readyz}

@@ -382,7 +382,15 @@ CORS_EXPOSE_HEADERS = [
 WEB_BIND = words("WEB_BIND", "127.0.0.1:8000")
 WEB_WORKERS = number("WEB_WORKERS", 2)
 WEB_THREADS = number("WEB_THREADS", 4)
+if WEB_THREADS < 2:
+    raise ImproperlyConfigured(
+        "WEB_THREADS is less than 2: one slow reader of an export would hold the whole process. "
+        "Example: WEB_THREADS=4"
+    )
+EXPORTS_AT_ONCE = WEB_THREADS // 2
+"""Exports that one process streams at a time: each holds a thread for as long as its client reads."""
 REQUEST_TIMEOUT = number("REQUEST_TIMEOUT", 15)
+EXPORT_TIMEOUT = number("EXPORT_TIMEOUT", 600)
 DRAIN_FILE = text("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
 
 # --- Logs: one stream, the console; text for people or JSON for machines
@@ -390,7 +398,6 @@ DRAIN_FILE = text("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
 LOG_FORMAT = text("LOG_FORMAT", "text" if DEBUG else "json")
 if LOG_FORMAT not in {"text", "json"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is neither text nor json: {LOG_FORMAT!r}")
-EXPORT_TIMEOUT = number("EXPORT_TIMEOUT", 600)
 ACCESS_LOG = switch("ACCESS_LOG", True)
 LOGGING = {
     "version": 1,

@@ -124,6 +124,17 @@ class NotAcceptable(Problem):
     title, status = "Not acceptable", 406
 
 
+class TooManyExports(Problem):
+    type, title, status = "SystemError", "Too many requests", 429
+
+    def __init__(self) -> None:
+        super().__init__(
+            "As many exports are under way as this server streams at once. "
+            "Try again later, or read page by page with limit=1000.",
+            Retry_After="10",
+        )
+
+
 class Unavailable(Problem):
     """The database did not do its part; the client may try again."""
 

@@ -16,7 +16,7 @@ from django.http import (
 from django.utils.cache import get_conditional_response
 from django.views.decorators.csrf import csrf_exempt
 
-from rooms import figures, openapi, pages, repository
+from rooms import exports, figures, openapi, pages, repository
 from rooms.filters import FIELDS
 from rooms.formats import HTML, JSON, Format, choose
 from rooms.problems import MethodNotAllowed, NotFound, Problem
@@ -118,7 +118,7 @@ def streamed(request: HttpRequest, search: Search, format: Format) -> HttpRespon
     total, precision = repository.count(search) if search.count else (None, "")
     chunks: Iterator[str] = iter(())
     if request.method == "GET":
-        stream = repository.stream(search, format)
+        stream = exports.bounded(repository.stream(search, format))
         # The first rows are there before the status is sent: a database that fails is a 503, no torn file.
         chunks = resumed(next(stream), stream)
     response = StreamingHttpResponse(chunks, content_type=format.content_type)

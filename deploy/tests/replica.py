@@ -14,6 +14,8 @@ class Replica:
 
     def __init__(self, name: str, seconds: float = 0, hang_up: bool = False) -> None:
         self.asked: list[str] = []
+        self.answered = 0
+        """Answers that it got rid of, at least into the buffers of its connection."""
         self.headers: list[http.client.HTTPMessage] = []
         replica = self
 
@@ -34,6 +36,7 @@ class Replica:
                 self.send_header("Vary", "Accept")
                 self.end_headers()
                 self.wfile.write(name.encode())
+                replica.answered += 1
 
             do_POST = do_GET
 

@@ -1,5 +1,6 @@
 """What happens when something breaks: RELIABILITY means 503 in bounded time, and health without help."""
 
+import contextlib
 import json
 import os
 import signal
@@ -179,20 +180,21 @@ def test_reloads_under_load_fail_no_request_through_nginx(gunicorn, edge):
     assert set(load.statuses()) == {200}
 
 
-def test_workers_that_are_replaced_after_their_share_of_requests_fail_none(cluster, tmp_path):
-    needs("nginx")
-    often = ["--max-requests", "40", "--max-requests-jitter", "10"]
+def test_a_worker_without_a_free_thread_leaves_connections_to_the_other(cluster, tmp_path):
     with (
-        rig.Gunicorn(tmp_path, *often, **cluster.variables) as gunicorn,
-        Nginx(
-            tmp_path / "nginx", *[gunicorn.port] * 4, NGINX_RATE="10000r/s", NGINX_MICROCACHE="off"
-        ) as edge,
-        rig.Load(lambda: edge.get("/rooms").status) as load,
+        rig.Gunicorn(tmp_path, **cluster.variables | {"WEB_THREADS": "2"}) as gunicorn,
+        cluster.session() as lock,
+        cluster.session() as cursor,
     ):
-        before = set(gunicorn.workers())
-        load.wait_for(300)
-        assert not before & set(gunicorn.workers())
-    assert set(load.statuses()) == {200}
+        for _ in range(3):
+            lock.execute(LOCK)
+            with contextlib.ExitStack() as together:
+                answers = [
+                    together.enter_context(in_background(lambda: gunicorn.get("/rooms"))) for _ in "1234"
+                ]
+                rig.wait_until(lambda: waiting(cursor) == 4, "all four threads of both workers")
+                lock.execute("ROLLBACK")
+            assert [answer.status for (answer,) in answers] == [200] * 4
 
 
 def test_a_lock_held_too_long_is_503(cluster, gunicorn):

@@ -83,9 +83,9 @@ def test_images_are_pinned_and_the_volume_is_the_parent_of_the_data():
 
 
 def test_connections_stay_within_the_databases_limit():
-    """Twice the replicas during a rollout, each with a probe; migrate, a backup, five people."""
+    """Twice the replicas during a rollout, each process with a probe; migrate, a backup, five people."""
     text = (PROJECT / "compose.yml").read_text()
-    each = settings.WEB_WORKERS * settings.WEB_THREADS + 1
+    each = settings.WEB_WORKERS * (settings.WEB_THREADS + 1)
     (allowed,) = re.findall(r"max_connections=(\d+)", text)
     reserved_for_superusers = 3
     for replicas in (default(text, "WEB_REPLICAS"), 3):

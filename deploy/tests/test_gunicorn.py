@@ -100,7 +100,7 @@ def test_a_missing_variable_stops_the_start_with_one_line(tmp_path, live_site):
 
 
 def test_the_port_and_the_numbers_come_from_variables(live_site, tmp_path):
-    with rig.Gunicorn(tmp_path, WEB_WORKERS="3", WEB_THREADS="1", **live_site.variables) as server:
+    with rig.Gunicorn(tmp_path, WEB_WORKERS="3", WEB_THREADS="2", **live_site.variables) as server:
         rig.wait_until(lambda: len(server.workers()) == 3, "three workers")
     assert re.search(r"Shutting down: Master", server.log.read_text())
 

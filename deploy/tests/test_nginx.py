@@ -1,5 +1,6 @@
 """nginx with the shipped templates: TLS, hosts, forwarding, limits, the cache and load balancing."""
 
+import contextlib
 import gzip
 import http.client
 import http.server
@@ -236,12 +237,24 @@ def test_endless_headers_are_refused(edge):
     assert edge.get("/rooms", X_Long="x" * 9000).status == 400
 
 
+LOCALHOST = b"Host: localhost\r\n"
+
+
 def test_too_many_requests_are_429_with_retry_after(nginx, site):
     edge = nginx(site.port, NGINX_RATE="1r/s")
     answers = [edge.get("/rooms?limit=1") for _ in range(110)]
     assert 101 <= Counter(answer.status for answer in answers)[200] < 110  # the burst, and one a second
     assert_nginx_problem(answers[-1], 429)
     assert answers[-1].headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/admin/login/", "/admin/rooms/room/import/"])
+def test_too_many_pages_of_the_admin_are_429(nginx, path):
+    with Replica("page") as replica:
+        edge = nginx(replica.port, NGINX_RATE="1r/s")
+        statuses = Counter(edge.get(path).status for _ in range(110))
+    assert 101 <= statuses[200] < 110
+    assert statuses[429] == 110 - statuses[200]
 
 
 def test_the_seventh_login_in_a_row_is_429(nginx, site):
@@ -265,6 +278,45 @@ def test_too_many_connections_of_one_client_are_429(nginx):
             thread.join()
     assert Counter(statuses)[429] > 0
     assert set(statuses) == {200, 429}
+
+
+def test_the_third_upload_of_a_spreadsheet_at_once_is_429(nginx):
+    head = b"POST /admin/rooms/room/import/ HTTP/1.1\r\n" + LOCALHOST + b"Content-Length: 1000000\r\n\r\n"
+    with Replica("page") as replica, contextlib.ExitStack() as uploads:
+        edge = nginx(replica.port)
+        for _ in range(2):
+            wire = uploads.enter_context(socket.create_connection(("127.0.0.1", edge.https)))
+            tls = uploads.enter_context(rig.UNVERIFIED.wrap_socket(wire, server_hostname="localhost"))
+            tls.sendall(head + b"x" * 100_000)
+        rig.wait_until(lambda: edge.get("/admin/rooms/room/import/").status == 429, "a refusal")
+        assert edge.get("/admin/").status == 200
+        assert "POST /admin/rooms/room/import/" not in replica.asked  # nginx keeps what is not complete
+
+
+@pytest.mark.parametrize(("path", "size"), [("/rooms/x", 400_000), ("/admin/rooms/room/export/", 12_000_000)])
+def test_a_large_page_is_taken_from_the_application_at_once_however_slowly_it_is_read(nginx, path, size):
+    with Replica("x" * size) as replica, socket.socket() as wire:
+        edge = nginx(replica.port, NGINX_MICROCACHE="off")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.connect(("127.0.0.1", edge.https))
+        with rig.UNVERIFIED.wrap_socket(wire, server_hostname="localhost") as tls:
+            tls.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            rig.wait_until(lambda: replica.answered == 1, "an answer that has left the application", 10)
+
+
+def test_readiness_is_not_for_the_public(nginx):
+    with Replica("ready") as replica:
+        edge = nginx(replica.port)
+        assert_nginx_problem(edge.get("/readyz"), 404)
+        assert edge.get("/livez").status == 200
+    assert replica.asked == ["GET /livez"]
+
+
+def test_readiness_is_for_the_tls_terminator_in_front_and_not_for_its_clients(nginx):
+    with Replica("ready") as replica:
+        edge = nginx(replica.port, NGINX_PLAIN="site", NGINX_TRUSTED_PROXY="127.0.0.1")
+        assert rig.get(edge.http, "/readyz", Host="localhost").body == b"ready"
+        assert rig.get(edge.http, "/readyz", Host="localhost", X_Forwarded_For="9.9.9.9").status == 404
 
 
 def test_without_an_upstream_it_is_502(nginx):

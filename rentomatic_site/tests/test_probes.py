@@ -4,12 +4,15 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from rentomatic_site import probes
+
 
 @pytest.fixture
 def probe(settings) -> Client:
     """A client from inside: a foreign host name, no TLS."""
     settings.SECURE_SSL_REDIRECT = True
     settings.ALLOWED_HOSTS = ["rooms.example.com"]
+    probes.database.forget()
     return Client(SERVER_NAME="10.1.2.3")
 
 
@@ -42,6 +45,20 @@ def test_readyz_is_503_without_a_database_and_keeps_the_drivers_text(probe, monk
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "reason": "the database does not answer"}
     assert "Connection refused" in caplog.text
+
+
+@pytest.mark.django_db
+def test_readyz_asks_the_database_once_in_a_second(probe, monkeypatch):
+    asked = []
+    monkeypatch.setattr(probes, "last_migrations", lambda: asked.append(1) or [])
+    assert {probe.get("/readyz").status_code for _ in range(50)} == {200}
+    assert len(asked) < 5  # one for each second that the fifty take
+
+
+def test_readyz_is_503_within_a_second_while_another_probe_gets_no_answer(probe):
+    with probes.database.lock:  # as the one that waits holds it
+        answer = probe.get("/readyz")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "the database does not answer")
 
 
 @pytest.mark.django_db
