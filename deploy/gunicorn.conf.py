@@ -34,7 +34,8 @@ class ApplicationLogger(Logger):
 
     def access(self, resp: Any, req: Any, environ: MutableMapping, request_time: datetime.timedelta) -> None:
         """One line for each request but the probes that succeed: they come every few seconds."""
-        target, status = environ["RAW_URI"], resp.status_code
+        # No status where the request failed before one was chosen.
+        target, status = environ["RAW_URI"], int((resp.status or "500").split()[0])
         if not self.access_log_enabled or (target in {"/livez", "/readyz"} and status == 200):
             return
         seconds = request_time.total_seconds()
@@ -90,7 +91,8 @@ graceful_timeout = 30
 # The pure Python parser: the C parser (gunicorn[fast]) saves 5 % of a list's CPU time (33 of 676 µs), but
 # comes as source only and would bring a compiler into the build.
 http_parser = "python"
-# The whole vocabulary with twenty filters fits into 4 kB; longer request lines are 414, longer headers 431.
+# The whole vocabulary with twenty filters fits into 4 kB; longer request lines are 414, longer headers 431
+# (rentomatic_site/worker.py).
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190

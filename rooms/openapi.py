@@ -19,7 +19,8 @@ Filters are `filter_<field>__<operator>=value`; all of them must hold. A body is
 pages are linked by the header `Link`, counts come in `X-Total-Count`. Every mistake of a request is named
 in one answer of type `application/problem+json`, with the nearest parameter that exists and an address
 that works. Coordinates have {DECIMALS} decimals (1 mm): further ones are rounded, in rooms and in
-questions alike. An address of more than 4094 bytes is answered 414, headers of more than 8 kB 431.
+questions alike. A request line (method, address, version) of more than 4094 bytes is answered 414, a header
+of more than 8 kB 431, too many requests or exports at once 429 with `Retry-After`.
 """
 
 
@@ -84,7 +85,8 @@ def operation(name: str, words: str, allowed: Collection[str], bodies: Schema, h
                 "400": problem("Parameters that are unknown, malformed, out of range or given twice"),
                 "404": problem("No room has this code"),
                 "406": problem("A format that is not spoken here"),
-                "414": problem("An address of more than 4094 bytes"),
+                "414": problem("A request line (method, address, version) of more than 4094 bytes"),
+                "429": problem("Too many requests or exports at once: try again after Retry-After seconds"),
                 "503": problem("The database is away, slow or full: try again after Retry-After seconds"),
             },
         }

@@ -47,6 +47,16 @@ def free_port() -> int:
             return port
 
 
+def exchange(wire: socket.socket, request: bytes) -> bytes:
+    """Send bytes that no client library would, and read until the server closes the connection."""
+    wire.settimeout(10)
+    wire.sendall(request)
+    received = b""
+    while piece := wire.recv(100_000):
+        received += piece
+    return received
+
+
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
     """Look every 20 ms until `condition()` is true."""
     deadline = time.monotonic() + seconds

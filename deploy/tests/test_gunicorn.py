@@ -65,14 +65,63 @@ def test_no_control_socket_and_no_file_outside_memory(gunicorn):
     assert "gunicorn.ctl" not in open_files
 
 
-@pytest.mark.parametrize(
-    ("request_line", "status"),
-    [(b"GET /" + b"x" * 5000, 414), (b"GET /livez", 200)],
-)
-def test_an_endless_request_line_is_414(gunicorn, request_line, status):
-    with socket.create_connection(("127.0.0.1", gunicorn.port), timeout=5) as wire:
-        wire.sendall(request_line + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert wire.recv(100).startswith(f"HTTP/1.1 {status}".encode())
+HOST = b"Host: localhost\r\n"
+INVALID = {
+    "two hosts": (b"GET /rooms HTTP/1.1\r\n" + HOST + b"Host: example.com\r\n\r\n", 400),
+    "a length that is no number": (b"POST /rooms HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n", 400),
+    "a negative length": (b"POST /rooms HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n", 400),
+    "two lengths": (
+        b"POST /rooms HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        400,
+    ),
+    "a length and chunks": (
+        b"POST /rooms HTTP/1.1\r\n"
+        + HOST
+        + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "two types": (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Type: a/b\r\nContent-Type: c/d\r\n\r\n", 400),
+    "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", 400),
+    "an expectation": (b"POST /rooms HTTP/1.1\r\n" + HOST + b"Expect: tea\r\n\r\n", 417),
+    "a long header": (b"GET /rooms HTTP/1.1\r\n" + HOST + b"X-Long: " + b"x" * 9000 + b"\r\n\r\n", 431),
+    "many headers": (
+        b"GET /rooms HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: x\r\n" % n for n in range(101)) + b"\r\n",
+        431,
+    ),
+    "no ASCII": ("GET /rooms?städte=1 HTTP/1.1\r\n".encode() + HOST + b"\r\n", 400),
+}
+
+
+def refused(server: rig.Gunicorn, request: bytes) -> int:
+    """The status of the one answer, which is a problem document, before the connection is closed."""
+    with socket.create_connection(("127.0.0.1", server.port)) as wire:
+        received = rig.exchange(wire, request)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"Content-Type: application/problem+json\r\n" in head + b"\r\n"
+    problem = json.loads(body)
+    assert problem.keys() >= {"type", "message", "title", "status"}
+    assert head.split()[1] == str(problem["status"]).encode()
+    return problem["status"]
+
+
+@pytest.mark.parametrize(("request_", "status"), INVALID.values(), ids=list(INVALID))
+def test_a_request_that_is_no_valid_http_is_answered_before_the_connection_closes(gunicorn, request_, status):
+    assert refused(gunicorn, request_) == status
+
+
+@pytest.mark.parametrize(("address", "status"), [(4081, 400), (4082, 414)])
+def test_an_address_may_have_4081_bytes(gunicorn, address, status):
+    """400 is of the application, which knows no such parameter."""
+    path = "/rooms?".ljust(address, "x").encode()
+    assert (
+        refused(gunicorn, b"GET " + path + b" HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n") == status
+    )
+
+
+def test_a_body_that_is_no_valid_http_gets_one_answer(gunicorn):
+    chunked = b"POST /rooms HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nno length\r\n"
+    assert refused(gunicorn, chunked) == 405
 
 
 def test_a_killed_worker_is_back_within_a_second(gunicorn):

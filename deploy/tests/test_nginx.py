@@ -233,11 +233,54 @@ def test_an_endless_address_is_414(edge):
     assert_nginx_problem(edge.get("/rooms?" + "x" * 9000), 414)
 
 
-def test_endless_headers_are_refused(edge):
-    assert edge.get("/rooms", X_Long="x" * 9000).status == 400
+def test_an_endless_header_is_431(edge):
+    assert_nginx_problem(edge.get("/rooms", X_Long="x" * 9000), 431)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/rooms?" + "x" * 5000, {}, 414),
+        ("/rooms?nonsense=7", {f"X_{n}": "x" for n in range(110)}, 431),
+    ],
+    ids=["the address", "many headers"],
+)
+def test_what_only_gunicorn_refuses_is_a_problem_document_too(edge, path, headers, status):
+    answer = edge.get(path, **headers)
+    assert (answer.status, answer.headers["Content-Type"]) == (status, PROBLEM)
+    assert json.loads(answer.body)["status"] == status
+    assert answer.headers["X-Request-ID"]
 
 
 LOCALHOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /rooms HTTP/1.1\r\n" + LOCALHOST + b"Host: example.com\r\n\r\n", 400),
+        (b"POST /rooms HTTP/1.1\r\n" + LOCALHOST + b"Content-Length: x\r\n\r\n", 400),
+        (
+            b"POST /rooms HTTP/1.1\r\n"
+            + LOCALHOST
+            + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (b"POST /rooms HTTP/1.1\r\n" + LOCALHOST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET /rooms HTTP/3.0\r\n" + LOCALHOST + b"\r\n", 505),
+    ],
+    ids=["two hosts", "a length that is no number", "a length and chunks", "an unknown coding", "HTTP/3.0"],
+)
+def test_a_request_that_is_no_valid_http_is_answered_before_the_connection_closes(edge, request_, status):
+    with (
+        socket.create_connection(("127.0.0.1", edge.https)) as wire,
+        rig.UNVERIFIED.wrap_socket(wire, server_hostname="localhost") as tls,
+    ):
+        received = rig.exchange(tls, request_)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert PROBLEM.encode() in head
+    assert json.loads(body)["status"] == status
 
 
 def test_too_many_requests_are_429_with_retry_after(nginx, site):
