@@ -5,12 +5,14 @@ Everything here is for commands and tests, as the role that may create databases
 Requests use Django's connection. Errors are psycopg2's own; a name always goes through `sql.Identifier`.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode
+from weakref import WeakSet
 
 import psycopg2
 from django.conf import settings
@@ -19,6 +21,40 @@ from psycopg2 import sql
 from psycopg2.extensions import connection, cursor
 
 from rentomatic_site import embedded
+
+_closed: set[str] = set()
+"""The databases that are closed to this process."""
+
+without_database: WeakSet[threading.Thread] = WeakSet()
+"""Threads that get no connection to any database: a scenario left them behind."""
+
+
+@contextmanager
+def closed_to_this_process(names: set[str]) -> Iterator[None]:
+    """Let nothing in this process open these databases meanwhile."""
+    added = names - _closed
+    _closed.update(added)
+    try:
+        yield
+    finally:
+        _closed.difference_update(added)
+
+
+def refuse_closed(dbname: str | None) -> None:
+    """
+    psycopg2.OperationalError for the application's database where a scenario's is in its place, and for every
+    database in a thread that a scenario left behind.
+    """
+    if dbname in _closed or (settings.SCENARIO and dbname == settings.APPLICATION_DB):
+        raise psycopg2.OperationalError(
+            f"The database {dbname} is closed to a scenario's code and to what it starts. "
+            "Next: use Django's connection, or without arguments postgres.url(): they lead to the scenario's."
+        )
+    if threading.current_thread() in without_database:
+        raise psycopg2.OperationalError(
+            "The scenario that started this thread has ended, and its database may be gone. "
+            "Next: let run() and check() wait for their threads."
+        )
 
 
 def ready() -> None:
@@ -36,6 +72,7 @@ def connect(dbname: str | None = None) -> connection:
 
     It has no statement limit; the caller closes it.
     """
+    refuse_closed(dbname)
     ready()
     changed = {"application_name": "rentomatic manage"} | ({"dbname": dbname} if dbname else {})
     opened: connection = psycopg2.connect(**settings.POSTGRES | changed)

@@ -1,10 +1,13 @@
 """Django's PostgreSQL backend with a cheaper health check and the embedded server behind it."""
 
+import os
 import select
+from contextlib import suppress
 from typing import Any
 
 import psycopg2
 from django.conf import settings
+from django.db import connections
 from django.db.backends.postgresql import base
 
 from rentomatic_site import postgres
@@ -15,10 +18,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """What differs from `django.db.backends.postgresql` is below; the shell differs in client.py."""
 
     client_class = DatabaseClient
+    opened: str | None = None
+    """The NAME under which the connection was opened."""
+
+    def ensure_connection(self) -> None:
+        """Open the connection anew where NAME has changed since (scenarios/isolation.py)."""
+        if self.connection is not None and self.opened != self.settings_dict["NAME"]:
+            self.close()
+        super().ensure_connection()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """The first connection starts the embedded server, where that is the one configured."""
+        postgres.refuse_closed(conn_params["dbname"])
         postgres.ready()
+        self.opened = self.settings_dict["NAME"]
         try:
             return super().get_new_connection(conn_params)
         except psycopg2.OperationalError as error:
@@ -41,3 +54,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         poll = select.poll()
         poll.register(self.connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         return not poll.poll(0)
+
+
+def forget_connections() -> None:
+    """Let a forked process open connections of its own: its parent goes on to talk through the others."""
+    for alias in connections:
+        with suppress(AttributeError):
+            del connections[alias]
+
+
+os.register_at_fork(after_in_child=forget_connections)

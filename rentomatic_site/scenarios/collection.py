@@ -94,12 +94,12 @@ class ScenarioItem(pytest.Item):
         self.expectation = expectation
 
     def runtest(self) -> None:
-        from rentomatic_site.scenarios import databases, expectations
+        from rentomatic_site.scenarios import expectations, isolation
 
         with self.config.stash[blocking_manager_key].unblock():
             database = self.parent.load()
             if self.expectation:
-                with databases.django_on(database):
+                with isolation.django_on(database):
                     problem = self.expectation.ask(expectations.client())
                 if problem:
                     raise Cross(f"✗ {self.expectation.words}: {problem}")

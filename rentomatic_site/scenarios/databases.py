@@ -6,7 +6,7 @@ The databases of the scenarios on the server, and the templates that they are cl
 | `scenario_NAME` | what people work on |
 | `tpl_NAME_HASH` | the freshly filled state of a scenario; refuses connections |
 | `tpl__HASH` | a migrated, empty database; refuses connections |
-| `tpl_NAME_RANDOM` | one that is being made; the next load of NAME removes what a killed one left |
+| `scenario_NAME_RANDOM` | one that is being made; the next load of NAME removes what a killed one left |
 
 A comment on each says what it is (`Mark`). Without it a database is not ours, and nothing here drops,
 renames or changes it; the application's and the maintenance database are never touched at all.
@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.db import connection
 from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
+from rentomatic_site.scenarios.isolation import LIVE_PREFIX
 
 FILE_COPY_FROM = 64 * 2**20
 """Bytes from which a clone is quicker by copying files than through the write-ahead log."""
@@ -67,11 +67,16 @@ class Database:
 
 def live_name(scenario: str) -> str:
     """The name that `settings.DATABASES` has under SCENARIO=NAME."""
-    return f"scenario_{scenario}"
+    return f"{LIVE_PREFIX}{scenario}"
 
 
 def template_name(scenario: str, fingerprint: str) -> str:
     return f"tpl_{scenario}_{fingerprint}"
+
+
+def building_name(scenario: str) -> str:
+    """A name of its own for a database that is being made; processes reach it by SCENARIO like any other."""
+    return live_name(f"{scenario or MIGRATED}_{secrets.token_hex(6)}")
 
 
 def read_mark(comment: str | None) -> Mark | None:
@@ -133,7 +138,7 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
 
     Whatever interrupts this leaves nothing, short of a kill in the millisecond before the mark.
     """
-    name = template_name(scenario, secrets.token_hex(6))
+    name = building_name(scenario)
     options = {
         "template": template and template.name,
         "strategy": "FILE_COPY" if template and template.size >= FILE_COPY_FROM else None,
@@ -166,7 +171,7 @@ def finish(server: cursor, name: str, new_name: str, mark: Mark) -> None:
     everything has.
     """
     replaced = find(server, new_name)
-    away = template_name(mark.scenario, secrets.token_hex(6))
+    away = building_name(mark.scenario)
     for attempt in range(20):
         for database in filter(None, [replaced and new_name, name]):
             server.execute(
@@ -209,28 +214,6 @@ def transaction(server: cursor) -> Iterator[None]:
         server.execute("ROLLBACK")
         raise
     server.execute("COMMIT")
-
-
-@contextmanager
-def django_on(name: str) -> Iterator[None]:
-    """
-    Point Django's connection of this process to another database, without a request's limits.
-
-    What is written there may be lost with the machine, not with the process: it is made anew anyway.
-    """
-    usual = connection.settings_dict
-    options = "-c statement_timeout=0 -c synchronous_commit=off -c client_connection_check_interval=500"
-    connection.close()
-    connection.settings_dict = {
-        **usual,
-        "NAME": name,
-        "OPTIONS": {**usual["OPTIONS"], "options": options, "application_name": f"load_scenario {name}"},
-    }
-    try:
-        yield
-    finally:
-        connection.close()
-        connection.settings_dict = usual
 
 
 def now() -> str:

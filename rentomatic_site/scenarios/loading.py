@@ -21,6 +21,7 @@ from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases
 from rentomatic_site.scenarios.catalogue import Scenario, folder, migrations_fingerprint
 from rentomatic_site.scenarios.databases import BUILDING, LIVE, MIGRATED, TEMPLATE, Database, Mark
+from rentomatic_site.scenarios.isolation import django_on, threads_awaited
 from rooms import filling
 from rooms.models import Room
 
@@ -110,7 +111,7 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
     mark = present.mark
     if mark.migrations != migrations_fingerprint():
         try:
-            with databases.django_on(present.name):
+            with django_on(present.name):
                 call_command("migrate", verbosity=0)
         except (DatabaseError, CommandError) as error:
             raise ScenarioError(
@@ -152,7 +153,7 @@ def fill(
         migrated = migrated_template(migrations)
         name = databases.create(server, scenario.name, migrated, mark)
     try:
-        with databases.django_on(name):
+        with django_on(name):
             error, output = run(scenario, seed)
             rooms = Room.objects.count()
             mark = replace(mark, output=output, rooms=rooms)
@@ -184,7 +185,7 @@ def migrated_template(server: cursor) -> Database:
         mark = Mark(MIGRATED, "", fingerprint, fingerprint, complete=True)
         building = databases.create(server, "", None, mark)
         try:
-            with databases.django_on(building):
+            with django_on(building):
                 call_command("migrate", verbosity=0)
                 vacuum()
             databases.finish(server, building, name, mark)
@@ -219,7 +220,7 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
     What it stored before it raised is kept, for looking at, unless the database refused a statement of
     its own outside of `transaction.atomic()`: PostgreSQL then takes the transaction back.
     """
-    failure: BaseException | None = None
+    failures: list[BaseException] = []
     ContentType.objects.clear_cache()  # ids differ from one database to the next
     filling.sow(seed)
     random.seed(seed)
@@ -228,19 +229,19 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
             module = scenario.module()
             if not callable(getattr(module, "run", None)):
                 raise ScenarioError(f"{scenario.path} has no function run(). Next: write `def run():` in it.")
-            with transaction.atomic():
+            with threads_awaited(failures.append), transaction.atomic():
                 try:
                     module.run()
                 except (Exception, SystemExit) as error:
-                    failure = error
+                    failures.append(error)
         except ScenarioError:
             raise
         except (Exception, SystemExit) as error:  # at import, or a constraint that is checked at commit
-            failure = failure or error
-    if failure is None:
+            failures.append(error)
+    if not failures:
         set_sequences()
         vacuum()
-    return failure, printed.getvalue()[:OUTPUT_LIMIT]
+    return (failures[0] if failures else None), printed.getvalue()[:OUTPUT_LIMIT]
 
 
 def set_sequences() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import DjangoDbBlocker
 
-from rentomatic_site.scenarios import databases
+from rentomatic_site.scenarios import isolation
 from rentomatic_site.testing import Manage
 from rentomatic_site.tests.workshop import Workshop, workshop_in
 
@@ -160,7 +160,7 @@ def test_capture_writes_to_standard_output_too(lab: Workshop) -> None:
 )
 def test_what_cannot_be_captured_writes_nothing(lab: Workshop, arguments: list[str], words: str) -> None:
     files = set(lab.folder.iterdir())
-    with databases.django_on("scenario_t_few"):
+    with isolation.django_on("scenario_t_few"):
         done = lab.call("capture_scenario", *arguments)
     assert done.returncode == 1
     assert words in done.stderr

@@ -6,7 +6,15 @@ from typing import Any
 from django.core.management import CommandError, CommandParser, call_command
 from django.template.defaultfilters import filesizeformat
 
-from rentomatic_site.scenarios import ScenarioError, catalogue, databases, expectations, loading, opening
+from rentomatic_site.scenarios import (
+    ScenarioError,
+    catalogue,
+    databases,
+    expectations,
+    isolation,
+    loading,
+    opening,
+)
 from rentomatic_site.scenarios.command import ScenarioCommand, age
 
 
@@ -120,7 +128,7 @@ class Command(ScenarioCommand):
     def try_expectations(self, scenario: catalogue.Scenario, loaded: loading.Loaded) -> int:
         """Print each expectation with a tick or a cross; how many crosses there are."""
         wrong = 0
-        with databases.django_on(loaded.database.name):
+        with isolation.django_on(loaded.database.name):
             client = expectations.client()
             for expectation in expectations.expectations(scenario.module()):
                 problem = expectation.ask(client)

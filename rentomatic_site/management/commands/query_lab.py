@@ -10,7 +10,7 @@ from psycopg2 import errors
 from psycopg2.sql import SQL, Identifier
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, loading, query_lab
+from rentomatic_site.scenarios import ScenarioError, databases, isolation, loading, query_lab
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rentomatic_site.scenarios.databases import LIVE, Database
 from rentomatic_site.scenarios.query_lab import Measurement
@@ -49,10 +49,10 @@ class Command(ScenarioCommand):
             if options["index"]:
                 rows += self.with_and_without(search, name, database, options["index"])
             else:
-                with databases.django_on(database.name):
+                with isolation.django_on(database.name):
                     rows.append(row(name, self.measure(search, name)))
         if options["sql"]:
-            with databases.django_on(next(iter(chosen.values())).name), connection.cursor() as session:
+            with isolation.django_on(next(iter(chosen.values())).name), connection.cursor() as session:
                 self.stdout.write(session.mogrify(*query_lab.statement(search)).decode() + "\n")
         self.table(HEADER, rows, right=["rooms", "ms", "planned", "true"])
 
@@ -85,7 +85,7 @@ class Command(ScenarioCommand):
     ) -> Iterator[tuple[str, ...]]:
         """Measure in a copy, build the index there, measure again."""
         self.allowed()
-        with copy(name, database) as copied, databases.django_on(copied):
+        with copy(name, database) as copied, isolation.django_on(copied):
             yield row(f"{name}, before", self.measure(search, name))
             self.build(columns)
             yield row(f"{name}, after", self.measure(search, name))

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import catalogue, databases, loading
+from rentomatic_site.scenarios import catalogue, databases, isolation, loading
 from rooms.admin.listing import REACH
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -23,7 +23,7 @@ def many(django_db_setup, django_db_blocker):
     live = databases.live_name("test_speed")
     with django_db_blocker.unblock():
         loading.load(catalogue.find("million_rooms"), reset=True, live=live)
-        with databases.django_on(live):
+        with isolation.django_on(live):
             yield
         with postgres.session() as server:
             databases.drop(server, live)
