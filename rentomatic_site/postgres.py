@@ -17,7 +17,7 @@ from weakref import WeakSet
 import psycopg2
 from django.conf import settings
 from django.db import connection as django_connection
-from psycopg2 import sql
+from psycopg2 import errors, sql
 from psycopg2.extensions import connection, cursor
 
 from rentomatic_site import embedded
@@ -141,9 +141,56 @@ def create_database(
     server.execute(sql.SQL(" ").join(statement))
 
 
+class InUseError(Exception):
+    """Somebody is in a database whom this role may not send away; the message says who, and the next step."""
+
+
 def drop_database(server: cursor, name: str) -> None:
-    """Drop a database where it exists; connections to it are ended."""
-    server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    """
+    Drop a database where it exists; connections to it are ended.
+
+    InUseError where one is not ours to end.
+    """
+    statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
+    try:
+        server.execute(statement + sql.SQL(" WITH (FORCE)"))
+    except errors.InsufficientPrivilege:
+        # FORCE wants the right to end all of them, also a superuser's autovacuum, which the plain statement
+        # sends away without it.
+        end_sessions(server, name)
+        server.execute(statement)
+
+
+def end_sessions(server: cursor, name: str) -> None:
+    """
+    End the sessions in a database. InUseError, before any has ended, where one is not this role's to end.
+
+    PostgreSQL's own workers are left to it: they go when a statement needs the database for itself.
+    """
+    server.execute(
+        """
+        SELECT pid, theirs.rolname, (me.rolsuper OR NOT theirs.rolsuper)
+            AND (pg_has_role(theirs.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))
+        FROM pg_stat_activity
+            JOIN pg_roles theirs ON theirs.oid = usesysid
+            JOIN pg_roles me ON me.rolname = current_user
+        WHERE datname = %s AND pid <> pg_backend_pid()
+            AND coalesce(backend_type, 'client backend') = 'client backend'  -- null where we may not know
+        """,
+        [name],
+    )
+    sessions = server.fetchall()
+    foreign = [(pid, role) for pid, role, ours in sessions if not ours]
+    if foreign:
+        who = " and ".join(f"{role} (process {pid})" for pid, role in foreign)
+        statements = "; ".join(f"SELECT pg_terminate_backend({pid})" for pid, _ in foreign)
+        raise InUseError(
+            f"{name} is in use by {who}, whose sessions the role {settings.POSTGRES['user']} may not end. "
+            f"Next: end them where they were begun or, as that role or a superuser: {statements}"
+        )
+    for pid, _, _ in sessions:
+        # False where it has ended by itself.
+        server.execute("SELECT pg_terminate_backend(%s, 1000)", [pid])
 
 
 def rename_database(server: cursor, name: str, new_name: str) -> None:

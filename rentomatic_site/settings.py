@@ -7,6 +7,7 @@ names the variable and the next step.
 """
 
 import os
+import platform
 import re
 from datetime import timedelta
 from importlib.util import find_spec
@@ -178,6 +179,8 @@ if SCENARIO and not SCENARIOS_ALLOWED:
     )
 SCENARIOS_DIR = (BASE_DIR / text("SCENARIOS_DIR", "scenarios")).resolve()
 """The folder of the scenarios' files."""
+SCENARIOS_OWNER = text("SCENARIOS_OWNER", f"{embedded.user_name(os.geteuid())}@{platform.node()}")
+"""Whose the scenarios are that this checkout makes, on a server that others use, too."""
 if SCENARIO:
     MIDDLEWARE.insert(0, "rentomatic_site.scenarios.banner.middleware")
 

@@ -8,6 +8,7 @@ A scenario that fails here is loaded once more where the developer works, as `py
 server ends with them.
 """
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class ScenarioFile(pytest.File):
     """One scenario. Its database is made for the first of its tests and dropped after the last."""
 
     database = ""
+    loaded = False
     failed = False
 
     @property
@@ -50,6 +52,7 @@ class ScenarioFile(pytest.File):
 
     @property
     def alias(self) -> str:
+        """Under which a scenario that fails is kept."""
         return f"pytest_{self.scenario.name}"[:40]
 
     def collect(self) -> Iterator[pytest.Item]:
@@ -67,19 +70,21 @@ class ScenarioFile(pytest.File):
         """The name of the scenario's database, freshly loaded by the first call."""
         from rentomatic_site.scenarios import databases, expectations, loading
 
-        if self.failed and not self.database:
+        if self.failed and not self.loaded:
             pytest.skip("the scenario does not load")
-        if not self.database:
-            loaded = loading.load(self.scenario, reset=True, live=databases.live_name(self.alias))
+        if not self.loaded:
+            # A name of its own: another pytest may run on the same server.
+            self.database = databases.live_name(f"{self.alias}_{secrets.token_hex(4)}")
+            loading.load(self.scenario, reset=True, live=self.database)
             expectations.expectations(self.scenario.module())  # of the right form?
-            self.database = loaded.database.name
+            self.loaded = True
         return self.database
 
     def teardown(self) -> None:
         from rentomatic_site import postgres
         from rentomatic_site.scenarios import databases
 
-        if self.database and not self.failed:
+        if self.database:
             with postgres.session() as server:
                 databases.drop(server, self.database)
 

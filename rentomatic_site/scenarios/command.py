@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError
 from psycopg2 import errors
 
+from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
 
 
@@ -26,11 +27,14 @@ class ScenarioCommand(BaseCommand):
             return super().execute(*args, **options)
         except ScenarioError as error:
             raise CommandError(str(error)) from None
+        except postgres.InUseError as error:
+            raise CommandError(str(error)) from None
         except errors.InsufficientPrivilege as error:
+            raise CommandError(f"PostgreSQL refuses: {str(error).strip()}. {next_step(error)}") from None
+        except errors.DiskFull as error:
             raise CommandError(
-                f"PostgreSQL refuses: {str(error).strip()}. The role {settings.POSTGRES['user']} must be "
-                f"allowed to create databases, and inherit from {settings.DATABASES['default']['USER']}, "
-                f"who owns them. Next, as a superuser: ALTER ROLE {settings.POSTGRES['user']} CREATEDB"
+                f"The database server's disk is full: {str(error).strip()}. "
+                "Next: ./manage.py drop_scenario --older-than 2d gives some of it back, then load again."
             ) from None
         except psycopg2.OperationalError as error:
             raise CommandError(f"The database server cannot be used: {str(error).strip()}") from None
@@ -59,6 +63,20 @@ class ScenarioCommand(BaseCommand):
                 "Scenarios are for development and are refused here: DEBUG is off. On a server that may hold "
                 "throw-away databases set SCENARIOS_ALLOWED=on."
             )
+
+
+def next_step(error: errors.InsufficientPrivilege) -> str:
+    """What to do about a right that PostgreSQL misses."""
+    role, application = settings.POSTGRES["user"], settings.DATABASES["default"]["USER"]
+    told = str(error)
+    if "create database" in told:
+        return f"Next, as a superuser: ALTER ROLE {role} CREATEDB"
+    if "SET ROLE" in told or "member of role" in told:
+        return (
+            f"The role {role} gives the scenarios' databases to {application}. "
+            f"Next, as a superuser: GRANT {application} TO {role}"
+        )
+    return f"Next: do this as the role that owns the database; you are {role}."
 
 
 def age(elapsed: timedelta) -> str:

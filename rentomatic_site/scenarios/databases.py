@@ -8,17 +8,24 @@ The databases of the scenarios on the server, and the templates that they are cl
 | `tpl__HASH` | a migrated, empty database; refuses connections |
 | `scenario_NAME_RANDOM` | one that is being made; the next load of NAME removes what a killed one left |
 
-A comment on each says what it is (`Mark`). Without it a database is not ours, and nothing here drops,
-renames or changes it; the application's and the maintenance database are never touched at all.
+A comment on each says what it is and whose (`Mark`). Without it a database is not ours, and nothing here
+drops, renames or changes it, nor one that another developer or checkout has made; the application's and the
+maintenance database are never touched at all.
+
+A server finishes what a killed client began, so a database may appear that nobody marked. Its name tells: the
+last digits of RANDOM follow from the others and from who made it.
 """
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
+import psycopg2
 from django.conf import settings
 from psycopg2 import errors
 from psycopg2.extensions import cursor
@@ -30,7 +37,13 @@ from rentomatic_site.scenarios.isolation import LIVE_PREFIX
 FILE_COPY_FROM = 64 * 2**20
 """Bytes from which a clone is quicker by copying files than through the write-ahead log."""
 
+ATTEMPTS = 5
+"""PostgreSQL itself waits five seconds in each for sessions that are about to end."""
+
 LIVE, TEMPLATE, MIGRATED, BUILDING = "scenario", "template", "migrated", "building"
+
+BEGUN = re.compile(r"scenario_([a-z0-9_]+)_([0-9a-f]{6})[0-9a-f]{6}")
+"""What `building_name` gives."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +58,30 @@ class Mark:
     seed: int = 0
     rooms: int = 0
     complete: bool = False
-    output: str = ""
-    """What `run()` printed: it holds passwords that are needed again."""
     error: str = ""
     created: str = ""
-    """UTC, ISO 8601."""
+    """UTC, ISO 8601; empty where nobody knows."""
+    owner: str = ""
+    """SCENARIOS_OWNER of who made it; empty in what earlier versions made."""
+    checkout: str = ""
+    """The project's folder there."""
 
     @property
     def age(self) -> timedelta:
-        return datetime.now(UTC) - datetime.fromisoformat(self.created)
+        return datetime.now(UTC) - datetime.fromisoformat(self.created) if self.created else timedelta.max
 
 
 @dataclass(frozen=True)
 class Database:
-    """One database of ours; its size is in bytes."""
+    """One database with a mark; its size is in bytes, 0 where we may not know it."""
 
     name: str
     size: int
     mark: Mark
+    mine: bool
+    """Whether this checkout made it and its role may drop it."""
+    broken: bool
+    """Whether dropping it was interrupted: it can be dropped again, and nothing else."""
 
 
 def live_name(scenario: str) -> str:
@@ -71,21 +90,51 @@ def live_name(scenario: str) -> str:
 
 
 def template_name(scenario: str, fingerprint: str) -> str:
-    return f"tpl_{scenario}_{fingerprint}"
+    """Each checkout has templates of its own: only their owner may copy them."""
+    return f"tpl_{scenario}_{digest(scenario, fingerprint, settings.POSTGRES['user'])}"
 
 
-def building_name(scenario: str) -> str:
+def building_name(scenario: str, token: str = "") -> str:
     """A name of its own for a database that is being made; processes reach it by SCENARIO like any other."""
-    return live_name(f"{scenario or MIGRATED}_{secrets.token_hex(6)}")
+    token = token or secrets.token_hex(3)
+    return live_name(f"{scenario or MIGRATED}_{token}{digest(scenario, token)[:6]}")
 
 
-def read_mark(comment: str | None) -> Mark | None:
-    """The mark in a comment, without what other versions of this code know; None where it is not ours."""
+def substitute_name(live: str) -> str:
+    """What stands for `live` where another developer or checkout has that one."""
+    return f"{live}_{digest(live)[:4]}"
+
+
+def failed_name(live: str) -> str:
+    """Where a load that fails leaves its database while `live` holds a good one."""
+    return f"{live}_failed"
+
+
+def digest(*words: str) -> str:
+    """Twelve digits that another owner and another checkout have others of."""
+    return sha256(json.dumps([*identity(), *words]).encode()).hexdigest()[:12]
+
+
+def identity() -> tuple[str, str]:
+    """Whose the databases are that we make: Mark's `owner` and `checkout`."""
+    return settings.SCENARIOS_OWNER, str(settings.BASE_DIR)
+
+
+def read_mark(comment: str | None, name: str = "") -> Mark | None:
+    """
+    The mark in a comment, without what other versions of this code know, or the one in the name of a database
+    that we began to make; None where neither is ours.
+    """
     try:
         written = json.loads(comment or "")["rentomatic"]
         return Mark(**{field.name: written[field.name] for field in fields(Mark) if field.name in written})
     except (ValueError, TypeError, KeyError):
-        return None
+        pass
+    if comment is None and (begun := BEGUN.fullmatch(name)):
+        for scenario in (begun[1], ""):
+            if building_name(scenario, begun[2]) == name:
+                return Mark(BUILDING, scenario, owner=identity()[0], checkout=identity()[1])
+    return None
 
 
 def write_mark(server: cursor, name: str, mark: Mark) -> None:
@@ -93,19 +142,18 @@ def write_mark(server: cursor, name: str, mark: Mark) -> None:
 
 
 def databases(server: cursor) -> list[Database]:
-    """All databases with our mark, by name."""
-    server.execute(
-        "SELECT datname, coalesce(pg_database_size(oid), 0), shobj_description(oid, 'pg_database')"
-        " FROM pg_database WHERE datname ~ '^(scenario|tpl)_' AND datname <> ALL(%s) ORDER BY datname",
-        [protected()],
-    )
-    marked = [(name, size, read_mark(comment)) for name, size, comment in server.fetchall()]
-    return [Database(name, size, mark) for name, size, mark in marked if mark]
+    """This checkout's databases on the server, by name."""
+    return [database for database in marked(server) if database.mine]
+
+
+def others(server: cursor) -> list[Database]:
+    """The databases that other developers and checkouts have made, by name."""
+    return [database for database in marked(server) if not database.mine]
 
 
 def find(server: cursor, name: str) -> Database | None:
     """
-    The database of that name. ScenarioError where there is one that is not ours.
+    The marked database of that name. ScenarioError where there is one without a mark.
 
     Only for names that we are about to use: what bears one of them and not our mark is in the way.
     """
@@ -116,15 +164,43 @@ def find(server: cursor, name: str) -> Database | None:
         )
     if not postgres.database_exists(server, name):
         return None
-    server.execute("SELECT pg_database_size(%s)", [name])
-    (size,) = server.fetchone() or (0,)
-    mark = read_mark(postgres.database_comment(server, name))
-    if mark is None:
-        raise ScenarioError(
-            f"The database {name} was not made by load_scenario, which therefore leaves it alone. "
-            f"Next: rename it (ALTER DATABASE {name} RENAME TO …), or give the scenario another name."
-        )
-    return Database(name, size, mark)
+    for database in marked(server, name):
+        return database
+    raise ScenarioError(
+        f"The database {name} was not made by load_scenario, which therefore leaves it alone. "
+        f"Next: rename it (ALTER DATABASE {name} RENAME TO …), or give the scenario another name."
+    )
+
+
+def marked(server: cursor, only: str | None = None) -> Iterator[Database]:
+    """The databases with a mark, by name, or only that one; never those that are protected."""
+    server.execute(
+        "SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END,"
+        " shobj_description(oid, 'pg_database'), pg_has_role(datdba, 'USAGE'), datconnlimit = -2"
+        " FROM pg_database WHERE datname ~ '^(scenario|tpl)_' AND datname = coalesce(%s, datname)"
+        " AND datname <> ALL(%s) ORDER BY datname",
+        [only, protected()],
+    )
+    for name, size, comment, droppable, broken in server.fetchall():
+        if mark := read_mark(comment, name):
+            # Earlier versions' marks name nobody.
+            mine = droppable and (mark.owner, mark.checkout) in {identity(), ("", "")}
+            yield Database(name, size or 0, mark, mine, broken)
+
+
+def unmarked(server: cursor) -> list[tuple[str, int]]:
+    """
+    Name and size of what has no mark, and a name as earlier versions gave to databases that they were making:
+    a load that was killed left it. Only those that we may drop and that nobody is connected to.
+    """
+    server.execute(
+        "SELECT datname, pg_database_size(oid) FROM pg_database"
+        " WHERE datname ~ '^tpl_([a-z][a-z0-9_]{0,39})?_[0-9a-f]{12}$' AND datname <> ALL(%s)"
+        " AND shobj_description(oid, 'pg_database') IS NULL AND pg_has_role(datdba, 'USAGE')"
+        " AND oid NOT IN (SELECT datid FROM pg_stat_activity WHERE datid IS NOT NULL) ORDER BY datname",
+        [protected()],
+    )
+    return server.fetchall()
 
 
 def protected() -> list[str]:
@@ -136,7 +212,7 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
     """
     Make a database with a name of its own, a copy of `template`, marked as being built; give its name.
 
-    Whatever interrupts this leaves nothing, short of a kill in the millisecond before the mark.
+    Whatever interrupts this leaves nothing, or what the next load of the scenario knows by its name.
     """
     name = building_name(scenario)
     options = {
@@ -153,14 +229,19 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
         except errors.IoError:  # this file system cannot
             server.execute("SET file_copy_method = copy")
             postgres.create_database(server, name, **options)
-        write_mark(
-            server, name, replace(mark, kind=BUILDING, scenario=scenario, complete=False, created=now())
-        )
+        write_mark(server, name, signed(replace(mark, kind=BUILDING, scenario=scenario, complete=False)))
     except BaseException:
-        with suppress(errors.InsufficientPrivilege):
+        with suppress(psycopg2.Error):
             postgres.drop_database(server, name)
         raise
     return name
+
+
+def signed(mark: Mark) -> Mark:
+    """The mark with the present time and this checkout's name."""
+    owner, checkout = identity()
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(mark, owner=owner, checkout=checkout, created=created)
 
 
 def finish(server: cursor, name: str, new_name: str, mark: Mark) -> None:
@@ -168,26 +249,26 @@ def finish(server: cursor, name: str, new_name: str, mark: Mark) -> None:
     Give a built database its place and its mark, in one transaction; what had the place is dropped.
 
     Templates refuse connections from then on. Before the transaction nothing has changed, after it
-    everything has.
+    everything has. postgres.InUseError where sessions stay that we may not end.
     """
-    replaced = find(server, new_name)
+    replaced = find(server, new_name) if new_name != name else None
     away = building_name(mark.scenario)
-    for attempt in range(20):
-        for database in filter(None, [replaced and new_name, name]):
-            server.execute(
-                "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = %s", [database]
-            )
+    for attempt in range(ATTEMPTS):
+        if replaced:
+            postgres.end_sessions(server, new_name)
+        postgres.end_sessions(server, name)
         try:
             with transaction(server):
                 if replaced:
                     write_mark(server, new_name, replace(replaced.mark, kind=BUILDING))
                     postgres.rename_database(server, new_name, away)
-                write_mark(server, name, replace(mark, created=now()))
+                write_mark(server, name, signed(mark))
                 postgres.allow_connections(server, name, mark.kind == LIVE)
-                postgres.rename_database(server, name, new_name)
+                if new_name != name:
+                    postgres.rename_database(server, name, new_name)
             break
         except errors.ObjectInUse:  # somebody came back between the two statements
-            if attempt == 19:
+            if attempt == ATTEMPTS - 1:
                 raise ScenarioError(
                     f"{new_name} is in use by programs that connect again and again. "
                     "Next: stop them, then load again."
@@ -198,7 +279,8 @@ def finish(server: cursor, name: str, new_name: str, mark: Mark) -> None:
 
 def drop(server: cursor, name: str) -> bool:
     """Drop a database of ours, ending connections to it; False where it has gone meanwhile."""
-    if find(server, name) is None:
+    database = find(server, name)
+    if database is None or not database.mine:
         return False
     postgres.drop_database(server, name)
     return True
@@ -214,7 +296,3 @@ def transaction(server: cursor) -> Iterator[None]:
         server.execute("ROLLBACK")
         raise
     server.execute("COMMIT")
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

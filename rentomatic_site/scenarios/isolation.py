@@ -106,7 +106,7 @@ def threads_awaited(failed: Callable[[BaseException], None]) -> Iterator[None]:
 def at_work(threads: set[threading.Thread]) -> set[threading.Thread]:
     """The threads that there are beside the given ones, without those of a pool that wait for work."""
     frames = sys._current_frames()
-    idle = thread_pool._worker.__code__  # type: ignore[attr-defined]
+    idle = thread_pool._worker.__code__
     return {
         thread
         for thread in threading.enumerate()

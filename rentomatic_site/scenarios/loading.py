@@ -47,9 +47,12 @@ class Failed(ScenarioError):
     with the rooms that it had by then.
     """
 
-    def __init__(self, message: str, rooms: int) -> None:
+    def __init__(self, message: str, rooms: int, database: str, good: str) -> None:
         super().__init__(message)
         self.rooms = rooms
+        self.database = database
+        self.good = good
+        """The scenario's database from an earlier load, which stays in its place; "" without one."""
 
 
 def load(
@@ -69,13 +72,17 @@ def load(
     """
     started = time.monotonic()
     live = live or databases.live_name(scenario.name)
-    with lock(scenario.name, say) as server:
+    with lock_live(live, say), lock_templates(scenario.name, say) as server:
+        live = own_place(server, live)
         present = databases.find(server, live)
         if present and present.mark.scenario != scenario.name:
             raise ScenarioError(
                 f"{live} holds scenario {present.mark.scenario}. "
                 f"Next: ./manage.py drop_scenario {live.removeprefix(databases.live_name(''))}"
             )
+        if present and present.broken:
+            databases.drop(server, live)
+            present = None
         if present and present.mark.complete and not (reset or rebuild):
             kept, stale = keep(server, present, scenario, seed)
             return Loaded(kept, "kept", time.monotonic() - started, stale)
@@ -86,23 +93,76 @@ def load(
         template = databases.find(server, databases.template_name(scenario.name, fingerprint))
         how = "cloned" if template and not rebuild else "filled"
         if template is None or rebuild:
-            template = fill(server, scenario, fingerprint, seed, live, say)
+            good = live if present and present.mark.complete else ""
+            template = fill(server, scenario, fingerprint, seed, live, good, say)
         name = databases.create(server, scenario.name, template, template.mark)
-        databases.finish(server, name, live, replace(template.mark, kind=LIVE))
+        try:
+            databases.finish(server, name, live, replace(template.mark, kind=LIVE))
+        except BaseException:
+            remove_leftovers(server, scenario.name)
+            raise
         # A template's age counts from its last use.
-        databases.write_mark(server, template.name, replace(template.mark, created=databases.now()))
+        databases.write_mark(server, template.name, databases.signed(template.mark))
+        if failed := failed_load(server, scenario.name, live):
+            databases.drop(server, failed.name)
         database = databases.find(server, live)
     assert database
     return Loaded(database, how, time.monotonic() - started)
 
 
+def own_place(server: cursor, live: str) -> str:
+    """The name itself, or what stands for it where that is another developer's."""
+    substitute = databases.substitute_name(live)
+    for name in (substitute, live):
+        if (present := databases.find(server, name)) and present.mine:
+            return name
+    return substitute if databases.find(server, live) else live
+
+
+def place_beside(server: cursor, scenario: str, live: str) -> str:
+    """Where a failed load leaves its database while `live` holds a good one; "" where that is taken."""
+    name = databases.failed_name(live)
+    if postgres.database_exists(server, name) and not failed_load(server, scenario, live):
+        return ""
+    return name
+
+
+def failed_load(server: cursor, scenario: str, live: str) -> Database | None:
+    """What a failed load of the scenario left beside the good database `live`."""
+    name = databases.failed_name(live)
+    for database in databases.databases(server):
+        if database.name == name and database.mark.scenario == scenario and not database.mark.complete:
+            return database
+    return None
+
+
 @contextmanager
-def lock(name: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
-    """The server while nobody else loads or drops the scenario of that name."""
-    what = f"scenario {name}" if name else "migrations"
+def lock_live(live: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
+    """The server while nobody else loads a scenario, whichever it is, into the database of that name."""
+    what = f"scenario {live.removeprefix(databases.live_name(''))}"
+    with lock(f"rentomatic {what}", what, say) as server:
+        yield server
+
+
+@contextmanager
+def lock_templates(scenario: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
+    """
+    The server while nobody else in this checkout loads or drops the scenario of that name, or works on the
+    migrated template: "". Whoever wants both locks takes that of the live database first.
+    """
+    what = f"scenario {scenario}" if scenario else "migrations"
+    with lock(f"rentomatic templates {databases.digest(scenario)}", what, say) as server:
+        yield server
+
+
+@contextmanager
+def lock(name: str, what: str, say: Callable[[str], None]) -> Iterator[cursor]:
+    """That lock, by a session that ends what it was doing when this process is killed."""
     with postgres.advisory_lock(
-        f"rentomatic {what}", waiting=lambda: say(f"Waiting for another command that works on {what} …")
+        name, waiting=lambda: say(f"Waiting for another command that works on {what} …")
     ) as server:
+        # PostgreSQL finishes a statement whose client has gone, unless it looks. Milliseconds.
+        server.execute("SET client_connection_check_interval = 50")
         yield server
 
 
@@ -131,7 +191,8 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
 def remove_leftovers(server: cursor, scenario: str) -> None:
     """Drop what a killed load of this scenario (or of the migrated template: "") left half done."""
     for database in databases.databases(server):
-        if database.mark.kind == BUILDING and database.mark.scenario == scenario:
+        half = database.mark.kind == BUILDING or (database.mark.kind != LIVE and database.broken)
+        if half and database.mark.scenario == scenario:
             databases.drop(server, database.name)
 
 
@@ -141,26 +202,32 @@ def fill(
     fingerprint: str,
     seed: int,
     live: str,
+    good: str,
     say: Callable[[str], None],
 ) -> Database:
     """
     Run the scenario on a new migrated database, and make that the scenario's only template.
 
-    When it raises, the database takes the place of the live one, marked incomplete.
+    When it raises, the database takes the place of the live one, marked incomplete, or a place beside it
+    where that is `good`.
     """
     mark = Mark(TEMPLATE, scenario.name, fingerprint, migrations_fingerprint(), seed)
-    with lock("", say) as migrations:
+    with lock_templates("", say) as migrations:
         migrated = migrated_template(migrations)
         name = databases.create(server, scenario.name, migrated, mark)
     try:
         with django_on(name):
             error, output = run(scenario, seed)
+            store_output(output)
             rooms = Room.objects.count()
-            mark = replace(mark, output=output, rooms=rooms)
+            mark = replace(mark, rooms=rooms)
         if error is not None:
             words = f"{type(error).__name__}: {error}".splitlines()[0]
-            databases.finish(server, name, live, replace(mark, kind=LIVE, error=words))
-            raise Failed(own_traceback(error), rooms) from error
+            place = live
+            if good:
+                place = place_beside(server, scenario.name, live) or name
+            databases.finish(server, name, place, replace(mark, kind=LIVE, error=words))
+            raise Failed(own_traceback(error), rooms, place, good) from error
         new_name = databases.template_name(scenario.name, fingerprint)
         databases.finish(server, name, new_name, replace(mark, complete=True))
     except BaseException as interruption:
@@ -242,6 +309,27 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
         set_sequences()
         vacuum()
     return (failures[0] if failures else None), printed.getvalue()[:OUTPUT_LIMIT]
+
+
+def store_output(output: str) -> None:
+    """
+    Keep what `run()` printed in the scenario's database, for later loads: it holds the staff's passwords,
+    and every role may read the comment on a database, even where it may not connect to it.
+    """
+    with connection.cursor() as session:
+        session.execute("CREATE SCHEMA load_scenario")
+        session.execute("CREATE TABLE load_scenario.output AS SELECT %s::text AS printed", [output])
+
+
+def stored_output() -> str:
+    """What `run()` printed, from the database of Django's connection; "" where it was not kept."""
+    with connection.cursor() as session:
+        session.execute("SELECT to_regclass('load_scenario.output') IS NOT NULL")
+        if session.fetchone() != (True,):
+            return ""
+        session.execute("SELECT printed FROM load_scenario.output")
+        ((printed,),) = session.fetchall()
+    return str(printed)
 
 
 def set_sequences() -> None:

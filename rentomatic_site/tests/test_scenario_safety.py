@@ -1,5 +1,6 @@
 """What must not happen: others' databases touched, something half done, loads in each other's way."""
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings
 from django.test import override_settings
+from psycopg2.extensions import cursor
 
+from deploy.tests.rig import wait_until
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases
+from rentomatic_site.scenarios import databases, loading
 from rentomatic_site.tests.workshop import Workshop
 
 ONE = "from rooms.filling import room\ndef run():\n    room(price=30)\n"
@@ -56,9 +59,7 @@ def test_the_applications_database_is_never_touched_whatever_its_name_and_commen
 ) -> None:
     workshop.write("t_mine", ONE)
     with postgres.session() as server:  # somebody copied a comment
-        databases.write_mark(
-            server, foreign, databases.Mark(databases.LIVE, "t_mine", created=databases.now())
-        )
+        databases.write_mark(server, foreign, databases.signed(databases.Mark(databases.LIVE, "t_mine")))
     with override_settings(APPLICATION_DB=foreign):
         for arguments in (["t_mine"], ["t_mine", "--reset"]):
             done = workshop.load(*arguments)
@@ -307,3 +308,229 @@ def test_a_role_that_may_create_no_database_is_told_so(
 )
 def test_only_our_own_comment_is_our_mark(comment: str | None, ours: bool) -> None:
     assert (databases.read_mark(comment) is not None) == ours
+
+
+# --- A good database, and what a load leaves
+
+
+def test_a_failing_rebuild_leaves_the_good_database_in_its_place(workshop: Workshop) -> None:
+    workshop.write("t_good", ONE)
+    workshop.load("t_good")
+    workshop.write("t_good", ONE.replace("30", "31") + "    1 / 0\n")
+    for _ in range(2):
+        done = workshop.load("t_good", "--rebuild")
+        assert done.returncode == 1
+        assert "t_good, which was good, is as it was." in done.stderr
+        assert "SCENARIO=t_good_failed ./manage.py dbshell" in done.stdout
+        assert workshop.prices("t_good") == [30]
+        assert workshop.prices("t_good_failed") == [31]
+    workshop.write("t_good", ONE.replace("30", "32"))
+    assert workshop.load("t_good", "--reset").returncode == 0
+    assert workshop.prices("t_good") == [32]
+    assert "scenario_t_good_failed" not in workshop.databases()
+
+
+def test_a_failing_rebuild_replaces_no_other_scenario(workshop: Workshop) -> None:
+    workshop.write("t_good", ONE)
+    workshop.write("t_good_failed", ONE)
+    workshop.load("t_good")
+    workshop.load("t_good_failed")
+    workshop.write("t_good", ONE.replace("30", "31") + "    1 / 0\n")
+    done = workshop.load("t_good", "--rebuild")
+    (name,) = re.findall(r"SCENARIO=(\w+) ./manage.py dbshell", done.stdout)
+    assert workshop.prices(name) == [31]
+    assert workshop.prices("t_good") == workshop.prices("t_good_failed") == [30]
+    assert "scenario_t_good_failed" not in workshop.call("drop_scenario", "t_good").stdout
+
+
+def test_no_comment_tells_a_password(workshop: Workshop) -> None:
+    workshop.write(
+        "t_staff",
+        "from rooms.filling import staff_user\ndef run():\n    staff_user('boss', password='hidden-1')\n",
+    )
+    assert "password hidden-1" in workshop.load("t_staff").stdout
+    with postgres.session() as server:
+        server.execute("SELECT description FROM pg_shdescription WHERE description LIKE '%hidden-1%'")
+        assert server.fetchall() == []
+    assert "password hidden-1" in workshop.load("t_staff").stdout
+    assert "password hidden-1" in workshop.load("t_staff", "--reset").stdout
+
+
+def test_a_database_that_a_killed_load_never_marked_is_removed_by_the_next(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    with postgres.session() as server:
+        left = [databases.building_name(scenario) for scenario in ("t_one", "")]
+        for name in left:
+            postgres.create_database(server, name)
+        assert set(left) <= {database.name for database in databases.databases(server)}
+        server.execute("SELECT datname FROM pg_database WHERE datname LIKE 'tpl\\_\\_%'")
+        for (name,) in server.fetchall():
+            postgres.drop_database(server, name)
+        workshop.load("t_one")
+        assert not any(postgres.database_exists(server, name) for name in left)
+
+
+@pytest.mark.parametrize("name", ["scenario_t_one_0123456789ab", "scenario_t_one", "scenario_t_one_"])
+def test_an_unmarked_database_of_another_name_is_not_ours(workshop: Workshop, name: str) -> None:
+    assert databases.read_mark(None, name) is None
+    ours = databases.building_name("t_one")
+    assert databases.read_mark(None, ours).scenario == "t_one"
+    with override_settings(SCENARIOS_OWNER="somebody@elsewhere"):
+        assert databases.read_mark(None, ours) is None
+    assert databases.read_mark("my precious", ours) is None
+
+
+def test_the_server_does_not_finish_what_a_killed_load_began(workshop: Workshop) -> None:
+    with loading.lock_templates("t_one") as server:
+        server.execute("SHOW client_connection_check_interval")
+        assert server.fetchone() == ("50ms",)
+
+
+def test_what_earlier_versions_left_unmarked_is_offered_and_dropped_on_demand(workshop: Workshop) -> None:
+    name = "tpl_t_big_0123456789ab"
+    with postgres.session() as server:
+        postgres.create_database(server, name)
+        offered = workshop.call("drop_scenario", "--older-than", "999999w").stdout
+        assert re.search(rf"^  {name}, \d", offered, re.MULTILINE)
+        assert "Next, if that is so: ./manage.py drop_scenario --unmarked" in offered
+        assert f"Would drop {name}" in workshop.call("drop_scenario", "--unmarked", "--dry-run").stdout
+        assert postgres.database_exists(server, name)
+        assert f"Dropped {name}" in workshop.call("drop_scenario", "--unmarked").stdout
+        assert not postgres.database_exists(server, name)
+
+
+def test_a_database_whose_dropping_was_interrupted_is_made_anew(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    workshop.load("t_one")
+    with postgres.session() as server:
+        server.execute("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'scenario_t_one'")
+    done = workshop.load("t_one")
+    assert done.returncode == 0, done.stderr
+    assert workshop.prices("t_one") == [30]
+
+
+# --- Several people on one server
+
+
+def test_two_scenarios_at_once_do_not_both_get_one_name(workshop: Workshop) -> None:
+    for name, price in (("t_one", 30), ("t_two", 31)):
+        workshop.write(name, ONE.replace("30", str(price)) + "    import time; time.sleep(1)\n")
+    loads = [workshop.start("load_scenario", name, "--as", "t_both") for name in ("t_one", "t_two")]
+    outputs = [process.communicate(timeout=60)[0] for process in loads]
+    assert sorted(process.returncode for process in loads) == [0, 1], outputs
+    winner = [process.returncode for process in loads].index(0)
+    assert "scenario_t_both holds scenario" in outputs[1 - winner]
+    assert workshop.prices("t_both") == [30 + winner]
+
+
+def test_another_developers_scenario_is_neither_used_nor_dropped_nor_in_the_way(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    workshop.load("t_one")
+    before = workshop.databases()
+    with override_settings(SCENARIOS_OWNER="ann@laptop"):
+        workshop.write("t_one", ONE.replace("30", "31"))
+        done = workshop.load("t_one")
+        assert done.returncode == 0, done.stderr
+        (alias,) = re.findall(r"SCENARIO=(\w+) ./manage.py dbshell", done.stdout)
+        assert f"scenario_t_one is another developer's, so yours is called {alias}." in done.stdout
+        assert workshop.prices(alias) == [31]
+        assert "kept as it is" in workshop.load("t_one").stdout
+        assert "kept as it is" in workshop.load("t_one", "--as", alias).stdout
+        said = workshop.call("drop_scenario", "--all").stdout
+        assert f"Dropped scenario_{alias}" in said
+        assert f"scenario_t_one belongs to {settings.SCENARIOS_OWNER}" not in said
+        assert re.search(r"^  scenario_t_one belongs to \S+, ", said, re.MULTILINE)
+        assert "nothing was dropped" in workshop.call("drop_scenario", "t_one").stderr
+    assert workshop.databases() == before
+    assert workshop.prices("t_one") == [30]
+
+
+@pytest.fixture
+def creator() -> Iterator[dict[str, str | None]]:
+    """The variables of a role that has CREATEDB and no other power."""
+    with postgres.session() as server:
+        server.execute("CREATE ROLE t_creator LOGIN CREATEDB")
+        yield {
+            "DATABASE_URL": None,
+            "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
+            "POSTGRES_PORT": str(settings.POSTGRES["port"]),
+            "POSTGRES_USER": "t_creator",
+        }
+        server.execute("SELECT datname FROM pg_database WHERE datdba = 't_creator'::regrole")
+        for (name,) in server.fetchall():
+            postgres.drop_database(server, name)
+        server.execute("DROP OWNED BY t_creator; DROP ROLE t_creator")
+
+
+def test_a_role_that_has_createdb_loads_beside_anothers_templates(
+    workshop: Workshop, creator: dict[str, str | None]
+) -> None:
+    workshop.write("t_one", ONE)
+    assert workshop.load("t_one").returncode == 0
+    for arguments in (["load_scenario", "t_one"], ["load_scenario", "t_one", "--reset"]):
+        done = workshop.manage(*arguments, **creator)
+        assert done.returncode == 0, done.stderr
+    done = workshop.manage("drop_scenario", "--all", **creator)
+    assert done.returncode == 0, done.stderr
+    assert workshop.prices("t_one") == [30]
+
+
+def test_a_session_that_the_role_may_not_end_is_named_and_stays(
+    workshop: Workshop, creator: dict[str, str | None]
+) -> None:
+    workshop.write("t_one", ONE)
+    assert workshop.manage("load_scenario", "t_one", **creator).returncode == 0
+    before = workshop.databases()
+    with postgres.session("scenario_t_one") as superuser:
+        for arguments in (["load_scenario", "t_one", "--reset"], ["drop_scenario", "t_one"]):
+            done = workshop.manage(*arguments, **creator)
+            assert done.returncode == 1
+            pid = superuser.connection.info.backend_pid
+            assert f"in use by {superuser.connection.info.user} (process {pid})" in done.stderr
+            assert f"SELECT pg_terminate_backend({pid})" in done.stderr
+            assert "CREATEDB" not in done.stderr
+        superuser.execute("SELECT count(*) FROM room")
+        assert superuser.fetchone() == (1,)
+    assert set(workshop.databases()) <= set(before)
+    assert workshop.manage("load_scenario", "t_one", "--reset", **creator).returncode == 0
+
+
+def test_autovacuum_is_not_in_the_way_of_a_role_that_has_createdb(
+    workshop: Workshop, creator: dict[str, str | None]
+) -> None:
+    """A worker that is held up at a cost limit stays in the database for seconds."""
+    workshop.write("t_many", "from rooms.filling import many_rooms\ndef run():\n    many_rooms(20000)\n")
+    assert workshop.manage("load_scenario", "t_many", **creator).returncode == 0
+    with postgres.session() as server:
+        for name, value in SLOW_AUTOVACUUM.items():
+            server.execute(f"ALTER SYSTEM SET {name} = {value}")
+        server.execute("SELECT pg_reload_conf()")
+        try:
+            workshop.sql("t_many", "UPDATE room SET price = price")
+            worker = (
+                "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = %s"
+            )
+            wait_until(lambda: found(server, worker, "scenario_t_many"), "autovacuum works", seconds=90)
+            done = workshop.manage("load_scenario", "t_many", "--reset", **creator)
+            assert done.returncode == 0, done.stderr
+            workshop.sql("t_many", "UPDATE room SET price = price")
+            wait_until(lambda: found(server, worker, "scenario_t_many"), "autovacuum works", seconds=90)
+            done = workshop.manage("drop_scenario", "t_many", **creator)
+            assert done.returncode == 0, done.stderr
+        finally:
+            for name in SLOW_AUTOVACUUM:
+                server.execute(f"ALTER SYSTEM RESET {name}")
+            server.execute("SELECT pg_reload_conf()")
+
+
+SLOW_AUTOVACUUM = {
+    "autovacuum_naptime": "'1s'",
+    "autovacuum_vacuum_threshold": "1",
+    "autovacuum_vacuum_cost_delay": "'100ms'",
+    "autovacuum_vacuum_cost_limit": "1",
+}
+
+
+def found(server: cursor, statement: str, name: str) -> bool:
+    server.execute(statement, [name])
+    return server.fetchone() is not None

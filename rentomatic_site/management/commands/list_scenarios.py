@@ -25,12 +25,14 @@ class Command(ScenarioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         known = {scenario.name: scenario for scenario in catalogue.scenarios()}
         with postgres.session() as server:
-            loaded = {
-                database.name.removeprefix(databases.live_name("")): database
-                for database in databases.databases(server)
-                if database.mark.kind == LIVE
-            }
-            templates = [database for database in databases.databases(server) if database.mark.kind != LIVE]
+            present = databases.databases(server)
+            others = databases.others(server)
+        loaded = {
+            database.name.removeprefix(databases.live_name("")): database
+            for database in present
+            if database.mark.kind == LIVE
+        }
+        templates = [database for database in present if database.mark.kind != LIVE]
         rows: list[tuple[str, ...]] = []
         for name in sorted(known | loaded):
             database = loaded.get(name)
@@ -49,6 +51,8 @@ class Command(ScenarioCommand):
         self.stdout.write(
             f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."
         )
+        if owners := sorted({database.mark.owner for database in others if database.mark.owner}):
+            self.stdout.write(f"Others have scenarios on this server, too: {', '.join(owners)}.")
         self.stdout.write("Next: ./manage.py load_scenario NAME")
 
 

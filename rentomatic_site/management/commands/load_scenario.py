@@ -69,6 +69,10 @@ class Command(ScenarioCommand):
         listener = opening.listen(options["serve"]) if options["serve"] is not None else None
 
         loaded = self.load(scenario, alias, options)
+        name = alias_of(loaded.database.name)
+        if name != alias:
+            self.stdout.write(f"scenario_{alias} is another developer's, so yours is called {name}.")
+        alias = name
         wrong = self.try_expectations(scenario, loaded)
         if listener:
             host, port = listener.getsockname()
@@ -102,15 +106,20 @@ class Command(ScenarioCommand):
                 say=self.say,
             )
         except loading.Failed as failure:
+            failed = alias_of(failure.database)
             self.stderr.write(str(failure))
-            self.open_lines(alias, f"SCENARIO={alias} ./manage.py runserver")
-            raise CommandError(
+            self.open_lines(failed, f"SCENARIO={failed} ./manage.py runserver")
+            told = (
                 f"Scenario {scenario.name} failed, see above. Its database stays, with "
                 f"{expectations.rooms(failure.rooms)}, marked incomplete; the next load replaces it."
-            ) from None
+            )
+            if failure.good:
+                told += f" {alias_of(failure.good)}, which was good, is as it was."
+            raise CommandError(told) from None
         mark = loaded.database.mark
-        if loaded.how != "filled" and mark.output:
-            self.stdout.write(mark.output, ending="")
+        if loaded.how != "filled":
+            with isolation.django_on(loaded.database.name):
+                self.stdout.write(loading.stored_output(), ending="")
         how = {
             "filled": f"filled in {loaded.seconds:.2f} s",
             "cloned": f"loaded from its template in {loaded.seconds:.2f} s",
@@ -144,3 +153,8 @@ class Command(ScenarioCommand):
         self.stdout.write(f"  SQL shell  SCENARIO={alias} ./manage.py dbshell")
         self.stdout.write(f"  rooms      SCENARIO={alias} ./manage.py rooms")
         self.stdout.write(f"  the app    {app}")
+
+
+def alias_of(database: str) -> str:
+    """The name by which SCENARIO knows a database."""
+    return database.removeprefix(databases.live_name(""))

@@ -109,7 +109,7 @@ class Command(ScenarioCommand):
 def copy(name: str, database: Database) -> Iterator[str]:
     """The name of a copy of the scenario's database, which is dropped at the end."""
     mark = database.mark
-    with loading.lock(mark.scenario) as server:
+    with loading.lock_templates(mark.scenario) as server:
         template = databases.find(server, databases.template_name(mark.scenario, mark.fingerprint))
         try:
             copied = databases.create(server, mark.scenario, template or database, mark)

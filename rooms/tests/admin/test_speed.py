@@ -1,5 +1,6 @@
 """The admin with a million rooms: nothing is counted, sorted or skipped row by row."""
 
+import os
 import re
 from time import perf_counter
 from uuid import UUID
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(scope="module", autouse=True)
 def many(django_db_setup, django_db_blocker):
     """The rooms of the scenario `million_rooms`, for all tests here; its own tests use the same template."""
-    live = databases.live_name("test_speed")
+    live = databases.live_name(f"test_speed_{os.getpid()}")
     with django_db_blocker.unblock():
         loading.load(catalogue.find("million_rooms"), reset=True, live=live)
         with isolation.django_on(live):
