@@ -12,6 +12,7 @@ mode, owner or account is changed. Where namespaces are forbidden, as in many co
 as nobody indeed.
 """
 
+import errno
 import fcntl
 import os
 import pwd
@@ -44,6 +45,10 @@ OPTIONS = {
 }
 EPHEMERAL = ".ephemeral"
 EPHEMERAL_OPTIONS = {"fsync": "off", "full_page_writes": "off"}
+WAL_SEGMENT = 16 * 2**20
+"""Bytes without which PostgreSQL cannot start: its log is written in files of this size."""
+START_SPACE = 100 * 2**20
+"""Bytes that are enough for a new cluster, and for a recovery."""
 STOP_LIMIT = 10.0
 """Seconds that the server may take to stop before it is told to drop everything."""
 
@@ -120,13 +125,20 @@ class Keeper:
         new = self.folder / "data.new"
         if new.exists():
             shutil.rmtree(new)
+        try:
+            self._make_data(new)
+        except Error:
+            shutil.rmtree(new, ignore_errors=True)  # tens of MB, of a disk that may be full
+            raise
+        new.rename(self.data)
+
+    def _make_data(self, new: Path) -> None:
         self._run(
             "initdb", "--pgdata", str(new), "--username=postgres", "--auth=trust", "--encoding=UTF8",
             "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
             *(["--no-sync"] if self.ephemeral else []),
         )  # fmt: skip
         self._run("postgres", "--single", "-D", str(new), "postgres", words="CREATE DATABASE application\n")
-        new.rename(self.data)
 
     def _run(self, name: str, *arguments: str, words: str = "") -> None:
         done = subprocess.run(
@@ -137,7 +149,9 @@ class Keeper:
             check=False,
         )
         if done.returncode:
-            raise Error(f"{name} failed: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
+            lines = done.stderr.strip().splitlines() or ["killed"]
+            self._refuse_full_disk(lines)
+            raise Error(f"{name} failed: {lines[-1]}")
 
     def _start_server(self) -> "subprocess.Popen[bytes]":
         """Start the server and wait until its lock file says that it answers."""
@@ -163,8 +177,19 @@ class Keeper:
         if server.poll() is None:
             server.send_signal(signal.SIGQUIT)
         lines = log.read_text(errors="replace").splitlines() or ["it was killed"]
+        self._refuse_full_disk(lines)
         cause = next((line for line in lines if "FATAL" in line or "PANIC" in line), lines[-1])
         raise Error(f"{cause} (see {log})")
+
+    def _refuse_full_disk(self, lines: list[str]) -> None:
+        """Raise Error where a full disk is why a program failed that said this, if it could say it at all."""
+        free = shutil.disk_usage(self.folder).free
+        if free < WAL_SEGMENT or any(os.strerror(errno.ENOSPC) in line for line in lines):
+            raise Error(
+                f"the disk of {self.folder} is full, with {free // 2**20} MB left. "
+                f"Next: free {START_SPACE // 2**20} MB there and do this again, nothing committed is lost; "
+                "or set EMBEDDED_POSTGRES_DIR to a folder on another disk."
+            )
 
     def _await_last_user(self) -> None:
         """Stop the server once no user is left; new ones wait at the lock until we are gone."""

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
+from django.db import DatabaseError
 from psycopg2 import errors
 
 from rentomatic_site import postgres
@@ -31,13 +32,8 @@ class ScenarioCommand(BaseCommand):
             raise CommandError(str(error)) from None
         except errors.InsufficientPrivilege as error:
             raise CommandError(f"PostgreSQL refuses: {str(error).strip()}. {next_step(error)}") from None
-        except errors.DiskFull as error:
-            raise CommandError(
-                f"The database server's disk is full: {str(error).strip()}. "
-                "Next: ./manage.py drop_scenario --older-than 2d gives some of it back, then load again."
-            ) from None
-        except psycopg2.OperationalError as error:
-            raise CommandError(f"The database server cannot be used: {str(error).strip()}") from None
+        except (psycopg2.Error, DatabaseError) as error:
+            raise CommandError(trouble(error)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted; nothing is left half done.") from None
 
@@ -63,6 +59,22 @@ class ScenarioCommand(BaseCommand):
                 "Scenarios are for development and are refused here: DEBUG is off. On a server that may hold "
                 "throw-away databases set SCENARIOS_ALLOWED=on."
             )
+
+
+def trouble(error: Exception) -> str:
+    """What the server's failure means; a defect of ours is raised again."""
+    cause = error if isinstance(error, psycopg2.Error) else error.__cause__
+    told = str(error).strip().partition("\n")[0].rstrip(".")
+    if isinstance(cause, errors.DiskFull):
+        return (
+            f"The database server's disk is full: {told}. What was begun is gone again. Next: free some of "
+            "it, such as by ./manage.py drop_scenario --older-than 2d, and do this again."
+        )
+    # psycopg2 has no class of its own for a connection that broke.
+    if isinstance(cause, psycopg2.OperationalError) or type(cause) is psycopg2.DatabaseError:
+        step = "" if "Next:" in told else " Next: ./manage.py wait_for_db"
+        return f"The database server cannot be used: {told}.{step}"
+    raise error
 
 
 def next_step(error: errors.InsufficientPrivilege) -> str:

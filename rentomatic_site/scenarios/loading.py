@@ -5,16 +5,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import TextIO
 
+import psycopg2
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.core.management.color import no_style
 from django.db import DatabaseError, connection, transaction
+from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
@@ -99,7 +101,7 @@ def load(
         try:
             databases.finish(server, name, live, replace(template.mark, kind=LIVE))
         except BaseException:
-            remove_leftovers(server, scenario.name)
+            clean_up(server, scenario.name)
             raise
         # A template's age counts from its last use.
         databases.write_mark(server, template.name, databases.signed(template.mark))
@@ -196,6 +198,21 @@ def remove_leftovers(server: cursor, scenario: str) -> None:
             databases.drop(server, database.name)
 
 
+def clean_up(server: cursor, scenario: str) -> None:
+    """`remove_leftovers` after an error, which stays the one that is told: the server may be gone."""
+    with suppress(psycopg2.Error):
+        remove_leftovers(server, scenario)
+
+
+def empty(name: str) -> None:
+    """
+    Give the disk back that a database has filled: DROP DATABASE begins with a checkpoint, which wants to
+    write what the tables still have in memory, and cannot on a disk that is full.
+    """
+    with suppress(DatabaseError), django_on(name), connection.cursor() as session:
+        session.execute("DROP SCHEMA public CASCADE")
+
+
 def fill(
     server: cursor,
     scenario: Scenario,
@@ -218,6 +235,8 @@ def fill(
     try:
         with django_on(name):
             error, output = run(scenario, seed)
+            if error is not None and isinstance(error.__cause__, errors.DiskFull):
+                raise error  # nothing of it stays: there is no room for looking at it
             store_output(output)
             rooms = Room.objects.count()
             mark = replace(mark, rooms=rooms)
@@ -231,8 +250,10 @@ def fill(
         new_name = databases.template_name(scenario.name, fingerprint)
         databases.finish(server, name, new_name, replace(mark, complete=True))
     except BaseException as interruption:
+        if isinstance(interruption.__cause__, errors.DiskFull):
+            empty(name)
         if not isinstance(interruption, Failed):
-            remove_leftovers(server, scenario.name)
+            clean_up(server, scenario.name)
         raise
     for other in databases.databases(server):
         if (other.mark.kind, other.mark.scenario) == (TEMPLATE, scenario.name) and other.name != new_name:
@@ -257,7 +278,7 @@ def migrated_template(server: cursor) -> Database:
                 vacuum()
             databases.finish(server, building, name, mark)
         except BaseException:
-            remove_leftovers(server, "")
+            clean_up(server, "")
             raise
         for other in databases.databases(server):
             if other.mark.kind == MIGRATED and other.name != name:
