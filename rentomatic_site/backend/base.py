@@ -29,7 +29,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """The first connection starts the embedded server, where that is the one configured."""
-        postgres.refuse_closed(conn_params["dbname"])
+        postgres.refuse_closed(conn_params.get("dbname"))
         postgres.ready()
         self.opened = self.settings_dict["NAME"]
         try:

@@ -181,6 +181,9 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
                 f"date: {str(error).strip()}. Next: ./manage.py load_scenario {scenario.name} --reset"
             ) from None
         mark = replace(mark, migrations=migrations_fingerprint())
+    if mark != present.mark or not mark.owner:  # earlier versions' comments hold what run() printed
+        owner, checkout = databases.identity()
+        mark = replace(mark, owner=owner, checkout=checkout)
         databases.write_mark(server, present.name, mark)
     stale = ""
     if seed not in {None, mark.seed}:

@@ -1,10 +1,11 @@
 """What must not happen: others' databases touched, something half done, loads in each other's way."""
 
+import json
 import re
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -354,6 +355,19 @@ def test_no_comment_tells_a_password(workshop: Workshop) -> None:
         assert server.fetchall() == []
     assert "password hidden-1" in workshop.load("t_staff").stdout
     assert "password hidden-1" in workshop.load("t_staff", "--reset").stdout
+
+
+def test_a_comment_of_an_earlier_version_loses_its_password_at_the_next_load(workshop: Workshop) -> None:
+    workshop.write("t_one", ONE)
+    workshop.load("t_one")
+    with postgres.session() as server:
+        mark = asdict(databases.find(server, "scenario_t_one").mark)
+        earlier = {name: mark[name] for name in mark if name not in {"owner", "checkout"}}
+        comment = json.dumps({"rentomatic": earlier | {"output": "Staff: boss, password hidden-1"}})
+        postgres.comment_on_database(server, "scenario_t_one", comment)
+        assert "kept as it is" in workshop.load("t_one").stdout
+        assert "hidden-1" not in postgres.database_comment(server, "scenario_t_one")
+        assert databases.find(server, "scenario_t_one").mark.owner == settings.SCENARIOS_OWNER
 
 
 def test_a_database_that_a_killed_load_never_marked_is_removed_by_the_next(workshop: Workshop) -> None:
