@@ -197,6 +197,7 @@ def test_only_the_settings_read_the_environment():
         "rentomatic_site/testing.py",  # says where the tests' database is
         "rentomatic_site/embedded.py",  # hands it on to the server
         "rentomatic_site/scenarios/opening.py",  # and to a command on a scenario
+        "rentomatic_site/scenarios/isolation.py",  # leads what a scenario starts to its database
     }
     files = [
         p for folder in ("rentomatic_site", "rooms", "scenarios") for p in (PROJECT / folder).rglob("*.py")
