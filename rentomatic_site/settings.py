@@ -111,7 +111,7 @@ WSGI_APPLICATION = "rentomatic_site.wsgi.application"
 
 INSTALLED_APPS = [
     "rooms",  # before the admin, some of whose templates it extends
-    "django.contrib.admin",
+    "rentomatic_site.admin_config.AdminConfig",  # django.contrib.admin, loaded when it is needed
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -30,6 +30,8 @@ is written, every bad line is listed. Running it again with the same file change
 
 The file is CSV with a header (code,size,price,latitude,longitude in any order) or NDJSON, in UTF-8.
 An empty size means that it isn't known. Coordinates are rounded to 8 decimals (1 mm)."""
+    # They load every page and the admin, of which this needs nothing; `migrate` and `check` run them.
+    requires_system_checks: list[str] = []
 
     def create_parser(self, *args: Any, **kwargs: Any) -> Any:
         return super().create_parser(*args, formatter_class=RawDescriptionHelpFormatter, **kwargs)

@@ -26,6 +26,8 @@ class Command(BaseCommand):
         f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
         f"Parameters: {', '.join(PARAMETERS)}."
     )
+    # They load every page and the admin, of which this needs nothing; `migrate` and `check` run them.
+    requires_system_checks: list[str] = []
 
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
         """Options may stand between the words: `rooms price__lt=66 --format csv order=price`."""
