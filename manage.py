@@ -10,17 +10,19 @@ VENV = Path(__file__).resolve().parent / ".venv"
 
 
 def main() -> None:
-    # `./manage.py …` works as printed everywhere, without activating what `make install` made.
+    # `./manage.py …` works as printed everywhere, without activating .venv. The system's Python may be too
+    # old, or have a Django of its own; an activated environment that has one is somebody's choice.
     python = VENV / "bin" / "python"
-    if Path(sys.prefix) != VENV and python.exists() and importlib.util.find_spec("django") is None:
-        os.execv(python, [str(python), *sys.argv])  # noqa: S606
+    chosen = sys.prefix != sys.base_prefix and importlib.util.find_spec("django") is not None
+    if Path(sys.executable).parent != python.parent and python.exists() and not chosen:
+        os.execv(str(python), [str(python), *sys.argv])  # noqa: S606
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
         from django.db import DatabaseError
         from psycopg2 import OperationalError
     except ImportError:
-        sys.exit("manage.py: Django is not installed. Next: make install")
+        sys.exit("manage.py: Django is not installed. Next: make run")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
     try:
         execute_from_command_line(sys.argv)
@@ -34,7 +36,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def next_step(error: Exception) -> str | None:
+def next_step(error: Exception) -> "str | None":  # quoted for Pythons that are too old, which get this far
     """What to do about it, in words to append; None for a defect of ours."""
     import psycopg2.errors
     from django.core.exceptions import ImproperlyConfigured

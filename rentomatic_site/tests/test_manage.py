@@ -1,5 +1,6 @@
 """manage.py: what a person can put right is said in a line or two, with the next command."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -27,7 +28,42 @@ def test_without_django_it_names_the_command_that_installs_it(tmp_path):
     done = subprocess.run(
         [sys.executable, "-S", tmp_path / "manage.py", "check"], env={}, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (1, "manage.py: Django is not installed. Next: make install\n")
+    assert (done.returncode, done.stderr) == (1, "manage.py: Django is not installed. Next: make run\n")
+
+
+def test_it_prefers_the_projects_python_to_a_django_of_the_systems(tmp_path):
+    shutil.copy(PROJECT / "manage.py", tmp_path)
+    (tmp_path / "system" / "django").mkdir(parents=True)
+    (tmp_path / "system" / "django" / "__init__.py").touch()
+    own = tmp_path / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text("#!/bin/sh\necho the own python: $*\n")
+    own.chmod(0o755)
+    command = [f"{sys.base_prefix}/bin/python3", tmp_path / "manage.py", "check"]
+    done = subprocess.run(
+        command, env={"PYTHONPATH": str(tmp_path / "system")}, capture_output=True, text=True
+    )
+    assert done.stdout == f"the own python: {tmp_path / 'manage.py'} check\n", done.stderr
+
+
+def test_a_python_that_is_too_old_can_read_it():
+    tree = ast.parse((PROJECT / "manage.py").read_text(), feature_version=(3, 7))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    annotations = [node.returns for node in functions] + [
+        argument.annotation for node in functions for argument in node.args.args
+    ]
+    # Unions by `|` are evaluated when the function is defined, which fails before Python 3.10.
+    assert [ast.unparse(a) for a in annotations if isinstance(a, ast.BinOp)] == []
+
+
+@pytest.mark.parametrize("command", [("rooms",), ("runserver",), ("migrate",)], ids=" ".join)
+def test_without_env_file_it_names_the_command_that_makes_one(command):
+    # As in a fresh clone, where nothing is set.
+    env = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull}
+    done = run_manage(*command, env=env)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith("manage.py: SECRET_KEY is not set.")
+    assert "cp .env.example .env" in done.stderr
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("init_postgres",)])
