@@ -60,10 +60,10 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     # These read the settings.
-    from benchmarks import contestants, databases, load, machine, measuring, report, servers
+    from benchmarks import databases, load, machine, measuring, report, servers, targets
 
     failures = (
-        contestants.PeersMissingError,
+        targets.PeersMissingError,
         databases.DatabaseInTheWayError,
         load.LoadError,
         psycopg2.Error,
@@ -84,13 +84,13 @@ def main() -> int:
     try:
         say(MODES)
         say("the peers' packages")
-        contestants.install_peers()
+        targets.install_peers()
         machine.pin([os.getpid()], cores.load)
         for rooms in chosen.rooms:
             say(f"{rooms:,} rooms: the database")
             with databases.filled(rooms, chosen.keep) as database:
                 results[rooms] = measuring.measure(
-                    database, contestants.contestants(), plan, generator, cores, say
+                    database, targets.contestants(), plan, generator, cores, say
                 )
     except failures as error:
         sys.stderr.write(f"{error}\n")

@@ -94,7 +94,7 @@ class Database:
             )
         )
         self.manage("migrate", "--verbosity", "0")
-        fill = f"from rooms.filling import many_rooms; many_rooms({self.rooms})"
+        fill = f"from rooms.seeding import many_rooms; many_rooms({self.rooms})"
         self.manage("shell", "--verbosity", "0", "--command", fill)
         with postgres.session(self.name) as cursor:
             cursor.execute("VACUUM (ANALYZE) room")

@@ -67,8 +67,8 @@ class Bench:
     def site(self, name: str, *arguments: str, cache: str = "off", **variables: str) -> Iterator[Any]:
         """gunicorn with nginx in front, which serves plain HTTP as behind a TLS terminator."""
         from benchmarks import machine
-        from deploy.tests import rig
-        from deploy.tests.proxy import Nginx
+        from rentomatic_site.testing import rig
+        from rentomatic_site.testing.proxy import Nginx
 
         folder = self.folder / name
         folder.mkdir()
@@ -83,7 +83,7 @@ class Bench:
             yield nginx
 
     def micro_cache(self) -> dict[str, list[float]]:
-        from deploy.tests import rig
+        from rentomatic_site.testing import rig
 
         with self.site("cached", cache="on") as cached, self.site("uncached") as uncached:
             # The folder of ACME is the one place from which the shipped nginx serves files.

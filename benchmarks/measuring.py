@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from benchmarks import load, machine, servers
-from benchmarks.contestants import EXPORT, ONE, Contestant, codes
 from benchmarks.databases import Database
+from benchmarks.targets import EXPORT, ONE, Contestant, codes
 
 SLOW = 10
 """Where fewer requests than this fit into a measurement, one client asks alone and finishes each."""

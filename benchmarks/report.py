@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Callable, Iterable
 
-from benchmarks.contestants import EXPORT, deep_page
 from benchmarks.measuring import ExportSample, Results, Sample
+from benchmarks.targets import EXPORT, deep_page
 
 
 def tables(results: dict[int, Results]) -> str:

@@ -67,7 +67,7 @@ bind = settings.WEB_BIND
 # them, not a process whose `timeout` would kill it. On one core, sync workers reach 0.83 (2) to 0.87 (5)
 # of these requests, one process of 8 threads 0.71 (`python -m benchmarks.edge`). Two processes, so that one
 # is there while the other is replaced. Processes × threads = one replica's connections to the database.
-worker_class = "rentomatic_site.worker.Worker"  # gunicorn's gthread, with bounds
+worker_class = "deploy.worker.Worker"  # gunicorn's gthread, with bounds
 workers = settings.WEB_WORKERS
 threads = settings.WEB_THREADS
 
@@ -92,7 +92,7 @@ graceful_timeout = 30
 # comes as source only and would bring a compiler into the build.
 http_parser = "python"
 # The whole vocabulary with twenty filters fits into 4 kB; longer request lines are 414, longer headers 431
-# (rentomatic_site/worker.py).
+# (deploy/worker.py).
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190

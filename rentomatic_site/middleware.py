@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
 
 from rentomatic_site.logs import request_id
-from rooms.problems import BadRequest
+from rooms.api.errors import BadRequest
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 

@@ -20,7 +20,7 @@ from django.db import connection as django_connection
 from psycopg2 import errors, sql
 from psycopg2.extensions import connection, cursor
 
-from rentomatic_site import embedded
+from rentomatic_site.embedded import server as embedded_server
 
 _closed: set[str] = set()
 """The databases that are closed to this process."""
@@ -61,8 +61,8 @@ def ready() -> None:
     """Start the embedded server where that is the one configured; psycopg2.OperationalError if it won't."""
     if settings.EMBEDDED_POSTGRES:
         try:
-            embedded.start(settings.EMBEDDED_POSTGRES)
-        except embedded.Error as error:
+            embedded_server.start(settings.EMBEDDED_POSTGRES)
+        except embedded_server.Error as error:
             raise psycopg2.OperationalError(str(error)) from None
 
 

@@ -20,7 +20,7 @@ from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from rentomatic_site import embedded
+from rentomatic_site.embedded import server as embedded_server
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -123,6 +123,8 @@ INSTALLED_APPS = [
     "csp",
     "import_export",
     "rentomatic_site",
+    "rentomatic_site.embedded",
+    "rentomatic_site.scenarios",
 ]
 
 MIDDLEWARE = [
@@ -179,7 +181,7 @@ if SCENARIO and not SCENARIOS_ALLOWED:
     )
 SCENARIOS_DIR = (BASE_DIR / text("SCENARIOS_DIR", "scenarios")).resolve()
 """The folder of the scenarios' files."""
-SCENARIOS_OWNER = text("SCENARIOS_OWNER", f"{embedded.user_name(os.geteuid())}@{platform.node()}")
+SCENARIOS_OWNER = text("SCENARIOS_OWNER", f"{embedded_server.user_name(os.geteuid())}@{platform.node()}")
 """Whose the scenarios are that this checkout makes, on a server that others use, too."""
 if SCENARIO:
     MIDDLEWARE.insert(0, "rentomatic_site.scenarios.banner.middleware")
@@ -221,7 +223,7 @@ elif text("POSTGRES_HOSTNAME"):
 elif DEBUG:
     EMBEDDED_POSTGRES = (BASE_DIR / text("EMBEDDED_POSTGRES_DIR", ".rentomatic/pg18")).resolve()
     POSTGRES = {
-        "host": embedded.socket_folder(EMBEDDED_POSTGRES),
+        "host": embedded_server.socket_folder(EMBEDDED_POSTGRES),
         "port": 5432,
         "user": "postgres",
         "password": "",
@@ -241,7 +243,7 @@ APPLICATION_PASSWORD = text("APPLICATION_PASSWORD")
 
 DATABASES = {
     "default": {
-        "ENGINE": "rentomatic_site.backend",
+        "ENGINE": "rentomatic_site.embedded.backend",
         "HOST": POSTGRES["host"],
         "PORT": POSTGRES["port"],
         "USER": APPLICATION_USER or POSTGRES["user"],
@@ -301,7 +303,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Cookies do not know ports: two scenarios served side by side would log each other's staff out.
 SESSION_COOKIE_NAME = ("__Host-sessionid" if HTTPS else "sessionid") + f"_{SCENARIO}" * bool(SCENARIO)
 KNOWN_BROWSER_COOKIE = ("__Host-known" if HTTPS else "known") + f"_{SCENARIO}" * bool(SCENARIO)
-CSRF_FAILURE_VIEW = "rooms.problems.csrf_failure"
+CSRF_FAILURE_VIEW = "rooms.api.errors.csrf_failure"
 CSRF_COOKIE_NAME = ("__Host-csrftoken" if HTTPS else "csrftoken") + f"_{SCENARIO}" * bool(SCENARIO)
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"

@@ -10,7 +10,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
-handler400 = "rooms.problems.bad_request"
-handler403 = "rooms.problems.forbidden"
-handler404 = "rooms.problems.not_found"
-handler500 = "rooms.problems.server_error"
+handler400 = "rooms.api.errors.bad_request"
+handler403 = "rooms.api.errors.forbidden"
+handler404 = "rooms.api.errors.not_found"
+handler500 = "rooms.api.errors.server_error"

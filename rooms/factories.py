@@ -2,7 +2,7 @@
 Rooms for tests: the factory fills the dull fields, the test states the one that matters.
 
 `RoomFactory()` stores one room, `RoomFactory.create_batch(3, price=66)` three, `RoomFactory.build()` none.
-factory-boy is a requirement of tests only; `rooms.filling` is what scenarios use.
+factory-boy is a requirement of tests only; `rooms.seeding` is what scenarios use.
 """
 
 import uuid

@@ -4,7 +4,7 @@ from django.urls import path, re_path
 from django.views.generic import RedirectView
 
 from rooms import views
-from rooms.formats import FORMATS
+from rooms.api.formats import FORMATS
 
 urlpatterns = [
     path("", views.public(RedirectView.as_view(url="/rooms", query_string=True))),

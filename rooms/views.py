@@ -16,11 +16,12 @@ from django.http import (
 from django.utils.cache import get_conditional_response
 from django.views.decorators.csrf import csrf_exempt
 
-from rooms import exports, figures, openapi, pages, repository
-from rooms.filters import FIELDS
-from rooms.formats import HTML, JSON, Format, choose
-from rooms.problems import MethodNotAllowed, NotFound, Problem
-from rooms.search import WHERE, Search
+from rooms.api import exports, openapi, queries, statistics
+from rooms.api.errors import MethodNotAllowed, NotFound, Problem
+from rooms.api.formats import HTML, JSON, Format, choose
+from rooms.api.operators import FIELDS
+from rooms.api.parameters import WHERE, Search
+from rooms.pages.listing import listing
 
 CACHE_CONTROL = "public, max-age=1"
 """A hot address is asked once a second however many ask it; the ETag serves who comes back later."""
@@ -52,21 +53,21 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     """
     format = choose(request, suffix)
     if format is HTML and "" in request.GET.values():  # a form sends its empty fields too
-        return HttpResponseRedirect(pages.without_empty_fields(request.GET))
+        return HttpResponseRedirect(listing.without_empty_fields(request.GET))
     search = Search.parse(request.GET)
     if format.streams and search.limit is None:
         return streamed(request, search, format)
 
     started = perf_counter()
-    page = repository.page(search, format)
-    total, precision = repository.count(search) if search.count else (None, "")
+    page = queries.page(search, format)
+    total, precision = queries.count(search) if search.count else (None, "")
     seconds = perf_counter() - started
 
     first = address(request, search)
     links = {"first": first}
     if page.last:
         links["next"] = f"{first}{'&' if '?' in first else '?'}after={search.cursor(page.last)}"
-    text = pages.room_list(request, search, page, links) if format is HTML else page.text
+    text = listing.room_list(request, search, page, links) if format is HTML else page.text
     response = written(request, text, format.content_type, seconds)
     response.headers["Link"] = ", ".join(f'<{link}>; rel="{name}"' for name, link in links.items())
     tell_count(response, total, precision)
@@ -83,12 +84,12 @@ def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
         raise NotFound(f"No room has this code: it {error}.") from None
     Search.parse(request.GET, allowed=())
     started = perf_counter()
-    text = repository.one(code, format)
+    text = queries.one(code, format)
     seconds = perf_counter() - started
     if text is None:
         raise NotFound(f"No room has the code {code}.")
     if format is HTML:
-        text = pages.room_detail(request, text)
+        text = listing.room_detail(request, text)
     return written(request, text, format.content_type, seconds)
 
 
@@ -97,7 +98,7 @@ def room_stats(request: HttpRequest) -> HttpResponseBase:
     """Figures of the rooms that match; two queries, on a sample where the rooms are many."""
     search = Search.parse(request.GET, allowed=WHERE)
     started = perf_counter()
-    text = figures.of(search)
+    text = statistics.of(search)
     return written(request, text, JSON.content_type, perf_counter() - started)
 
 
@@ -110,15 +111,15 @@ def openapi_document(request: HttpRequest) -> HttpResponseBase:
 @public
 def docs(request: HttpRequest) -> HttpResponseBase:
     Search.parse(request.GET, allowed=())
-    return written(request, pages.docs(request), HTML.content_type)
+    return written(request, listing.docs(request), HTML.content_type)
 
 
 def streamed(request: HttpRequest, search: Search, format: Format) -> HttpResponseBase:
     """All rooms of a search, in chunks as they leave the database."""
-    total, precision = repository.count(search) if search.count else (None, "")
+    total, precision = queries.count(search) if search.count else (None, "")
     chunks: Iterator[str] = iter(())
     if request.method == "GET":
-        stream = exports.bounded(repository.stream(search, format))
+        stream = exports.bounded(queries.stream(search, format))
         # The first rows are there before the status is sent: a database that fails is a 503, no torn file.
         chunks = resumed(next(stream), stream)
     response = StreamingHttpResponse(chunks, content_type=format.content_type)

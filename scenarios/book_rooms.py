@@ -2,7 +2,7 @@
 
 from django.test import Client
 
-from rooms.filling import room
+from rooms.seeding import room
 
 EXPECT = {
     "": 4,

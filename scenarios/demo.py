@@ -1,6 +1,6 @@
 """2,000 plausible rooms around London, and a member of staff who may do everything."""
 
-from rooms.filling import City, many_rooms, skewed, staff_user
+from rooms.seeding import City, many_rooms, skewed, staff_user
 
 BOROUGHS = [
     City("Westminster", 51.5110, -0.1340, weight=6, radius=1.5),

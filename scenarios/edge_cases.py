@@ -4,8 +4,8 @@ import re
 
 from django.test import Client
 
-from rooms.filling import room
 from rooms.models import PRICE_LIMITS, SIZE_LIMITS
+from rooms.seeding import room
 
 POLES = {"00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"}
 ANTIMERIDIAN = {

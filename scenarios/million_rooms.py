@@ -1,6 +1,6 @@
 """A million rooms in twelve cities of Europe: how quick is it when it is large?"""
 
-from rooms.filling import many_rooms
+from rooms.seeding import many_rooms
 
 EXPECT = {
     "": 1_000_000,

@@ -1,6 +1,6 @@
 """One price has 90 % of 100,000 rooms: does the planner see that `price = 50` is no narrow filter?"""
 
-from rooms.filling import between, many_rooms, mostly
+from rooms.seeding import between, many_rooms, mostly
 
 EXPECT = {"": 100_000}
 

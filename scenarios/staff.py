@@ -2,7 +2,7 @@
 
 import secrets
 
-from rooms.filling import room, staff_user
+from rooms.seeding import room, staff_user
 
 EXPECT = {"": 9}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import contestants, load, report
+from benchmarks import load, report, targets
 from benchmarks.measuring import ExportSample, Sample
 from rentomatic_site import postgres
 
@@ -21,8 +21,8 @@ TINY = ["--seconds", "0.1", "--rounds", "1", "--generator", "python"]
 def peers() -> None:
     """The peers' packages; where they cannot be had, what `needs` does about a missing tool."""
     try:
-        contestants.install_peers()
-    except contestants.PeersMissingError as error:
+        targets.install_peers()
+    except targets.PeersMissingError as error:
         (pytest.fail if os.environ.get("REQUIRE_ALL_TOOLS") else pytest.skip)(str(error))
 
 
@@ -84,11 +84,11 @@ def test_a_database_of_somebody_else_is_left_alone():
 
 
 def test_packages_that_cannot_be_installed_are_named_with_the_next_step(monkeypatch, tmp_path):
-    monkeypatch.setattr(contestants, "PEERS_FOLDER", tmp_path)
-    monkeypatch.setattr(contestants, "HERE", tmp_path)
+    monkeypatch.setattr(targets, "PEERS_FOLDER", tmp_path)
+    monkeypatch.setattr(targets, "HERE", tmp_path)
     (tmp_path / "requirements.txt").write_text("./no-such-package\n")
-    with pytest.raises(contestants.PeersMissingError, match="PIP_INDEX_URL"):
-        contestants.install_peers()
+    with pytest.raises(targets.PeersMissingError, match="PIP_INDEX_URL"):
+        targets.install_peers()
     assert not (tmp_path / "installed.txt").exists()
 
 
@@ -110,10 +110,10 @@ def test_medians_ratios_and_ranges_reach_the_tables():
         return Sample(per_second, p99=0.05, alone=0.001, app_cpu=0.0005, database_cpu=0.0002, others=0.1)
 
     measured = {
-        (contestants.FIRST, "ours"): [sample(900), sample(1000), sample(5000)],
-        (contestants.FIRST, "theirs"): [sample(250)],
-        (contestants.EXPORT, "ours"): [ExportSample(0.5, 0.004, 50 << 20, 1 << 20)],
-        (contestants.EXPORT, "theirs"): [ExportSample(2.0, 0.03, 150 << 20, 100 << 20)],
+        (targets.FIRST, "ours"): [sample(900), sample(1000), sample(5000)],
+        (targets.FIRST, "theirs"): [sample(250)],
+        (targets.EXPORT, "ours"): [ExportSample(0.5, 0.004, 50 << 20, 1 << 20)],
+        (targets.EXPORT, "theirs"): [ExportSample(2.0, 0.03, 150 << 20, 100 << 20)],
     }
     tables = report.tables({10_000: measured}).splitlines()
     assert "| first page | 1,000 | 250 | **4.0** |" in tables
@@ -131,13 +131,13 @@ def test_medians_ratios_and_ranges_reach_the_tables():
     ],
 )
 def test_the_next_page_is_found(link, path):
-    assert contestants.next_path(link) == path
+    assert targets.next_path(link) == path
 
 
 def test_no_next_page_is_an_error():
     with pytest.raises(load.LoadError):
-        contestants.next_path('<http://h:1/rooms>; rel="first"')
+        targets.next_path('<http://h:1/rooms>; rel="first"')
 
 
 def test_the_page_length_is_replaced():
-    assert contestants.with_limit("/rooms?after=x&limit=5", 100) == "/rooms?after=x&limit=100"
+    assert targets.with_limit("/rooms?after=x&limit=5", 100) == "/rooms?after=x&limit=100"

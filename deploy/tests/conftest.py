@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 
-from deploy.tests import rig
-from deploy.tests.proxy import Nginx
 from deploy.tests.stack import Stack
-from rentomatic_site.testing import needs
+from rentomatic_site.testing import rig
+from rentomatic_site.testing.plugin import needs
+from rentomatic_site.testing.proxy import Nginx
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from deploy.tests import rig
+from rentomatic_site.testing import rig
 
 PRICES = itertools.count()
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from deploy.tests import rig
+from rentomatic_site.testing import rig
 
 pytestmark = pytest.mark.compose
 

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from deploy.tests import rig
-from deploy.tests.cluster import Cluster
-from deploy.tests.proxy import Nginx
-from rentomatic_site.testing import needs
+from rentomatic_site.testing import rig
+from rentomatic_site.testing.cluster import Cluster
+from rentomatic_site.testing.plugin import needs
+from rentomatic_site.testing.proxy import Nginx
 
 LOCK = "BEGIN; LOCK TABLE room IN ACCESS EXCLUSIVE MODE"
 """Makes every request to the rooms wait, until ROLLBACK or 2 s (lock_timeout) later."""

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from django.conf import settings
 
-from deploy.tests import proxy, rig
-from rentomatic_site.testing import needs
+from rentomatic_site.testing import proxy, rig
+from rentomatic_site.testing.plugin import needs
 
 PROJECT = rig.PROJECT
 COMPOSE = yaml.safe_load((PROJECT / "compose.yml").read_text())

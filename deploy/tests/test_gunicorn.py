@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from deploy.tests import rig
+from rentomatic_site.testing import rig
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 
-from deploy.tests import rig
-from deploy.tests.proxy import Nginx
-from rentomatic_site.testing import needs
+from rentomatic_site.testing import rig
+from rentomatic_site.testing.plugin import needs
+from rentomatic_site.testing.proxy import Nginx
 
 HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
 EXPORT = b"GET /rooms.csv" + HOST + b"\r\n"

@@ -13,9 +13,9 @@ from collections import Counter
 
 import pytest
 
-from deploy.tests import rig
-from deploy.tests.proxy import Nginx
-from deploy.tests.replica import Replica
+from rentomatic_site.testing import rig
+from rentomatic_site.testing.proxy import Nginx
+from rentomatic_site.testing.replica import Replica
 
 pytestmark = pytest.mark.usefixtures("rooms")
 

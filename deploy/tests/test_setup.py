@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from deploy.tests import rig
-from deploy.tests.cluster import Cluster
-from rentomatic_site.testing import needs
+from rentomatic_site.testing import rig
+from rentomatic_site.testing.cluster import Cluster
+from rentomatic_site.testing.plugin import needs
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases
-from rentomatic_site.scenarios.catalogue import Scenario, folder, migrations_fingerprint
 from rentomatic_site.scenarios.databases import BUILDING, LIVE, MIGRATED, TEMPLATE, Database, Mark
+from rentomatic_site.scenarios.discovery import Scenario, folder, migrations_fingerprint
 from rentomatic_site.scenarios.isolation import django_on, threads_awaited
-from rooms import filling
+from rooms import seeding
 from rooms.models import Room
 
 OUTPUT_LIMIT = 10_000
@@ -90,7 +90,7 @@ def load(
             return Loaded(kept, "kept", time.monotonic() - started, stale)
 
         remove_leftovers(server, scenario.name)
-        seed = filling.DEFAULT_SEED if seed is None else seed
+        seed = seeding.DEFAULT_SEED if seed is None else seed
         fingerprint = scenario.fingerprint(seed)
         template = databases.find(server, databases.template_name(scenario.name, fingerprint))
         how = "cloned" if template and not rebuild else "filled"
@@ -313,7 +313,7 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
     """
     failures: list[BaseException] = []
     ContentType.objects.clear_cache()  # ids differ from one database to the next
-    filling.sow(seed)
+    seeding.sow(seed)
     random.seed(seed)
     with redirect_stdout(Tee(sys.stdout)) as printed:
         try:

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.db import connection
 
-from rooms import repository
-from rooms.formats import JSON
-from rooms.search import Search
+from rooms.api import queries
+from rooms.api.formats import JSON
+from rooms.api.parameters import Search
 
 RUNS = 3
 """The best of so many: the first one reads what the others find in memory."""
@@ -35,13 +35,13 @@ class Measurement:
 
 def statement(search: Search) -> tuple[str, list[Any]]:
     """What the API executes for the first page."""
-    return repository.page_statement(search, JSON)
+    return queries.page_statement(search, JSON)
 
 
 def measure(search: Search) -> Measurement:
     """Run the search on the database of Django's connection, some times over."""
     sql, values = statement(search)
-    counted, count_values = repository.matching(search)
+    counted, count_values = queries.matching(search)
     with connection.cursor() as session:
         plans = []
         for _ in range(RUNS):
@@ -54,7 +54,7 @@ def measure(search: Search) -> Measurement:
     (node, index), *_ = [*ways(best["Plan"]), ("nothing is read", "")]
     return Measurement(
         rooms=rooms,
-        estimate=repository.planned_rows(search),
+        estimate=queries.planned_rows(search),
         truth=truth,
         milliseconds=best["Execution Time"],
         node=node,

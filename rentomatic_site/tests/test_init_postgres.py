@@ -5,8 +5,8 @@ import sys
 import psycopg2
 import pytest
 
-from rentomatic_site.testing import PROJECT, run_manage
-from rentomatic_site.tests.password_server import PasswordServer
+from rentomatic_site.testing.password_server import PasswordServer
+from rentomatic_site.testing.plugin import PROJECT, run_manage
 
 SECRET = "the application's own: it's \"quoted\" \\ and é"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rentomatic_site.testing import PROJECT
+from rentomatic_site.testing.plugin import PROJECT
 
 LAYERS = {"production": "shop", "embedded": "postgres", "testing": "tester", "development": "linter"}
 """Layer → its only package."""

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from rentomatic_site import postgres
-from rentomatic_site.testing import PROJECT, run_manage
+from rentomatic_site.testing.plugin import PROJECT, run_manage
 
 
 def test_it_is_executable_and_finds_the_projects_own_python():

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from rentomatic_site.testing import PROJECT
+from rentomatic_site.testing.plugin import PROJECT
 
 FOLDER = PROJECT / "requirements"
 LAYERS = ["production", "embedded", "testing", "development"]

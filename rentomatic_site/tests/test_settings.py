@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from rentomatic_site.testing import PROJECT, run_manage
+from rentomatic_site.testing.plugin import PROJECT, run_manage
 
 SECRET = "0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP"
 PRODUCTION = {
@@ -172,8 +172,8 @@ def test_the_real_environment_wins_over_the_file(tmp_path):
 
 def test_an_env_file_in_the_project_is_read(tmp_path):
     """A copy of the project's own code, since nobody's .env is touched by tests."""
-    (tmp_path / "rentomatic_site").mkdir()
-    for name in ("__init__.py", "settings.py", "embedded.py"):
+    (tmp_path / "rentomatic_site" / "embedded").mkdir(parents=True)
+    for name in ("__init__.py", "settings.py", "embedded/__init__.py", "embedded/server.py"):
         (tmp_path / "rentomatic_site" / name).write_text((PROJECT / "rentomatic_site" / name).read_text())
     (tmp_path / ".env").write_text((PROJECT / ".env.example").read_text())
     script = "from rentomatic_site import settings; print(settings.DEBUG, settings.EMBEDDED_POSTGRES)"
@@ -194,9 +194,9 @@ def test_only_the_settings_read_the_environment():
         "manage.py",  # names the settings
         "rentomatic_site/wsgi.py",
         "rentomatic_site/settings.py",
-        "rentomatic_site/testing.py",  # says where the tests' database is
-        "rentomatic_site/embedded.py",  # hands it on to the server
-        "rentomatic_site/scenarios/opening.py",  # and to a command on a scenario
+        "rentomatic_site/testing/plugin.py",  # says where the tests' database is
+        "rentomatic_site/embedded/server.py",  # hands it on to the server
+        "rentomatic_site/scenarios/launch.py",  # and to a command on a scenario
         "rentomatic_site/scenarios/isolation.py",  # leads what a scenario starts to its database
     }
     files = [

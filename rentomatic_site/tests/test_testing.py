@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import Group
 
-from rentomatic_site.testing import PROJECT, needs
+from rentomatic_site.testing.plugin import PROJECT, needs
 
 
 @pytest.mark.django_db(transaction=True)

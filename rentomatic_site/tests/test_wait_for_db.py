@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from rentomatic_site.testing import PROJECT, run_manage
-from rentomatic_site.tests.password_server import PASSWORD, PasswordServer
+from rentomatic_site.testing.password_server import PASSWORD, PasswordServer
+from rentomatic_site.testing.plugin import PROJECT, run_manage
 
 
 def wait_for_db(env: dict[str, str], *arguments: str) -> tuple[int, str, float]:

@@ -9,7 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
 
 from rooms.admin.history import entry_of, moment, value_in_words
-from rooms.filters import FIELDS
+from rooms.api.operators import FIELDS
 from rooms.models import LATITUDE_LIMITS, LONGITUDE_LIMITS, PRICE_LIMITS, SIZE_LIMITS, Room
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 
-from rooms.filters import FIELDS
+from rooms.api.operators import FIELDS
 from rooms.models import Room
 
 

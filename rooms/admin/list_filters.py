@@ -1,5 +1,5 @@
 """
-The filters beside the list of rooms. They read values as every other part does: by rooms.filters.
+The filters beside the list of rooms. They read values as every other part does: by rooms.api.operators.
 
 What is not understood is told, and nothing is listed: a filter that silently did not filter would let a bulk
 action run on every room.
@@ -15,8 +15,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from rooms.filters import FIELDS
-from rooms.importing import shown
+from rooms.api.operators import FIELDS
+from rooms.imports.reader import shown
 
 
 def complaints(request: HttpRequest) -> list[str]:

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from rooms.admin.list_filters import PARAMETERS, complain, complaints
-from rooms.importing import shown
+from rooms.imports.reader import shown
 from rooms.models import PRICE_LIMITS, Room
 
 REACH = 10_000

@@ -13,8 +13,8 @@ from django.db import OperationalError
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
+from rooms.api.errors import Locked, of_database
 from rooms.models import Room
-from rooms.problems import Locked, of_database
 
 
 class Overtaken(Exception):

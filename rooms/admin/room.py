@@ -20,15 +20,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rooms.admin import history
-from rooms.admin.files import RoomCSV, RoomXLSX
+from rooms.admin.actions.prices import change_prices
+from rooms.admin.actions.selection import bulk, check_keys, delete_rooms
+from rooms.admin.files.resource import RoomCSV, RoomXLSX
+from rooms.admin.files.uploads import SpreadsheetMixin
 from rooms.admin.form import RoomForm
 from rooms.admin.list_filters import FILTERS, PARAMETERS, complain, complaints
 from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
 from rooms.admin.locks import Overtaken, is_held, keeps_the_form
-from rooms.admin.prices import change_prices
-from rooms.admin.selection import bulk, check_keys, delete_rooms
-from rooms.admin.uploads import SpreadsheetMixin
-from rooms.filters import FIELDS
+from rooms.api.operators import FIELDS
 from rooms.models import Room
 
 

@@ -13,12 +13,12 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from deploy.tests.rig import wait_until
 from rentomatic_site import postgres
-from rooms import filling
+from rentomatic_site.testing.rig import wait_until
+from rooms import seeding
 from rooms.factories import RoomFactory
 from rooms.models import Room, rounded
-from rooms.tests.test_paging import walk
+from rooms.tests.api.test_pagination import walk
 
 CODE = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
 
@@ -75,7 +75,7 @@ def by_model(latitude, longitude, admin):
 
 
 def by_scenario(latitude, longitude, admin):
-    filling.room(code=UUID(CODE), latitude=float(latitude), longitude=float(longitude))
+    seeding.room(code=UUID(CODE), latitude=float(latitude), longitude=float(longitude))
 
 
 def by_bulk(latitude, longitude, admin):

@@ -13,10 +13,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from rentomatic_site import postgres
+from rooms.api.operators import FILTERS
+from rooms.api.parameters import PARAMETERS
 from rooms.factories import RoomFactory
-from rooms.filters import FILTERS
 from rooms.models import Room
-from rooms.search import PARAMETERS
 
 pytestmark = pytest.mark.django_db
 

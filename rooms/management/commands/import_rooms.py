@@ -10,8 +10,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from rooms.importing import Busy, Mistakes, Outcome, Refused, import_rooms
-from rooms.problems import of_database
+from rooms.api.errors import of_database
+from rooms.imports.reader import Busy, Mistakes, Outcome, Refused, import_rooms
 
 
 def whole_number(text: str) -> int:

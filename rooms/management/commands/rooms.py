@@ -11,12 +11,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.http import QueryDict
 
-from rooms import repository
-from rooms.filters import FIELDS, FILTERS, PREFIX
-from rooms.formats import CSV, FORMATS, JSON, Format
-from rooms.paging import DEFAULT_LIMIT
-from rooms.problems import ParametersError, of_database
-from rooms.search import PARAMETERS, Search
+from rooms.api import queries
+from rooms.api.errors import ParametersError, of_database
+from rooms.api.formats import CSV, FORMATS, JSON, Format
+from rooms.api.operators import FIELDS, FILTERS, PREFIX
+from rooms.api.pagination import DEFAULT_LIMIT
+from rooms.api.parameters import PARAMETERS, Search
 
 
 class Command(BaseCommand):
@@ -93,20 +93,20 @@ def listed(search: Search, format: str) -> Iterator[str]:
     if format == "table":
         yield from table(search)
     elif FORMATS[format].streams and search.limit is None:
-        yield from repository.stream(search, FORMATS[format])
+        yield from queries.stream(search, FORMATS[format])
     else:
         yield from page(search, FORMATS[format])
 
 
 def page(search: Search, format: Format) -> Iterator[str]:
-    yield repository.page(search, format).text
+    yield queries.page(search, format).text
     if not format.streams:
         yield "\n"
 
 
 def table(search: Search) -> Iterator[str]:
     """Aligned columns with their units, then how many rooms that were and how to see more."""
-    page = repository.page(search, CSV)
+    page = queries.page(search, CSV)
     header, *rows = [line.split(",") for line in page.text.splitlines()]
     units = [f"{name} ({FIELDS[name].unit.split(',')[0]})" if unit_of(name) else name for name in header]
     widths = [max(len(cell) for cell in column) for column in zip(units, *rows, strict=True)]
@@ -115,7 +115,7 @@ def table(search: Search) -> Iterator[str]:
         yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip() + "\n"
     yield f"{len(rows)} room{'' if len(rows) == 1 else 's'}"
     if search.count:
-        total, precision = repository.count(search)
+        total, precision = queries.count(search)
         yield f" of {total} ({precision})"
     yield "\n"
     if page.last:
@@ -133,7 +133,7 @@ def continued(search: Search, last: list[str]) -> dict[str, str]:
 
 def explained(search: Search) -> Iterable[str]:
     """The statement of the page with its values, and PostgreSQL's plan of it, executed."""
-    statement, values = repository.page_statement(search, JSON)
+    statement, values = queries.page_statement(search, JSON)
     with connection.cursor() as cursor:
         yield f"{cursor.mogrify(statement, values).decode()}\n\n"
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)

@@ -3,7 +3,7 @@
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from rooms.admin import selection
+from rooms.admin.actions import selection
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words

@@ -11,9 +11,8 @@ from django.db import connection
 from openpyxl import Workbook
 
 from rentomatic_site import postgres
-from rooms.admin import workbook
-from rooms.admin.files import RoomCSV, RoomXLSX
-from rooms.admin.turns import turn
+from rooms.admin.files.resource import RoomCSV, RoomXLSX, workbook
+from rooms.admin.files.turns import turn
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words

@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from openpyxl import Workbook, load_workbook
 
-from rooms.admin import files, uploads, workbook
+from rooms.admin.files.resource import resource, uploads, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -133,7 +133,7 @@ def test_what_is_no_spreadsheet_is_a_form_error(as_editor, content, kind):
 
 
 def test_a_large_file_is_led_to_the_command(as_editor, monkeypatch):
-    monkeypatch.setattr(files, "MOST", 2)
+    monkeypatch.setattr(resource, "MOST", 2)
     rows = [(code, 1, 1, 1, 1) for code in CODES[:3]]
     assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_csv(*rows)))
     assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_xlsx(*rows), XLSX))
@@ -225,7 +225,9 @@ def test_an_export_comes_in_again_without_a_change(as_editor):
 
 def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe():
     for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"):
-        dataset = files.RoomResource().export([Room(code=text, size=1, price=2, latitude=-3.5, longitude=4)])
+        dataset = resource.RoomResource().export(
+            [Room(code=text, size=1, price=2, latitude=-3.5, longitude=4)]
+        )
         assert dataset[0] == (f"'{text}", 1, 2, -3.5, 4)
 
 

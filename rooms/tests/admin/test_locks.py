@@ -6,8 +6,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 
-from deploy.tests import rig
 from rentomatic_site import postgres
+from rentomatic_site.testing import rig
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words

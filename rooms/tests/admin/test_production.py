@@ -2,7 +2,7 @@
 
 import re
 
-from deploy.tests import rig
+from rentomatic_site.testing import rig
 
 
 def test_the_login_page_and_all_that_it_loads_are_there(live_site):

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import catalogue, databases, isolation, loading
+from rentomatic_site.scenarios import databases, discovery, isolation, loading
 from rooms.admin.listing import REACH
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -23,7 +23,7 @@ def many(django_db_setup, django_db_blocker):
     """The rooms of the scenario `million_rooms`, for all tests here; its own tests use the same template."""
     live = databases.live_name(f"test_speed_{os.getpid()}")
     with django_db_blocker.unblock():
-        loading.load(catalogue.find("million_rooms"), reset=True, live=live)
+        loading.load(discovery.find("million_rooms"), reset=True, live=live)
         with isolation.django_on(live):
             yield
         with postgres.session() as server:

@@ -1,0 +1,140 @@
+"""The watchdog: a request that waits too long loses its connection, one that works is left alone."""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+
+import pytest
+from django.db import OperationalError, connection
+
+from deploy.watchdog import Watchdog
+
+
+def sleep(seconds: float) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(%s)", [seconds])
+
+
+@pytest.fixture
+def reopened():
+    """A connection of the test's own, which may be lost."""
+    yield
+    with contextlib.suppress(OperationalError):
+        connection.close()
+
+
+@pytest.fixture
+def client():
+    """Both ends of a client's connection; the first is the server's."""
+    ends = socket.socketpair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+@pytest.fixture
+def watchdog():
+    """One that lets a request wait for the database for 0.4 s, and for its client without an end."""
+    watchdog = Watchdog(database=0.4, whole=60)
+    watchdog.start()
+    return watchdog
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_wait_for_the_database_over_the_limit_is_cut(watchdog, client, reopened, caplog):
+    with pytest.raises(OperationalError), watchdog.watch("GET /rooms", client[0], "0123456789"):
+        sleep(60)
+    connection.close()
+    with watchdog.watch("GET /rooms", client[0]):
+        sleep(0)  # the next request connects anew
+    (record,) = [record for record in caplog.records if record.name.endswith("watchdog")]
+    assert record.getMessage() == "GET /rooms hangs: its connection to the database is cut"
+    assert record.request_id == "0123456789"
+    assert not watchdog.requests
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_that_computes_over_the_limit_is_left_alone(watchdog, client, reopened, caplog):
+    with watchdog.watch("GET /rooms", client[0]):
+        sleep(0)
+        used = time.process_time()
+        while time.process_time() - used < 1.2:
+            pass
+        sleep(0)
+    assert "cut" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_short_statements_over_the_limit_are_left_alone(watchdog, client, reopened, caplog):
+    with watchdog.watch("GET /rooms", client[0]):
+        ends = time.monotonic() + 1.2
+        while time.monotonic() < ends:
+            sleep(0.01)
+    assert "cut" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_log_cuts_no_later_request(watchdog, client, reopened):
+    logged = threading.Event()
+
+    class SlowLog(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.wait(10)
+
+    slow = SlowLog()
+    logger = logging.getLogger("deploy.watchdog")
+    logger.addHandler(slow)
+    try:
+        with pytest.raises(OperationalError), watchdog.watch("GET /rooms", client[0]):
+            sleep(60)
+        connection.close()
+        for _ in range(20):
+            with watchdog.watch("GET /rooms", client[0]):
+                sleep(0)
+        logged.set()
+        for _ in range(20):
+            with watchdog.watch("GET /rooms", client[0]):
+                sleep(0.01)
+    finally:
+        logged.set()
+        logger.removeHandler(slow)
+
+
+def test_no_request_ends_between_the_decision_to_cut_it_and_the_cut(client):
+    watchdog = Watchdog(database=60, whole=60)
+    over = threading.Event()
+
+    def request() -> None:
+        with watchdog.watch("GET /rooms", client[0]):
+            pass
+        over.set()
+
+    with watchdog.lock:  # as look() holds it
+        thread = threading.Thread(target=request)
+        thread.start()
+        assert not over.wait(0.2)
+    thread.join(10)
+    assert over.is_set()
+
+
+def test_a_client_that_never_reads_is_cut_off_after_the_longest_time(client, caplog):
+    watchdog = Watchdog(database=0.4, whole=0.5)
+    watchdog.start()
+    with pytest.raises(BrokenPipeError), watchdog.watch("GET /rooms.csv", client[0]):
+        client[0].sendall(b"x" * 100_000_000)
+    message = "GET /rooms.csv takes too long to be read: its client is cut off"
+    assert caplog.text.count(message) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_reader_within_the_longest_time_is_left_alone(watchdog, client, reopened, caplog):
+    with watchdog.watch("GET /rooms.csv", client[0]):
+        sleep(0)
+        reader = threading.Timer(1.2, lambda: client[1].recv(10_000_000, socket.MSG_WAITALL))
+        reader.start()
+        client[0].sendall(b"x" * 10_000_000)  # three times the limit for the database
+        sleep(0)
+    reader.join()
+    assert "cut" not in caplog.text

@@ -1,0 +1,95 @@
+"""gunicorn's threaded worker, with what it lacks when strangers are its clients."""
+
+import json
+import socket
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+from deploy.watchdog import Watchdog
+from rentomatic_site import settings
+from rooms.api.errors import MEDIA_TYPE
+
+OURS = (500, "Something went wrong on our side. It has been logged.")
+REFUSED = {
+    errors.ConfigurationProblem: OURS,
+    errors.InvalidResponseHeader: OURS,  # type: ignore[attr-defined]
+    errors.InvalidResponseHeaderName: OURS,  # type: ignore[attr-defined]
+    errors.LimitRequestLine: (414, "The request line (method, address, version) is longer than 4094 bytes."),
+    errors.LimitRequestHeaders: (431, "A header is longer than 8 kB, or there are more than 100."),
+    errors.UnsupportedTransferCoding: (501, "Of the transfer codings only `chunked` is understood."),
+    errors.ExpectationFailed: (417, "Of the expectations only `100-continue` is understood."),
+    errors.ParseException: (400, "The request is no valid HTTP."),
+}
+"""What gunicorn's parser raises, the special cases first."""
+
+
+class Worker(ThreadWorker):
+    """
+    It watches its requests, takes a connection only when a thread is free, and refuses as the API does.
+
+    gunicorn's own takes every connection at once: what comes while all threads are busy waits for them,
+    although the process beside has nothing to do.
+    """
+
+    running = 0
+    """Connections that have a thread or wait for one; counted in the main thread only."""
+
+    def run(self) -> None:
+        self.watchdog = Watchdog(settings.REQUEST_TIMEOUT, settings.EXPORT_TIMEOUT)
+        self.watchdog.start()
+        super().run()
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """What the main loop asks for before it waits for events."""
+        super().set_accept_enabled(bool(enabled) and self.running < self.cfg.threads)
+
+    def accept(self, listener: socket.socket) -> None:
+        if self.running < self.cfg.threads:
+            super().accept(listener)
+        else:
+            self.set_accept_enabled(False)  # until the main loop finds a free thread
+
+    def enqueue_req(self, conn: Any) -> None:
+        self.running += 1
+        super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        self.running -= 1
+        super().finish_request(conn, fs)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        id = dict(req.headers).get("X-REQUEST-ID")
+        with self.watchdog.watch(f"{req.method} {req.path}", conn.sock, id):
+            return super().handle_request(req, conn)
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
+        """Whether the connection may be used again, once the rest of the body is read away."""
+        try:
+            return super()._keepalive_after(conn, keepalive)  # type: ignore[misc, no-any-return]
+        except errors.ParseException:
+            return (
+                False  # The request has its answer; a second one would be taken for that of the next request.
+            )
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer a request that cannot be parsed with a problem document instead of a page of HTML."""
+        status, message = next((known for kind, known in REFUSED.items() if isinstance(exc, kind)), OURS)
+        if status == 500:
+            self.log.error("A request has failed", exc_info=exc)
+        else:
+            self.log.warning("A request is refused with %s: %s", status, exc)
+        title = HTTPStatus(status).phrase
+        kind = "SystemError" if status >= 500 else "ParametersError"
+        body = json.dumps({"type": kind, "message": message, "title": title, "status": status})
+        head = (
+            f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
+            f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        try:
+            util.write_nonblock(client, f"{head}{body}".encode("latin-1"))
+        except OSError:
+            self.log.debug("its client is gone")

@@ -1,0 +1,140 @@
+"""`capture_scenario`: real rooms become a scenario, a file that can be read, reviewed and kept in git."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from django.core.management import CommandParser
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from rentomatic_site.scenarios import ScenarioError, discovery
+from rentomatic_site.scenarios.command import ScenarioCommand
+from rooms.api import queries
+from rooms.api.errors import ParametersError
+from rooms.api.operators import FILTERS
+from rooms.api.parameters import WHERE, Search
+from rooms.management.commands.rooms import spelled_out
+
+DEFAULT_LIMIT = 200
+ROUNDED = 3
+"""Decimals of a degree: about a hundred metres, a street and not a house."""
+
+SOURCE = '''"""{rooms} of {total}, captured on {date}: {about}.{query}"""
+
+from rooms.seeding import room
+
+EXPECT = {expect}
+
+ROOMS = [
+    # code, size, price, latitude, longitude
+{lines}
+]
+
+
+def run() -> None:
+    for code, size, price, latitude, longitude in ROOMS:
+        room(code=code, size=size, price=price, latitude=latitude, longitude=longitude)
+'''
+
+
+class Command(ScenarioCommand):
+    help = (
+        "Writes scenarios/NAME.py from the rooms of the current database that match a query string, with "
+        "fresh codes and places rounded to about a hundred metres. The database is only read."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", help="of the scenario to write")
+        parser.add_argument("query", nargs="?", default="", help='such as "filter_price__lt=66&order=size"')
+        parser.add_argument(
+            "--limit", type=int, default=DEFAULT_LIMIT, help=f"rooms at most (default: {DEFAULT_LIMIT})"
+        )
+        parser.add_argument("--keep-codes", action="store_true", help="write the real codes")
+        parser.add_argument("--keep-places", action="store_true", help="write the exact coordinates")
+        parser.add_argument(
+            "--output",
+            metavar="FILE",
+            help="write there instead; -: to standard output, for containers, whose files cannot be written",
+        )
+        parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name, query = options["name"], options["query"]
+        if not discovery.NAME.fullmatch(name):
+            raise ScenarioError(
+                f"{name!r} cannot be a scenario's name: small letters, digits and underscores, "
+                "a letter first, at most 40."
+            )
+        path = Path(options["output"] or discovery.folder() / f"{name}.py")
+        if options["output"] != "-" and path.exists() and not options["force"]:
+            raise ScenarioError(f"{path} is there already. Next: another name, or --force to overwrite it.")
+        if options["limit"] < 1:
+            raise ScenarioError("--limit must be at least 1.")
+        try:
+            search = Search.parse(spelled_out([query]))
+        except ParametersError as error:
+            next_step = f'Next: ./manage.py capture_scenario {name} "{error.attempt}"'
+            raise ScenarioError(f"{error}. {next_step}") from None
+        source = self.source(search, options)
+        if options["output"] == "-":
+            self.stdout.write(source, ending="")
+            return
+        try:
+            path.write_text(source)
+        except OSError as error:
+            raise ScenarioError(
+                f"{path} cannot be written ({error.strerror}). Next: --output - writes to standard output."
+            ) from None
+        self.stdout.write(f"Wrote {path}. Next: ./manage.py load_scenario {name}")
+
+    def source(self, search: Search, options: dict[str, Any]) -> str:
+        """The scenario as Python."""
+        listed, values = queries.listed(search)
+        counted, count_values = queries.matching(search)
+        try:
+            with connection.cursor() as session:
+                session.execute(f"{listed} LIMIT %s", [*values, options["limit"]])
+                rows = session.fetchall()
+                session.execute(f"SELECT count(*) {counted}", count_values)
+                ((total,),) = session.fetchall()
+        except DatabaseError as error:
+            raise ScenarioError(f"The rooms cannot be read: {str(error).strip()}") from None
+        if not rows:
+            raise ScenarioError("No room matches, nothing was written. Next: ./manage.py rooms (lists them)")
+
+        keep_codes, keep_places = options["keep_codes"], options["keep_places"]
+        lines = [
+            f'    ("{code if keep_codes else uuid.uuid4()}", {size}, {price},'
+            f" {latitude if keep_places else round(latitude, ROUNDED)},"
+            f" {longitude if keep_places else round(longitude, ROUNDED)}),"
+            for _id, code, size, price, latitude, longitude, *_distance in rows
+        ]
+        about = (
+            "their own codes" if keep_codes else "fresh codes",
+            "exact places" if keep_places else f"places rounded to {ROUNDED} decimals",
+        )
+        return SOURCE.format(
+            rooms=f"{len(rows):,}",
+            total=f"{total:,} rooms",
+            date=timezone.now().date(),
+            about=", ".join(about),
+            query=f"\n\n{query}\n" if (query := written(search.given)) else "",
+            expect=expectation(search, len(rows), keep_codes, keep_places),
+            lines="\n".join(lines),
+        )
+
+
+def expectation(search: Search, rooms: int, keep_codes: bool, keep_places: bool) -> str:
+    """EXPECT: so many rooms match, or just so many are there where what was altered may decide that."""
+    asked = {name: value for name, value in search.given.items() if name in WHERE}
+    fields = {FILTERS[name].field.name for name in asked if name in FILTERS}
+    by_place = fields & {"latitude", "longitude"} or asked.keys() - FILTERS.keys()
+    if ("code" in fields and not keep_codes) or (by_place and not keep_places):
+        asked = {}
+    return f'{{"{written(asked)}": {rooms}}}'
+
+
+def written(parameters: dict[str, str]) -> str:
+    """The parameters as a query string; those of a search need no escapes."""
+    return "&".join(f"{name}={value}" for name, value in parameters.items())

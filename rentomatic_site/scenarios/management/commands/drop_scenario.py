@@ -1,0 +1,127 @@
+"""`drop_scenario`: give the disk back."""
+
+import re
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+from django.core.management import CommandParser
+from django.template.defaultfilters import filesizeformat
+
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import ScenarioError, databases, discovery, loading
+from rentomatic_site.scenarios.command import ScenarioCommand
+from rentomatic_site.scenarios.databases import LIVE, Database
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(text: str) -> timedelta:
+    """`2d` as a time span; ValueError, which argparse reports, for anything else."""
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    if not match:
+        raise ValueError(text)
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+class Command(ScenarioCommand):
+    help = (
+        "Drops the databases of scenarios and the templates that they are cloned from; connections to them "
+        "are ended. Databases that load_scenario did not make, and the files in scenarios/, stay."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios to drop")
+        parser.add_argument("--all", action="store_true", help="all of them, and every template")
+        parser.add_argument(
+            "--older-than", type=age, metavar="AGE", help="those made longer ago, such as 2d (s, m, h, d, w)"
+        )
+        parser.add_argument(
+            "--unmarked",
+            action="store_true",
+            help="what killed loads of earlier versions left without a mark; a usual run only lists it",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.allowed()
+        names, everything, limit = options["names"], options["all"], options["older_than"]
+        if bool(names) + everything + (limit is not None) + options["unmarked"] != 1:
+            raise ScenarioError(
+                "Say which: NAME…, --all, --older-than 2d or --unmarked. Next: ./manage.py list_scenarios"
+            )
+        if options["unmarked"]:
+            self.drop_unmarked(options["dry_run"])
+            return
+        with postgres.session() as server:
+            present = databases.databases(server)
+            others = databases.others(server)
+            unmarked = databases.unmarked(server)
+        for name in names:
+            if any(concerns(database, name) for database in present):
+                continue
+            for other in others:
+                if concerns(other, name):
+                    raise ScenarioError(
+                        f"{other.name} {whose(other)}; nothing was dropped. Next: ./manage.py list_scenarios"
+                    )
+            raise ScenarioError(
+                f"No scenario {name} is loaded, nothing was dropped. Next: ./manage.py list_scenarios"
+            )
+        chosen = [
+            database
+            for database in present
+            if everything
+            or any(concerns(database, name) for name in names)
+            or (limit is not None and database.mark.age > limit)
+        ]
+        for database in chosen:
+            size = filesizeformat(database.size)
+            if options["dry_run"]:
+                self.stdout.write(f"Would drop {database.name}, {size}.")
+            elif self.drop(database):
+                self.stdout.write(f"Dropped {database.name}, {size}.")
+        if not chosen:
+            self.stdout.write("There is nothing to drop.")
+        if others and not names:
+            self.stdout.write("Left alone, since they are others':")
+            for other in others:
+                self.stdout.write(f"  {other.name} {whose(other)}")
+        if unmarked:
+            self.stdout.write("Killed loads of earlier versions seem to have left, without a mark:")
+            for name, bytes_ in unmarked:
+                self.stdout.write(f"  {name}, {filesizeformat(bytes_)}")
+            self.stdout.write("Next, if that is so: ./manage.py drop_scenario --unmarked")
+
+    def drop(self, database: Database) -> bool:
+        """Drop it when nobody loads it any more; False where it has gone by then."""
+        with ExitStack() as locks:
+            if database.mark.kind == LIVE:
+                locks.enter_context(loading.lock_live(database.name, self.say))
+            server = locks.enter_context(loading.lock_templates(database.mark.scenario, self.say))
+            return databases.drop(server, database.name)
+
+    def drop_unmarked(self, dry_run: bool) -> None:
+        with postgres.session() as server:
+            found = databases.unmarked(server)
+            for name, size in found:
+                if not dry_run:
+                    postgres.drop_database(server, name)
+                self.stdout.write(f"{'Would drop' if dry_run else 'Dropped'} {name}, {filesizeformat(size)}.")
+        if not found:
+            self.stdout.write("There is nothing to drop.")
+
+
+def whose(database: Database) -> str:
+    """Who made another developer's database, as far as its mark tells."""
+    return f"belongs to {database.mark.owner or 'another role'}, {database.mark.checkout or 'who made it'}"
+
+
+def concerns(database: Database, name: str) -> bool:
+    """Whether the database goes with that name; one loaded with --as goes by the name that it got."""
+    if database.mark.kind == LIVE:
+        live = databases.live_name(name)
+        if database.name == databases.failed_name(live):
+            return not database.mark.complete and databases.live_name(database.mark.scenario) != database.name
+        return database.name in {live, databases.substitute_name(live)}
+    return database.mark.scenario == name and bool(discovery.NAME.fullmatch(name))

@@ -1,0 +1,81 @@
+"""`list_scenarios`: which there are, and what is loaded of them."""
+
+from contextlib import suppress
+from typing import Any
+
+import psycopg2
+from django.template.defaultfilters import filesizeformat
+from psycopg2.extensions import cursor
+
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import databases, discovery
+from rentomatic_site.scenarios.command import ScenarioCommand, age
+from rentomatic_site.scenarios.databases import LIVE, Database
+from rentomatic_site.scenarios.discovery import Scenario
+
+HEADER = ("scenario", "state", "rooms", "size", "age", "description")
+
+
+class Command(ScenarioCommand):
+    help = (
+        "Lists the scenarios: what they are, whether they are loaded and still what their files say, their "
+        "size, rooms and age. Changes nothing."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        known = {scenario.name: scenario for scenario in discovery.scenarios()}
+        with postgres.session() as server:
+            present = databases.databases(server)
+            others = databases.others(server)
+        loaded = {
+            database.name.removeprefix(databases.live_name("")): database
+            for database in present
+            if database.mark.kind == LIVE
+        }
+        templates = [database for database in present if database.mark.kind != LIVE]
+        rows: list[tuple[str, ...]] = []
+        for name in sorted(known | loaded):
+            database = loaded.get(name)
+            scenario = known.get(database.mark.scenario if database else name)
+            description = scenario.description if scenario else "(its file is gone)"
+            if database and not database.mark.complete:
+                description = f"failed: {database.mark.error}"
+            if database:
+                rows.append((name, *figures(database, scenario), description))
+            else:
+                rows.append((name, "not loaded", "", "", "", description))
+        self.table(HEADER, rows, right=["rooms", "size"])
+        if not known:
+            self.stdout.write(f"{discovery.folder()} holds no scenario. Next: write one, see README.md")
+        kept = filesizeformat(sum(template.size for template in templates))
+        self.stdout.write(
+            f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."
+        )
+        if owners := sorted({database.mark.owner for database in others if database.mark.owner}):
+            self.stdout.write(f"Others have scenarios on this server, too: {', '.join(owners)}.")
+        self.stdout.write("Next: ./manage.py load_scenario NAME")
+
+
+def figures(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
+    """State, rooms, size and age of a loaded scenario."""
+    mark = database.mark
+    if not mark.complete:
+        state = "incomplete"
+    elif scenario is None or mark.fingerprint != scenario.fingerprint(mark.seed):
+        state = "stale"
+    else:
+        state = "loaded"
+    return state, rooms_now(database), filesizeformat(database.size), age(mark.age)
+
+
+def rooms_now(database: Database) -> str:
+    """How many rooms it holds now; what it held at first may have changed."""
+    with suppress(psycopg2.Error), postgres.session(database.name) as session:
+        return f"{count(session):,}"
+    return "?"
+
+
+def count(session: cursor) -> int:
+    session.execute("SELECT count(*) FROM room")
+    ((rooms,),) = session.fetchall()
+    return int(rooms)

@@ -1,0 +1,160 @@
+"""`load_scenario`: a throw-away database with just the data that a file in scenarios/ states."""
+
+import argparse
+from typing import Any
+
+from django.core.management import CommandError, CommandParser, call_command
+from django.template.defaultfilters import filesizeformat
+
+from rentomatic_site.scenarios import (
+    ScenarioError,
+    databases,
+    discovery,
+    expectations,
+    isolation,
+    launch,
+    loading,
+)
+from rentomatic_site.scenarios.command import ScenarioCommand, age
+
+
+class Command(ScenarioCommand):
+    help = (
+        "Makes the database scenario_NAME: migrated, filled by run() of scenarios/NAME.py, analysed; and "
+        "tries what the file expects of it. Done again it keeps the database as it is. Without NAME it "
+        "lists the scenarios. The application's own database is never touched."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", nargs="?", help="a file of scenarios/, without .py")
+        parser.add_argument("--reset", action="store_true", help="bring back the freshly loaded state")
+        parser.add_argument(
+            "--rebuild",
+            action="store_true",
+            help="run the scenario anew although its file is unchanged (it reads other files, or the clock)",
+        )
+        parser.add_argument("--seed", type=int, help="what all chance follows from (default: 1)")
+        parser.add_argument(
+            "--as", dest="alias", metavar="NAME", help="call the database scenario_NAME instead: a second one"
+        )
+        then = parser.add_mutually_exclusive_group()
+        then.add_argument(
+            "--serve",
+            nargs="?",
+            type=int,
+            const=launch.DEFAULT_PORT,
+            metavar="PORT",
+            help=f"then serve the application on it (default port: {launch.DEFAULT_PORT}; 0: any free port)",
+        )
+        then.add_argument("--shell", action="store_true", help="then open psql on it")
+        then.add_argument(
+            "--run",
+            nargs=argparse.REMAINDER,
+            metavar="COMMAND",
+            help="then run this command of manage.py on it; stands last",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["name"] is None:
+            call_command("list_scenarios", stdout=self.stdout)
+            return
+        self.allowed()
+        scenario = discovery.find(options["name"])
+        alias = options["alias"] or scenario.name
+        if not discovery.NAME.fullmatch(alias):
+            raise ScenarioError(f"--as {alias!r} cannot be a name: small letters, digits and underscores.")
+        if options["run"] == []:
+            raise ScenarioError("--run needs a command. Example: --run rooms price__lt=66")
+        # The port is ours before anything is loaded.
+        listener = launch.listen(options["serve"]) if options["serve"] is not None else None
+
+        loaded = self.load(scenario, alias, options)
+        name = alias_of(loaded.database.name)
+        if name != alias:
+            self.stdout.write(f"scenario_{alias} is another developer's, so yours is called {name}.")
+        alias = name
+        wrong = self.try_expectations(scenario, loaded)
+        if listener:
+            host, port = listener.getsockname()
+            self.stdout.write(f"Rooms: http://{host}:{port}/rooms")
+            self.stdout.write(f"Admin: http://{host}:{port}/admin/")
+            self.stdout.write("Ctrl-C ends the server; the database stays.")
+            launch.serve(alias, listener)
+        if options["shell"]:
+            launch.shell(alias)
+        load = scenario.name if alias == scenario.name else f"{scenario.name} --as {alias}"
+        if wrong or not options["run"]:
+            self.open_lines(alias, f"./manage.py load_scenario {load} --serve")
+        if wrong:
+            first = f" Next: ./manage.py load_scenario {load} --reset brings back its first state."
+            raise CommandError(
+                f"{wrong} of what scenario {scenario.name} expects is not so, see above. Its database stays."
+                + first * (loaded.how == "kept")
+            )
+        if options["run"]:
+            launch.command(alias, *options["run"])
+
+    def load(self, scenario: discovery.Scenario, alias: str, options: dict[str, Any]) -> loading.Loaded:
+        """Load, and say what there is now and what `run()` said when it made it."""
+        try:
+            loaded = loading.load(
+                scenario,
+                live=databases.live_name(alias),
+                seed=options["seed"],
+                reset=options["reset"],
+                rebuild=options["rebuild"],
+                say=self.say,
+            )
+        except loading.Failed as failure:
+            failed = alias_of(failure.database)
+            self.stderr.write(str(failure))
+            self.open_lines(failed, f"SCENARIO={failed} ./manage.py runserver")
+            told = (
+                f"Scenario {scenario.name} failed, see above. Its database stays, with "
+                f"{expectations.rooms(failure.rooms)}, marked incomplete; the next load replaces it."
+            )
+            if failure.good:
+                told += f" {alias_of(failure.good)}, which was good, is as it was."
+            raise CommandError(told) from None
+        mark = loaded.database.mark
+        if loaded.how != "filled":
+            with isolation.django_on(loaded.database.name):
+                self.stdout.write(loading.stored_output(), ending="")
+        how = {
+            "filled": f"filled in {loaded.seconds:.2f} s",
+            "cloned": f"loaded from its template in {loaded.seconds:.2f} s",
+            "kept": f"kept as it is, made {age(mark.age)} ago",
+        }[loaded.how]
+        size = filesizeformat(loaded.database.size)
+        self.stdout.write(
+            f"Scenario {scenario.name}: {how}; {expectations.rooms(mark.rooms)}, {size}, seed {mark.seed}."
+        )
+        if loaded.stale:
+            next_step = f"Next: ./manage.py load_scenario {scenario.name} --reset"
+            self.stdout.write(self.style.WARNING(f"It is stale: {loaded.stale}. {next_step}"))
+        return loaded
+
+    def try_expectations(self, scenario: discovery.Scenario, loaded: loading.Loaded) -> int:
+        """Print each expectation with a tick or a cross; how many crosses there are."""
+        wrong = 0
+        with isolation.django_on(loaded.database.name):
+            client = expectations.client()
+            for expectation in expectations.expectations(scenario.module()):
+                problem = expectation.ask(client)
+                wrong += bool(problem)
+                if problem:
+                    self.stdout.write(self.style.ERROR(f"  ✗ {expectation.words}: {problem}"))
+                else:
+                    self.stdout.write(self.style.SUCCESS(f"  ✓ {expectation.words}"))
+        return wrong
+
+    def open_lines(self, alias: str, app: str) -> None:
+        """The lines that open the database; they can be pasted as they are."""
+        self.stdout.write(f"  SQL shell  SCENARIO={alias} ./manage.py dbshell")
+        self.stdout.write(f"  rooms      SCENARIO={alias} ./manage.py rooms")
+        self.stdout.write(f"  the app    {app}")
+
+
+def alias_of(database: str) -> str:
+    """The name by which SCENARIO knows a database."""
+    return database.removeprefix(databases.live_name(""))

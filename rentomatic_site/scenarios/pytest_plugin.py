@@ -1,0 +1,142 @@
+"""
+The pytest plugin for which each file of `scenarios/` is a test file: that it loads, each line of its EXPECT,
+and its check(client) are one test each.
+
+    pytest scenarios/book_rooms.py
+
+A scenario that fails here is loaded once more where the developer works, as `pytest_NAME`: the tests' own
+server ends with them.
+"""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pytest_django.plugin import blocking_manager_key
+
+if TYPE_CHECKING:  # the settings are read when pytest has its options, not when it imports this
+    from rentomatic_site.scenarios.discovery import Scenario
+    from rentomatic_site.scenarios.expectations import Expectation
+
+LOADS = "loads"
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ScenarioFile | None":
+    from rentomatic_site.scenarios import discovery
+
+    if file_path.parent != discovery.folder() or not discovery.NAME.fullmatch(file_path.stem):
+        return None
+    return ScenarioFile.from_parent(parent, path=file_path) if file_path.suffix == ".py" else None
+
+
+class Cross(Exception):
+    """Something is not as the scenario expects; the message is for people."""
+
+
+class ScenarioFile(pytest.File):
+    """One scenario. Its database is made for the first of its tests and dropped after the last."""
+
+    database = ""
+    loaded = False
+    failed = False
+
+    @property
+    def scenario(self) -> "Scenario":
+        from rentomatic_site.scenarios.discovery import Scenario
+
+        return Scenario(self.path.stem, self.path)
+
+    @property
+    def alias(self) -> str:
+        """Under which a scenario that fails is kept."""
+        return f"pytest_{self.scenario.name}"[:40]
+
+    def collect(self) -> Iterator[pytest.Item]:
+        from rentomatic_site.scenarios import expectations
+
+        yield ScenarioItem.from_parent(self, name=LOADS)
+        try:
+            expected = expectations.expectations(self.scenario.module())
+        except Exception:  # `loads` will tell
+            return
+        for expectation in expected:
+            yield ScenarioItem.from_parent(self, name=expectation.words, expectation=expectation)
+
+    def load(self) -> str:
+        """The name of the scenario's database, freshly loaded by the first call."""
+        from rentomatic_site.scenarios import databases, expectations, loading
+
+        if self.failed and not self.loaded:
+            pytest.skip("the scenario does not load")
+        if not self.loaded:
+            # A name of its own: another pytest may run on the same server.
+            self.database = databases.live_name(f"{self.alias}_{secrets.token_hex(4)}")
+            loading.load(self.scenario, reset=True, live=self.database)
+            expectations.expectations(self.scenario.module())  # of the right form?
+            self.loaded = True
+        return self.database
+
+    def teardown(self) -> None:
+        from rentomatic_site import postgres
+        from rentomatic_site.scenarios import databases
+
+        if self.database:
+            with postgres.session() as server:
+                databases.drop(server, self.database)
+
+
+class ScenarioItem(pytest.Item):
+    """That the scenario loads, or one of the things that it expects."""
+
+    parent: ScenarioFile
+
+    def __init__(self, *, expectation: "Expectation | None" = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.expectation = expectation
+
+    def runtest(self) -> None:
+        from rentomatic_site.scenarios import expectations, isolation
+
+        with self.config.stash[blocking_manager_key].unblock():
+            database = self.parent.load()
+            if self.expectation:
+                with isolation.django_on(database):
+                    problem = self.expectation.ask(expectations.client())
+                if problem:
+                    raise Cross(f"✗ {self.expectation.words}: {problem}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from rentomatic_site.scenarios import ScenarioError
+
+        if not isinstance(excinfo.value, Cross | ScenarioError):
+            return super().repr_failure(excinfo, style)
+        told = str(excinfo.value)
+        if not self.parent.failed:
+            self.parent.failed = True
+            told += f"\n\n{self.keep()}"
+        return told
+
+    def keep(self) -> str:
+        """Load the scenario on the developer's own server; what that says, with the lines that open it."""
+        from rentomatic_site.testing import plugin
+
+        name = self.parent.scenario.name
+        command = ["manage.py", "load_scenario", name, "--as", self.parent.alias, "--rebuild", "--no-color"]
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=plugin.PROJECT,
+            env={"DEBUG": "on", **plugin.ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return f"$ ./{' '.join(command)}\n{done.stdout}"
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, f"{self.parent.scenario.name}: {self.name}"

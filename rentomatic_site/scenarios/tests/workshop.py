@@ -1,0 +1,95 @@
+"""A folder of scenarios that a test writes, and the commands on it as a user types them."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from textwrap import dedent
+
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import databases
+from rentomatic_site.testing.plugin import Manage
+
+
+class Workshop:
+    """A folder of scenarios. Names begin with t_: the tests' server may be one that people work on."""
+
+    def __init__(self, folder: Path, manage: Manage, site_env: dict[str, str]) -> None:
+        self.folder = folder
+        self.run_manage = manage
+        self.site_env = site_env
+
+    def write(self, name: str, source: str) -> None:
+        (self.folder / f"{name}.py").write_text(dedent(source).lstrip())
+
+    def manage(self, *arguments: str, **env: str | None) -> subprocess.CompletedProcess[str]:
+        """The command in a process of its own, with further variables."""
+        return self.run_manage(*arguments, env={"SCENARIOS_DIR": str(self.folder), **env})
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command in this process, which saves half a second."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "scenarios"]:
+            del sys.modules[name]
+        out, err, status = StringIO(), StringIO(), 0
+        with (
+            override_settings(SCENARIOS_DIR=self.folder),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                call_command(*arguments, stdout=out, stderr=err, no_color=True)
+            except CommandError as error:
+                err.write(f"CommandError: {error}\n")
+                status = 1
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+    def load(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.call("load_scenario", *arguments)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command in the background."""
+        return subprocess.Popen(
+            [".venv/bin/python", "manage.py", *arguments],
+            env=self.site_env | {"SCENARIOS_DIR": str(self.folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def sql(self, name: str, statement: str) -> list[tuple]:
+        """What the statement gives in the scenario's database."""
+        with postgres.session(f"scenario_{name}") as session:
+            session.execute(statement)
+            return session.fetchall() if session.description else []
+
+    def prices(self, name: str) -> list[int]:
+        return [price for (price,) in self.sql(name, "SELECT price FROM room ORDER BY id")]
+
+    def databases(self) -> dict[str, databases.Mark]:
+        """Name → mark of the databases of this test's scenarios."""
+        with postgres.session() as server:
+            return {
+                database.name: database.mark
+                for database in databases.databases(server)
+                if database.mark.scenario.startswith("t_")
+            }
+
+
+@contextmanager
+def workshop_in(folder: Path, manage: Manage, site_env: dict[str, str]) -> Iterator[Workshop]:
+    """A workshop whose databases go with it."""
+    postgres.ready()
+    folder.mkdir()
+    workshop = Workshop(folder, manage, site_env)
+    # Files are rewritten within a second here, which a .pyc file would not notice.
+    sys.dont_write_bytecode, usual = True, sys.dont_write_bytecode
+    yield workshop
+    sys.dont_write_bytecode = usual
+    with postgres.session() as server:
+        for name in workshop.databases():
+            databases.drop(server, name)

@@ -1,0 +1,144 @@
+"""
+The project's pytest plugin (see pytest.ini): the tests' database, other processes on it, missing tools.
+
+The tests run on a PostgreSQL of their own in the temporary folder, quick and unsafe, that ends with pytest,
+even when pytest is killed. Where DATABASE_URL or POSTGRES_HOSTNAME is in the environment, they run on that
+server, in databases named `test_…`.
+
+Fixtures:
+
+- `site_env`: the environment in which another process, such as gunicorn, uses the tests' database. It sees
+  only what is committed: mark the test `@pytest.mark.django_db(transaction=True)`.
+- `manage("rooms", "price__lt=66", input=…, env={…})`: a run of manage.py in that environment, as a user would
+  type it; its exit status and output are for the test to judge.
+- `live_site`: a running gunicorn with production settings on a migrated database of its own.
+
+Tools that a machine may lack: `@pytest.mark.needs("nginx", "root")`, or `needs("chromium")` within a test or
+a fixture. Without the tool the test is skipped with the reason; with REQUIRE_ALL_TOOLS=1 it fails.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from rentomatic_site.testing.rig import Gunicorn
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+ENVIRONMENT = dict(os.environ)
+"""The environment as it was: of the database that the developer works on."""
+
+# A shell that runs us in the background makes us and our children deaf to Ctrl-C, which is under test too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The developer's own .env has no say in the tests; the real environment has.
+os.environ["ENV_FILE"] = os.devnull
+os.environ.setdefault("DEBUG", "on")
+# Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+if not any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")):
+    # The first connection makes it, the end of the last process that uses it removes it (keeper.py).
+    os.environ["EMBEDDED_POSTGRES_DIR"] = str(
+        Path(tempfile.gettempdir()) / f"rentomatic-tests-{secrets.token_hex(8)}.ephemeral"
+    )
+
+
+class Manage(Protocol):
+    """The type of the fixture `manage`."""
+
+    def __call__(
+        self,
+        *arguments: str,
+        input: str | None = None,
+        env: Mapping[str, str | None] = {},
+        timeout: float = 60,
+    ) -> "subprocess.CompletedProcess[str]": ...
+
+
+def run_manage(
+    *arguments: str, env: Mapping[str, str | None], input: str | None = None, timeout: float = 60
+) -> "subprocess.CompletedProcess[str]":
+    """Run manage.py with exactly this environment, of which None takes a variable out."""
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "manage.py"), *arguments],
+        env={name: value for name, value in env.items() if value is not None},
+        # Without words for it, standard input is empty: nothing ever waits for a person.
+        input=input if input is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def site_env(django_db_setup: None) -> dict[str, str]:
+    """The environment of processes that use the tests' database."""
+    from django.db import connection
+
+    from rentomatic_site import postgres
+
+    return os.environ | {"DATABASE_URL": postgres.url(connection.settings_dict["NAME"])}
+
+
+@pytest.fixture(scope="session")
+def manage(site_env: dict[str, str]) -> Manage:
+    """manage.py on the tests' database; `env` adds variables, None takes one out."""
+
+    def run(
+        *arguments: str, input: str | None = None, env: Mapping[str, str | None] = {}, timeout: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
+        return run_manage(*arguments, env={**site_env, **env}, input=input, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def live_site(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Gunicorn]":
+    """
+    A running gunicorn with production settings on an empty, migrated database of its own.
+
+    `live_site.get("/rooms")` asks it, `live_site.url` is its address, `live_site.variables` leads other
+    processes (`rig.manage("rooms", **live_site.variables)`) to its database.
+    """
+    from rentomatic_site.testing import rig
+
+    folder = tmp_path_factory.mktemp("live")
+    with rig.database(f"test_live_{os.getpid()}") as variables:
+        variables["STATIC_ROOT"] = str(folder / "static")
+        rig.manage("collectstatic", "--noinput", **variables)
+        with rig.Gunicorn(folder, **variables) as gunicorn:
+            yield gunicorn
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """A password costs 0.2 s to hash, on purpose; in tests it costs nothing."""
+    from django.test import override_settings
+
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+def needs(*tools: str) -> None:
+    """Skip the running test, or fail it where REQUIRE_ALL_TOOLS is set, unless each tool is there."""
+    for tool in tools:
+        found = os.geteuid() == 0 if tool == "root" else shutil.which(tool) is not None
+        if not found:
+            (pytest.fail if os.environ.get("REQUIRE_ALL_TOOLS") else pytest.skip)(f"needs {tool}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The marker's way to `needs`."""
+    for mark in item.iter_markers("needs"):
+        needs(*mark.args)

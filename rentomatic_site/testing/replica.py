@@ -1,0 +1,56 @@
+"""An upstream for nginx that shows what reaches it."""
+
+import email.message
+import http.server
+import socket
+import threading
+import time
+
+from rentomatic_site.testing import rig
+
+
+class Replica:
+    """An upstream that names itself, counts what it is asked, and can be slow or hang up."""
+
+    def __init__(self, name: str, seconds: float = 0, hang_up: bool = False) -> None:
+        self.asked: list[str] = []
+        self.answered = 0
+        """Answers that it got rid of, at least into the buffers of its connection."""
+        self.headers: list[email.message.Message] = []
+        replica = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                replica.asked.append(f"{self.command} {self.path}")
+                replica.headers.append(self.headers)
+                time.sleep(seconds)
+                if hang_up:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    self.close_connection = True
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(name)))
+                self.send_header("Vary", "Accept")
+                self.end_headers()
+                self.wfile.write(name.encode())
+                replica.answered += 1
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Quiet: the tests look at `asked`."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", rig.free_port()), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+
+    def __enter__(self) -> "Replica":
+        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()

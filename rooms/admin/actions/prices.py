@@ -1,0 +1,135 @@
+"""The action that changes the prices of many rooms, by an amount or by percent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
+
+from rooms.admin import history
+from rooms.admin.actions.selection import SHOWN, confirmed, fingerprint, page
+from rooms.admin.locks import lock
+from rooms.models import PRICE_LIMITS, Room
+
+if TYPE_CHECKING:
+    from rooms.admin.room import RoomAdmin
+
+UPDATE = """
+UPDATE room SET price = new.price FROM unnest(%s::bigint[], %s::integer[]) AS new (id, price)
+WHERE room.id = new.id
+"""
+
+
+class PriceForm(forms.Form):
+    """By how much prices change."""
+
+    change = forms.DecimalField(
+        max_digits=9,
+        decimal_places=2,
+        help_text="With a minus to lower: -5",
+        widget=forms.NumberInput(attrs={"step": "any", "required": True}),
+    )
+    unit = forms.ChoiceField(
+        choices=[("euros", "euros per day"), ("percent", "percent")],
+        initial="euros",
+        widget=forms.RadioSelect,
+    )
+
+    def clean(self) -> dict[str, object]:
+        cleaned = super().clean() or {}
+        change = cleaned.get("change")
+        if change == 0:
+            self.add_error("change", "Zero changes nothing.")
+        if change is not None and cleaned.get("unit") == "euros" and change % 1:
+            self.add_error("change", "Prices are whole euros.")
+        return cleaned
+
+    @property
+    def in_words(self) -> str:
+        change = self.cleaned_data["change"].normalize()
+        return f"{change:+f} {'%' if self.cleaned_data['unit'] == 'percent' else 'euros per day'}"
+
+    def new_price(self) -> Callable[[int], int]:
+        """The function from old price to new, in whole euros; half a euro is rounded up."""
+        change = self.cleaned_data["change"]
+        if self.cleaned_data["unit"] == "euros":
+            return lambda price: price + int(change)
+        factor = 1 + change / 100
+        return lambda price: int((price * factor).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+@dataclass(frozen=True)
+class NewPrice:
+    """One room with the price that it will have."""
+
+    room: Room
+    price: int
+
+    @property
+    def allowed(self) -> bool:
+        return PRICE_LIMITS[0] <= self.price <= PRICE_LIMITS[1]
+
+    @property
+    def difference(self) -> int:
+        return self.price - self.room.price
+
+
+def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
+    """Ask by how much, show every new price, then change them: all or none, each with its line of history."""
+    asked = "change" in request.POST
+    form = PriceForm(request.POST if asked else None)
+    changes: list[NewPrice] = []
+    if asked and form.is_valid():
+        new_price = form.new_price()
+        changes = [NewPrice(room, new_price(room.price)) for room in rooms]
+    refused = [change for change in changes if not change.allowed]
+    changing = [change for change in changes if change.difference]
+    mark = fingerprint((change.room, change.price) for change in changing)
+    if refused:
+        form.add_error(
+            "change",
+            f"{len(refused):,} of the rooms would leave the limits of {PRICE_LIMITS[0]} to "
+            f"{PRICE_LIMITS[1]:,} euros per day. Nothing is changed.",
+        )
+    elif changing and confirmed(request, mark):
+        write(request, form, changing)
+        return None
+    return page(
+        model_admin,
+        request,
+        "admin/rooms/change_prices.html",
+        "Change prices",
+        {
+            "form": form,
+            "number": len(rooms),
+            "changing": len(changing),
+            "unchanged": len(changes) - len(changing),
+            "refused": len(refused),
+            "changes": (refused or changing)[:SHOWN],
+            "fingerprint": mark,
+            "ready": bool(changing) and not refused,
+            "asked": asked and form.is_bound and not form.errors,
+        },
+    )
+
+
+def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> None:
+    """Write the new prices and, before the rooms are locked, their history."""
+    lines = [
+        (
+            change.room,
+            f"{history.change_in_words('price', change.room.price, change.price)} ({form.in_words})",
+        )
+        for change in changes
+    ]
+    with transaction.atomic(), connection.cursor() as cursor:
+        history.log(request.user, CHANGE, lines)
+        lock([change.room for change in changes])
+        cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
+    rooms = "1 room" if len(changes) == 1 else f"{len(changes):,} rooms"
+    messages.success(request, f"Prices of {rooms} changed by {form.in_words}.")

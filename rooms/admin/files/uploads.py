@@ -1,0 +1,186 @@
+"""The admin's pages for import and export: upload, preview with differences, all or nothing."""
+
+from base64 import b64decode, b64encode
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.db import IntegrityError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+from import_export.admin import ImportExportMixin
+from import_export.forms import ConfirmImportForm, ExportForm, ImportForm
+from import_export.results import Result, RowResult
+from import_export.tmp_storages import BaseStorage
+
+from rooms.admin.files.resource import FORMATS, UNREADABLE, RoomResource
+from rooms.admin.files.turns import in_turn
+from rooms.admin.list_filters import complaints
+from rooms.admin.listing import count
+from rooms.admin.locks import Overtaken, keeps_the_form
+from rooms.imports.reader import COLUMNS
+from rooms.models import Room
+
+LARGEST_FILE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
+MOST_EXPORTED = 50_000
+"""Rooms that an export through the admin takes; /rooms.csv streams any number."""
+
+UPLOAD_LASTS = 3600  # seconds between preview and confirmation
+
+
+class UploadStorage(BaseStorage):
+    """
+    An uploaded file between its preview and its confirmation, kept beside the sessions.
+
+    In the database every web process finds it, wherever it runs; `clearsessions` removes what is old.
+    """
+
+    def save(self, data: bytes) -> None:
+        store = SessionStore()
+        store["upload"] = b64encode(data).decode()
+        store.set_expiry(UPLOAD_LASTS)
+        store.create()
+        self.name = store.session_key
+
+    def read(self) -> bytes | str:
+        data = b64decode(SessionStore(self.name)["upload"])
+        return data.decode(self.encoding) if self.encoding else data
+
+    def remove(self) -> None:
+        SessionStore(self.name).delete()
+
+
+class UploadForm(ImportForm):
+    """The file to import."""
+
+    def clean_import_file(self) -> UploadedFile:
+        file: UploadedFile = self.cleaned_data["import_file"]
+        if (file.size or 0) > LARGEST_FILE:
+            raise ValidationError("Larger than 5 MB. Use ./manage.py import_rooms for larger files.")
+        return file
+
+
+class ConfirmForm(ConfirmImportForm):
+    """The confirmation of a preview: which upload, and the state of the rooms that was shown."""
+
+    format = forms.ChoiceField(
+        choices=[(str(number), number) for number in range(len(FORMATS))], widget=forms.HiddenInput
+    )
+    resource = forms.ChoiceField(choices=[("0", 0)], widget=forms.HiddenInput, required=False)
+    fingerprint = forms.CharField(widget=forms.HiddenInput)
+
+    def clean_import_file_name(self) -> str:
+        name: str = self.cleaned_data["import_file_name"]
+        if not SessionStore(name).get("upload"):
+            raise ValidationError("This upload is no longer there. Choose the file again.")
+        return name
+
+
+class SpreadsheetMixin(ImportExportMixin):
+    """Import and export of rooms, for RoomAdmin."""
+
+    resource_classes = [RoomResource]
+    formats = FORMATS
+    import_form_class = UploadForm
+    confirm_form_class = ConfirmForm
+    export_form_class = ExportForm
+    tmp_storage_class = UploadStorage
+    import_template_name = "admin/rooms/import.html"
+    export_template_name = "admin/rooms/export.html"
+
+    def get_import_data_kwargs(self, *, form: forms.Form, **kwargs: Any) -> dict[str, Any]:
+        return {"import_form": form, "rollback_on_validation_errors": True}
+
+    def get_confirm_form_initial(self, request: HttpRequest, import_form: Any) -> dict[str, Any]:
+        initial: dict[str, Any] = super().get_confirm_form_initial(request, import_form)
+        return initial | ({"fingerprint": import_form.fingerprint} if import_form else {})
+
+    @keeps_the_form
+    @in_turn
+    def import_action(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """The page that takes a file, or (POST) its preview; a file that is refused is not kept."""
+        response = super().import_action(request, **kwargs)
+        context = response.context_data
+        context["fields_list"] = [("", COLUMNS)]  # the package's is empty beside a mistake
+        upload = context["form"].files.get("import_file")
+        if "confirm_form" not in context and hasattr(upload, "tmp_storage_name"):
+            UploadStorage(name=upload.tmp_storage_name).remove()
+        return response
+
+    def add_data_read_fail_error_to_form(self, form: forms.Form, error: Exception) -> None:
+        form.add_error("import_file", error if isinstance(error, ValidationError) else UNREADABLE)
+
+    @keeps_the_form
+    @in_turn
+    def process_import(self, request: HttpRequest, **kwargs: Any) -> Any:
+        """What was right in the preview may be wrong now: then nothing is imported, and that is said."""
+        try:
+            return super().process_import(request, **kwargs)
+        except (Overtaken, IntegrityError):  # the latter: one of the codes was added meanwhile
+            return self.refuse_import(request)
+        except (ValidationError, UnicodeDecodeError):  # another format than the one of the preview
+            return self.refuse_import(request, UNREADABLE)
+
+    def process_result(self, result: Result, request: HttpRequest) -> HttpResponse:
+        if result.has_errors() or result.has_validation_errors():
+            return self.refuse_import(request)
+        return super().process_result(result, request)  # type: ignore[no-any-return]
+
+    def refuse_import(
+        self, request: HttpRequest, reason: str = "The rooms were changed since the preview."
+    ) -> HttpResponse:
+        UploadStorage(name=request.POST["import_file_name"]).remove()
+        messages.error(request, f"Nothing was imported. {reason} Choose the file again for a new preview.")
+        return HttpResponseRedirect(reverse("admin:rooms_room_import"))
+
+    def generate_log_entries(self, result: Result, request: HttpRequest) -> None:
+        """The history was written with the rooms."""
+
+    def add_success_message(self, result: Result, request: HttpRequest) -> None:
+        new, changed, same = (
+            result.totals[kind]
+            for kind in (RowResult.IMPORT_TYPE_NEW, RowResult.IMPORT_TYPE_UPDATE, RowResult.IMPORT_TYPE_SKIP)
+        )
+        messages.success(request, f"Imported: {new:,} rooms added, {changed:,} changed, {same:,} unchanged.")
+
+    def get_export_filename(self, request: HttpRequest, queryset: QuerySet, file_format: Any) -> str:
+        return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"
+
+    @keeps_the_form
+    @in_turn
+    def export_action(self, request: HttpRequest) -> Any:
+        """The export page, or (POST) the file."""
+        if self.has_export_permission(request):
+            queryset = self.get_export_queryset(request)
+            if complaints(request):
+                return self.back_to_list(request)
+            refused = self.refuse_large_export(request, queryset) if request.method == "POST" else None
+            if refused:
+                return refused
+        return super().export_action(request)
+
+    def refuse_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
+        number = count(queryset)
+        if number <= MOST_EXPORTED:
+            return None
+        messages.error(
+            request,
+            f"These are {number.words}; a spreadsheet takes {MOST_EXPORTED:,} at once. "
+            "Filter them into smaller groups; /rooms.csv streams any number.",
+        )
+        return self.back_to_list(request)
+
+    @staticmethod
+    def back_to_list(request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
+
+    @in_turn
+    def export_as(self, request: HttpRequest, queryset: QuerySet[Room], file_format: Any) -> HttpResponse:
+        """The selected rooms as a file."""
+        refused = self.refuse_large_export(request, queryset)
+        return refused or self._do_file_export(file_format, request, queryset)

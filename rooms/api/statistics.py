@@ -1,0 +1,149 @@
+"""
+The figures of a search: how prices and sizes are distributed, and where the rooms are.
+
+One statement groups the rooms by price, by size and not at all; what it answers is two distributions, value
+by value, from which quartiles and bins follow exactly. Where the rooms are many a sample of the table's
+pages stands for them, always the same one.
+"""
+
+import json
+from bisect import bisect_right
+from itertools import accumulate
+from math import ceil, log10
+from typing import Any
+
+from django.db import connection
+
+from rooms.api.parameters import Search
+from rooms.api.queries import matching, planned_rows
+
+SAMPLE_ABOVE = 50_000
+"""Rooms up to which the figures are exact: about 30 ms."""
+SAMPLE_ROOMS = 20_000
+"""Rooms that a sample aims for; a quartile is then within 1 % of the ranks, by the binomial distribution."""
+SAMPLE_LEAST = 1_000
+"""A sample with fewer says too little: the planner was wrong, and all rooms are read instead."""
+
+BINS = 20
+TAIL = 0.98
+"""The share of rooms that the even bins cover; one open bin holds the outliers beyond."""
+
+Distribution = dict[int, int]
+"""How many rooms have each value."""
+
+
+def of(search: Search) -> str:
+    """
+    The figures as JSON text: `count`, `sampled`, then `price` (euros per day) and `size` (m²), each with
+    `min`, `max`, `quartiles` and `histogram`, and `bbox` [west, south, east, north] in degrees.
+
+    Where `sampled` is true, `count` and the bins are projected from the sample, and the extremes are the
+    sample's own.
+    """
+    estimate = planned_rows(search)
+    if estimate > SAMPLE_ABOVE:
+        # At least 1 %: a few pages of the table tell more of their neighbourhood than of the whole.
+        percent = max(100 * SAMPLE_ROOMS / estimate, 1)
+        table = f"room TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (0)"
+        sample = grouped(search, table)
+        if sample[0] >= SAMPLE_LEAST:
+            return described(*sample, round(sample[0] * projection(table)))
+    return described(*grouped(search, "room"))
+
+
+def projection(table: str) -> float:
+    """For how many rooms one of the sampled table stands."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        sampled: int = cursor.fetchone()[0]
+    return planned_rows(Search({})) / sampled
+
+
+def grouped(search: Search, table: str) -> tuple[int, list[float], Distribution, Distribution, int]:
+    """The number of rooms, their bounding box, their prices, their sizes, and how many have none."""
+    rows, values = matching(search, table=table)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT grouping(room.price, room.size), coalesce(room.price, room.size), count(*),"
+            " min(room.longitude), min(room.latitude), max(room.longitude), max(room.latitude)"
+            f" {rows} GROUP BY GROUPING SETS ((room.price), (room.size), ())",
+            values,
+        )
+        groups = cursor.fetchall()
+    prices = {value: count for grouping, value, count, *_ in groups if grouping == 1}
+    sizes = {value: count for grouping, value, count, *_ in groups if grouping == 2}
+    unknown = sizes.pop(None, 0)
+    total, box = next((count, box) for grouping, _, count, *box in groups if grouping == 3)
+    return total, box, prices, sizes, unknown
+
+
+def described(
+    total: int,
+    box: list[float],
+    prices: Distribution,
+    sizes: Distribution,
+    unknown: int,
+    estimate: int | None = None,
+) -> str:
+    scale = estimate / total if estimate else 1
+    return json.dumps(
+        {
+            "count": estimate or total,
+            "sampled": estimate is not None,
+            "price": summary(prices, scale),
+            "size": summary(sizes, scale) | {"unknown": round(unknown * scale)},
+            "bbox": box if total else None,
+        }
+    )
+
+
+def summary(distribution: Distribution, scale: float) -> dict[str, Any]:
+    """Extremes, quartiles and histogram of one distribution, its counts multiplied by the scale."""
+    if not distribution:
+        return {"min": None, "max": None, "quartiles": None, "histogram": []}
+    values = sorted(distribution)
+    ranks = list(accumulate(distribution[value] for value in values))
+    return {
+        "min": values[0],
+        "max": values[-1],
+        "quartiles": [quantile(values, ranks, share) for share in (0.25, 0.5, 0.75)],
+        "histogram": [
+            {"from": low, "to": high, "count": round(count * scale)}
+            for low, high, count in histogram(values, ranks)
+        ],
+    }
+
+
+def quantile(values: list[int], ranks: list[int], share: float) -> int:
+    """The smallest value that at least this share of the rooms does not exceed (percentile_disc)."""
+    return values[bisect_right(ranks, ceil(share * ranks[-1]) - 1)]
+
+
+def histogram(values: list[int], ranks: list[int]) -> list[tuple[int, int | None, int]]:
+    """
+    Bins [low, high) of one round width, 1, 2 or 5 times a power of ten, with the number of rooms in each.
+
+    They begin below the least value and cover all but the outliers, which share a last bin without end.
+    """
+    low, high = values[0], quantile(values, ranks, TAIL)
+    width = round_width((high - low + 1) / BINS)
+    edges = list(range(low // width * width, high + width + 1, width))
+    below = [rank_below(edge, values, ranks) for edge in edges]
+    bins: list[tuple[int, int | None, int]] = [
+        (edges[i], edges[i + 1], below[i + 1] - below[i]) for i in range(len(edges) - 1)
+    ]
+    if ranks[-1] > below[-1]:
+        bins.append((edges[-1], None, ranks[-1] - below[-1]))
+    return bins
+
+
+def rank_below(edge: int, values: list[int], ranks: list[int]) -> int:
+    """How many rooms have a value below the edge."""
+    index = bisect_right(values, edge - 1)
+    return ranks[index - 1] if index else 0
+
+
+def round_width(width: float) -> int:
+    """The least of 1, 2, 5, 10, 20, 50 … that is no narrower."""
+    power = 10 ** max(ceil(log10(width)) - 1, 0) if width > 1 else 1
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= width)

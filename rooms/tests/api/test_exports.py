@@ -1,0 +1,65 @@
+"""Exports: no more at once than a process has places for, and each place is free again."""
+
+import contextlib
+
+import pytest
+from django.conf import settings
+from django.db import DatabaseError
+
+from rooms.api import exports
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def all_places_taken():
+    with contextlib.ExitStack() as held:
+        for _ in range(settings.EXPORTS_AT_ONCE):
+            exports.places.acquire()
+            held.callback(exports.places.release)
+        yield
+
+
+@pytest.mark.parametrize("path", ["/rooms.csv", "/rooms.ndjson", "/rooms.csv?filter_price__lt=66"])
+def test_an_export_without_a_place_is_429_at_no_cost(
+    client, all_places_taken, path, django_assert_num_queries
+):
+    with django_assert_num_queries(0):
+        answer = client.get(path)
+    assert answer.status_code == 429
+    assert answer["Content-Type"] == "application/problem+json"
+    assert int(answer["Retry-After"]) > 0
+    assert answer.json()["message"].endswith("read page by page with limit=1000.")
+
+
+@pytest.mark.parametrize("path", ["/rooms", "/rooms.csv?limit=10", "/rooms.geojson", "/rooms/stats"])
+def test_what_is_no_export_needs_no_place(client, all_places_taken, path):
+    assert client.get(path).status_code == 200
+
+
+def test_head_of_an_export_needs_no_place(client, all_places_taken):
+    assert client.head("/rooms.csv").status_code == 200
+
+
+def chunks():
+    yield "first"
+    yield "second"
+
+
+def failing():
+    raise DatabaseError
+    yield ""
+
+
+def test_the_place_of_an_export_is_free_again():
+    for _ in range(settings.EXPORTS_AT_ONCE + 1):
+        assert list(exports.bounded(chunks())) == ["first", "second"]
+        left = exports.bounded(chunks())
+        next(left)
+        left.close()
+        with pytest.raises(DatabaseError):
+            next(exports.bounded(failing()))
+
+
+def test_exports_leave_threads_for_everything_else():
+    assert 0 < settings.EXPORTS_AT_ONCE < settings.WEB_THREADS

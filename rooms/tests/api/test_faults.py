@@ -1,0 +1,326 @@
+"""A database that is away, slow, full or not migrated is answered 503, soon, without a word of its own."""
+
+import json
+import re
+import threading
+import time
+
+import pytest
+from django.db import (
+    DataError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    transaction,
+)
+
+from rentomatic_site import postgres
+from rentomatic_site.testing import rig
+from rooms.api import errors, queries
+from rooms.api.errors import of_database
+from rooms.factories import RoomFactory
+
+LEAKS = re.compile(
+    r"psycopg|SELECT|FROM |WHERE|relation|FATAL|port \d|refused|Traceback|timeout|password|127\.0\.0\.1|room_"
+)
+
+
+def unavailable(answer):
+    """Checks a 503 of the test client; returns its message."""
+    assert answer.status_code == 503, answer.content
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Retry-After"] == "2"
+    assert answer.headers["Cache-Control"] == "no-store"
+    problem = answer.json()
+    assert (problem["type"], problem["status"]) == ("SystemError", 503)
+    assert not LEAKS.search(answer.content.decode())
+    return problem["message"]
+
+
+@pytest.fixture
+def client(client):
+    client.raise_request_exception = False
+    return client
+
+
+CODE = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
+ADDRESSES = ["/rooms", "/rooms.csv", "/rooms?count=exact", f"/rooms/{CODE}", "/rooms/stats"]
+
+
+def ask(client, path, **headers):
+    """An answer of a database that fails, after which the test's transaction still works."""
+    before = transaction.savepoint()
+    answer = client.get(path, **headers)
+    transaction.savepoint_rollback(before)
+    return answer
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_a_locked_table_is_503_within_the_lock_timeout(client, path):
+    with postgres.session(connection.settings_dict["NAME"]) as other:
+        other.execute("BEGIN; LOCK TABLE room")
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = 50")
+        began = time.monotonic()
+        assert "Other work" in unavailable(client.get(path))
+        assert time.monotonic() - began < 2
+        other.execute("ROLLBACK")
+    answer = client.get(path)
+    b"".join(answer)
+    assert answer.status_code == (404 if CODE in path else 200)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_a_statement_that_takes_too_long_is_503_and_says_what_helps(client, path):
+    with connection.cursor() as cursor:
+        # The table's place is taken by a view that sleeps first.
+        cursor.execute("ALTER TABLE room RENAME TO quick")
+        cursor.execute("CREATE VIEW room AS SELECT quick.* FROM quick, pg_sleep(3) AS brake")
+        cursor.execute("INSERT INTO quick (code, price, latitude, longitude) VALUES (%s, 1, 1, 1)", [CODE])
+        cursor.execute("SET LOCAL statement_timeout = 100")
+    assert "took too long" in unavailable(ask(client, path))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ADDRESSES)
+@pytest.mark.parametrize(
+    "damage", ["ALTER TABLE room RENAME TO elsewhere", "ALTER TABLE room DROP COLUMN price CASCADE"]
+)
+def test_a_database_that_is_not_migrated_is_503(client, path, damage):
+    with connection.cursor() as cursor:
+        cursor.execute(damage)
+    assert "migrations are pending" in unavailable(ask(client, path))
+
+
+@pytest.mark.django_db
+def test_a_page_of_a_database_that_is_away_is_html_for_browsers(client):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room RENAME TO elsewhere")
+    answer = ask(client, "/rooms", HTTP_ACCEPT="text/html")
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Retry-After"] == "2"
+    assert not LEAKS.search(answer.content.decode())
+
+
+@pytest.mark.django_db
+def test_a_defect_of_ours_is_500_without_a_word_about_it(client, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("the secret word is SELECT")
+
+    monkeypatch.setattr(queries, "page", broken)
+    for accept in ("*/*", "text/html"):
+        answer = client.get("/rooms", HTTP_ACCEPT=accept)
+        assert answer.status_code == 500
+        assert b"secret" not in answer.content
+        assert "Retry-After" not in answer.headers
+    assert client.get("/rooms").json()["type"] == "SystemError"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("how", ["terminated while idle", "terminated at work"])
+def test_a_connection_that_was_cut_is_made_anew(client, how):
+    RoomFactory()
+    assert len(client.get("/rooms").json()) == 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    name = connection.settings_dict["NAME"]
+    if how == "terminated while idle":
+        with postgres.session(name) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        connection.close_if_unusable_or_obsolete()  # as each request begins
+        assert client.get("/rooms").status_code == 200
+        return
+    with postgres.session(name) as other:
+        other.execute("BEGIN; LOCK TABLE room")
+        answers = []
+
+        def cut():
+            with postgres.session(name) as third:
+                rig.wait_until(lambda: waiting(third, pid), "a query that waits")
+                third.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+        thread = threading.Thread(target=cut)
+        thread.start()
+        answers.append(client.get("/rooms"))
+        thread.join()
+        other.execute("ROLLBACK")
+    unavailable(answers[0])
+    connection.close_if_unusable_or_obsolete()
+    assert client.get("/rooms").status_code == 200
+
+
+def waiting(cursor, pid):
+    cursor.execute("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", [pid])
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+# --- What psycopg2 raises, told apart
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "status", "story"),
+    [
+        (OperationalError, "08006", 503, "cannot be reached"),  # connection failure
+        (OperationalError, "53300", 503, "cannot be reached"),  # too many connections
+        (OperationalError, "57P01", 503, "cannot be reached"),  # shut down
+        (OperationalError, "55P03", 503, "Other work"),  # lock timeout
+        (OperationalError, "40P01", 503, "Other work"),  # deadlock
+        (OperationalError, "57014", 503, "took too long"),  # statement timeout
+        (InternalError, "25P03", 503, "paused for too long"),  # idle in a transaction
+        (OperationalError, "53100", 503, "no room for more"),  # disk full
+        (OperationalError, None, 503, "cannot be reached"),  # never connected
+        (InterfaceError, None, 503, "cannot be reached"),  # connection already closed
+        (ProgrammingError, "42P01", 503, "migrations are pending"),  # no such table
+        (ProgrammingError, "42703", 503, "migrations are pending"),  # no such column
+        (ProgrammingError, "42601", None, ""),  # our syntax
+        (InternalError, "25P02", None, ""),  # a statement in a failed transaction
+        (DataError, "22003", 400, "beyond what the database can hold"),
+        (ValueError, None, None, ""),
+    ],
+)
+def test_errors_of_the_database_are_told_apart(error, cause, status, story):
+    raised = error("the driver's own words")
+    if cause:
+        # psycopg2's own errors take no code from Python.
+        raised.__cause__ = type("Error", (Exception,), {"pgcode": cause})()
+    problem = of_database(raised)
+    assert (problem and problem.status) == status
+    assert problem is None or ("own words" not in problem.message and story in problem.message)
+
+
+# --- Real processes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("faults")
+
+
+def test_a_server_that_is_away_is_503_on_every_address(live_site, folder):
+    nowhere = live_site.variables | {"POSTGRES_HOSTNAME": "127.0.0.1", "POSTGRES_PORT": str(rig.free_port())}
+    with rig.Gunicorn(folder, **nowhere) as gunicorn:
+        for path in ADDRESSES:
+            answer = gunicorn.get(path)
+            assert answer.status == 503, path
+            assert answer.headers["Retry-After"] == "2"
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert not LEAKS.search(answer.body.decode())
+            assert answer.seconds < 3
+        assert gunicorn.get("/docs").status == 200
+        assert gunicorn.get("/rooms?nope=1").status == 400  # the client's own fault comes first
+        assert gunicorn.get("/admin/", Cookie="sessionid=" + "a" * 32).status == 503
+
+
+def test_a_role_without_connections_to_spare_is_503_and_recovers(live_site, folder):
+    role = "test_few_connections"
+    name = live_site.variables["APPLICATION_DB"]
+    with postgres.session(name) as server:
+        server.execute(f"DROP ROLE IF EXISTS {role}")
+        server.execute(
+            f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 1 PASSWORD 'few'; GRANT SELECT ON room TO {role}"
+        )
+        try:
+            few = live_site.variables | {
+                "POSTGRES_USER": role,
+                "POSTGRES_PASSWORD": "few",
+                "WEB_WORKERS": "1",
+            }
+            with rig.Gunicorn(folder, **few) as gunicorn:
+                assert gunicorn.get("/rooms").status == 200
+                statuses, lock = [], threading.Lock()
+
+                def ask():
+                    answer = gunicorn.get("/rooms")
+                    with lock:
+                        statuses.append((answer.status, answer.headers["Retry-After"]))
+
+                threads = [threading.Thread(target=ask) for _ in range(12)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert set(statuses) <= {(200, None), (503, "2")}
+                assert (503, "2") in statuses
+        finally:
+            server.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_lock_on_the_live_table_is_503_in_time_and_over_at_once(live_site):
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as other:
+        other.execute("BEGIN; LOCK TABLE room")
+        answer = live_site.get("/rooms")
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "2"
+        assert 1.5 < answer.seconds < 4  # lock_timeout is 2 s
+        assert live_site.get("/livez").status == 200
+        other.execute("ROLLBACK")
+    assert live_site.get("/rooms").status == 200
+
+
+# --- The error page itself fails
+
+
+@pytest.fixture(scope="module")
+def without_pages(live_site, folder):
+    """A server that can render no page: `collectstatic` was forgotten, and every page has a style sheet."""
+    folder.joinpath("no-static").mkdir()
+    with rig.Gunicorn(folder, **live_site.variables | {"STATIC_ROOT": str(folder / "no-static")}) as gunicorn:
+        yield gunicorn
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/rooms", 500, "Something went wrong on our side."),
+        ("/docs", 500, "Something went wrong on our side."),
+        ("/admin/login/", 500, "Something went wrong on our side."),
+        ("/nope", 404, "Nothing is at this address."),
+        ("/rooms?limit=0&<b>=1", 400, "limit: must be from 1 to 1000; &lt;b&gt;: unknown parameter"),
+        ("/%00", 400, "A NUL character is in the path"),
+    ],
+)
+def test_an_error_is_told_when_no_template_can_be_rendered(without_pages, path, status, words):
+    answer = without_pages.get(path, Accept="text/html")
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Request-ID"]
+    assert words in answer.body.decode()
+    assert not LEAKS.search(answer.body.decode().replace("/rooms", ""))
+
+
+def test_programs_are_answered_as_ever_when_no_template_can_be_rendered(without_pages):
+    assert without_pages.get("/rooms").body == b"[]"
+    assert json.loads(without_pages.get("/nope").body)["type"] == "ResourceError"
+
+
+def test_a_database_that_is_away_is_503_when_no_template_can_be_rendered(live_site, folder):
+    nowhere = {"POSTGRES_HOSTNAME": "127.0.0.1", "POSTGRES_PORT": str(rig.free_port())}
+    static = {"STATIC_ROOT": str(folder / "no-static-either")}
+    with rig.Gunicorn(folder, **live_site.variables | nowhere | static) as gunicorn:
+        answer = gunicorn.get("/rooms", Accept="text/html")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert "The database cannot be reached" in answer.body.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("part", ["of_database", "preferred", "render_to_string", "Defect"])
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+def test_a_defect_in_the_error_handler_is_still_500(client, monkeypatch, part, accept):
+    def broken(*_, **__):
+        raise RuntimeError("the secret word is SELECT")
+
+    monkeypatch.setattr(queries, "page", broken)
+    monkeypatch.setattr(errors, part, broken)
+    answer = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert answer.status_code == 500
+    assert b"Something went wrong on our side." in answer.content
+    assert b"secret" not in answer.content
+    assert answer.headers["Cache-Control"] == "no-store"

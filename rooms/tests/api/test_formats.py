@@ -1,0 +1,403 @@
+"""Formats: which one a client gets, that each is what its readers expect, and that long ones stream."""
+
+import csv
+import http.client
+import io
+import json
+import time
+import tracemalloc
+
+import psycopg2
+import pytest
+from django.db import connection
+
+from rooms.api.negotiation import preferred
+from rooms.api.operators import FIELDS
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.conftest import fill, varied_rooms
+
+pytestmark = pytest.mark.django_db
+
+JSON, NDJSON, CSV, GEOJSON, HTML = (
+    "application/json",
+    "application/x-ndjson",
+    "text/csv; charset=utf-8",
+    "application/geo+json",
+    "text/html; charset=utf-8",
+)
+SUFFIXES = {"json": JSON, "ndjson": NDJSON, "csv": CSV, "geojson": GEOJSON}
+
+
+def body(answer):
+    return b"".join(answer).decode()
+
+
+# --- Which format
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("*/*", JSON),
+        ("", JSON),
+        ("application/json", JSON),
+        ("APPLICATION/JSON", JSON),
+        ("application/json; charset=utf-8", JSON),
+        ("application/*", JSON),
+        ("text/csv", CSV),
+        ("text/*", CSV),
+        ("application/geo+json", GEOJSON),
+        ("application/x-ndjson", NDJSON),
+        ("text/html", HTML),
+        ("text/csv, application/json", JSON),  # as much as each other: our first
+        ("text/csv;q=0.9, application/geo+json;q=0.8", CSV),
+        ("text/csv;q=0.5,application/geo+json;q=0.8", GEOJSON),
+        ("text/csv ; Q=0.5 , application/geo+json", GEOJSON),
+        ("application/json;q=0, */*", NDJSON),
+        ("application/json;q=0.1, */*;q=0.2, text/csv", CSV),
+        ("image/png, */*;q=0.1", JSON),
+        ("text/html;q=0.5, */*;q=0.8", JSON),
+        ("text/csv;q=banana", CSV),
+        ("text/html;q=2, text/csv;q=nan, application/json;q=0.5", CSV),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", HTML),
+        (
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,"
+            "application/signed-exchange;v=b3;q=0.7",
+            HTML,
+        ),
+        ("text/csv;x*=hex''%41", CSV),
+        (",,;q=1,text/csv", CSV),
+    ],
+)
+def test_accept_chooses_the_format(client, accept, content_type):
+    answer = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
+    b"".join(answer)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "image/png",
+        "foo",
+        "/",
+        "application/xml",
+        "text/csv;q=0",
+        "*/*;q=0",
+        "application/json;q=0.000",
+        "text",
+        ";q=1",
+    ],
+)
+def test_what_is_not_spoken_is_406(client, accept):
+    answer = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert answer.status_code == 406
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "Accept" in answer.headers["Vary"]
+
+
+def test_without_accept_it_is_json(client):
+    assert client.get("/rooms").headers["Content-Type"] == JSON
+
+
+@pytest.mark.parametrize(("suffix", "content_type"), SUFFIXES.items())
+def test_a_suffix_says_more_than_accept(client, suffix, content_type):
+    for accept in ("*/*", "text/html", "image/png"):
+        answer = client.get(f"/rooms.{suffix}", HTTP_ACCEPT=accept)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
+        b"".join(answer)
+
+
+def test_a_preference_among_equals_is_ours():
+    assert preferred("*/*", ["a/b", "c/d"]) == "a/b"
+    assert preferred("c/d, a/b", ["a/b", "c/d"]) == "a/b"
+    assert preferred("c/*", ["a/b", "c/d"]) == "c/d"
+    assert preferred("e/f", ["a/b", "c/d"]) is None
+
+
+def test_a_problem_is_a_page_for_browsers_only(client):
+    browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+    assert client.get("/rooms?x=1", HTTP_ACCEPT=browser).headers["Content-Type"] == HTML
+    for accept in ("*/*", "application/json", "text/csv", "application/problem+json, text/html;q=0.5"):
+        answer = client.get("/rooms?x=1", HTTP_ACCEPT=accept)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+# --- What each holds
+
+
+@pytest.fixture
+def rooms():
+    return Room.objects.bulk_create(varied_rooms(60))
+
+
+def plain(room):
+    return {
+        "code": str(room.code),
+        "size": room.size,
+        "price": room.price,
+        "latitude": float(room.latitude),
+        "longitude": float(room.longitude),
+    }
+
+
+@pytest.mark.parametrize("query", ["", "?limit=1000"])
+def test_every_format_tells_the_same_rooms(client, rooms, query):
+    expected = [plain(room) for room in rooms]
+    assert client.get(f"/rooms.json{query}").json() == expected
+
+    lines = body(client.get(f"/rooms.ndjson{query}"))
+    assert lines.endswith("\n")
+    assert [json.loads(line) for line in lines.splitlines()] == expected
+
+    read = csv.DictReader(io.StringIO(body(client.get(f"/rooms.csv{query}")), newline=""), strict=True)
+    types = {
+        "code": str,
+        "size": lambda text: int(text) if text else None,
+        "price": int,
+        "latitude": float,
+        "longitude": float,
+    }
+    assert read.fieldnames == list(types)
+    assert [{name: types[name](text) for name, text in row.items()} for row in read] == expected
+
+    collection = client.get(f"/rooms.geojson{query}").json()
+    assert collection["type"] == "FeatureCollection"
+    assert collection["features"] == [
+        {
+            "type": "Feature",
+            "id": room["code"],
+            "geometry": {"type": "Point", "coordinates": [room["longitude"], room["latitude"]]},
+            "properties": {name: room[name] for name in ("code", "size", "price")},
+        }
+        for room in expected
+    ]
+
+
+def test_the_lines_of_csv_end_as_rfc_4180_says(client, rooms):
+    for query in ("", "?limit=2", "?filter_price__lt=0"):
+        text = body(client.get(f"/rooms.csv{query}"))
+        assert text.endswith("\r\n")
+        assert text.count("\n") == text.count("\r\n")
+
+
+@pytest.mark.parametrize("query", ["filter_price__lt=0", "filter_price__lt=0&limit=5"])
+def test_no_room_at_all_is_a_sound_file(client, query):
+    assert body(client.get(f"/rooms.json?{query}")) == "[]"
+    assert body(client.get(f"/rooms.ndjson?{query}")) == ""
+    assert body(client.get(f"/rooms.csv?{query}")) == "code,size,price,latitude,longitude\r\n"
+    assert json.loads(body(client.get(f"/rooms.geojson?{query}"))) == {
+        "type": "FeatureCollection",
+        "features": [],
+    }
+    assert "No room matches" in body(client.get(f"/rooms?{query}", HTTP_ACCEPT="text/html"))
+
+
+@pytest.mark.parametrize("size", [215, None])
+def test_one_room_in_every_format(client, size):
+    room = RoomFactory(size=size)
+
+    def shown(accept):
+        answer = client.get(f"/rooms/{room.code}", HTTP_ACCEPT=accept)
+        assert answer.headers["Content-Type"] == accept
+        return answer.content.decode()
+
+    assert json.loads(shown(JSON)) == plain(room)
+    assert json.loads(shown(GEOJSON))["properties"]["size"] == size
+    assert shown(NDJSON) == shown(JSON) + "\n"
+    (row,) = csv.DictReader(io.StringIO(shown(CSV)))
+    assert list(row) == list(FIELDS)
+    assert row["size"] == str(size or "")
+    assert str(room.code) in shown(HTML)
+
+
+# --- HEAD
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/rooms",
+        "/rooms?limit=2&count=exact",
+        "/rooms.geojson",
+        "/rooms.csv",
+        "/rooms.ndjson?count=exact",
+        "/rooms.csv?limit=2",
+        "/rooms/stats",
+        "/docs",
+        "/openapi.json",
+        "/rooms?x=1",
+        "/rooms.csv?x=1",
+    ],
+)
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+def test_head_has_the_headers_of_get_and_no_body(client, rooms, path, accept):
+    get, head = client.get(path, HTTP_ACCEPT=accept), client.head(path, HTTP_ACCEPT=accept)
+    b"".join(get)
+    assert b"".join(head) == b""
+    assert head.status_code == get.status_code
+    varying = {"Server-Timing", "X-Request-ID"}
+    assert {name: value for name, value in head.headers.items() if name not in varying} == {
+        name: value for name, value in get.headers.items() if name not in varying
+    }
+
+
+def test_head_of_a_stream_asks_the_database_nothing(client, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        client.head("/rooms.csv")
+
+
+@pytest.mark.parametrize("path", ["/rooms", "/rooms.csv", "/rooms?x=1", "/docs", "/nope"])
+def test_head_has_no_body_on_the_wire(live_site, path):
+    get, head = live_site.get(path), live_site.get(path, method="HEAD")
+    assert (head.status, head.body) == (get.status, b"")
+    assert head.headers["Content-Length"] in {get.headers["Content-Length"], None}
+
+
+# --- Streams
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson"])
+def test_a_stream_is_the_whole_result_and_a_limit_makes_it_a_page(client, suffix):
+    fill(2_500)
+    answer = client.get(f"/rooms.{suffix}")
+    assert answer.streaming
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert f"rooms.{suffix}" in answer.headers["Content-Disposition"]
+    assert "Content-Length" not in answer.headers
+    chunks = list(answer.streaming_content)
+    assert len(chunks) > 1
+    heading = suffix == "csv"
+    lines = b"".join(chunks).decode().splitlines()
+    assert len(lines) == 2_500 + heading
+    assert len(set(lines)) == len(lines)
+
+    page = client.get(f"/rooms.{suffix}?limit=1000")
+    assert not page.streaming
+    assert len(page.content.decode().splitlines()) == 1000 + heading
+    assert page.content.decode().splitlines() == lines[: 1000 + heading]
+    assert 'rel="next"' in page.headers["Link"]
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"), [("order=-price&filter_size__isnull=true", 250), ("near=0,51.5&within=20000000", 2500)]
+)
+def test_a_stream_heeds_filters_orders_and_places(client, query, rows):
+    fill(2_500)
+    read = list(csv.DictReader(io.StringIO(body(client.get(f"/rooms.csv?{query}")))))
+    assert len(read) == rows
+    values = [float(row.get("distance") or -int(row["price"])) for row in read]
+    assert values == sorted(values)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson"])
+@pytest.mark.parametrize("count", ["exact", "estimated"])
+def test_a_stream_tells_the_count_that_was_asked_for(client, rooms, suffix, count):
+    answer = client.get(f"/rooms.{suffix}?count={count}&filter_price__lt=66")
+    b"".join(answer)
+    assert answer.headers["X-Total-Count"] == str(sum(room.price < 66 for room in rooms))
+    assert answer.headers["X-Total-Count-Precision"] == "exact"
+    assert "X-Total-Count" not in client.head(f"/rooms.{suffix}").headers
+
+
+def test_a_stream_holds_little_at_a_time(client):
+    def peak(rooms):
+        Room.objects.all().delete()
+        fill(rooms)
+        b"".join(client.get("/rooms.csv?limit=1"))
+        answer = client.get("/rooms.csv")
+        tracemalloc.start()
+        size = sum(len(chunk) for chunk in answer.streaming_content)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert size > rooms * 40
+        return most
+
+    few, many = peak(6_000), peak(30_000)
+    assert many < few * 1.3
+    assert many < 3_000_000
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("chunks", [0, 1, 2])
+def test_closing_a_stream_ends_its_transaction(client, chunks):
+    fill(10_000)
+    answer = client.get("/rooms.csv")
+    for _ in range(chunks):
+        next(iter(answer.streaming_content))
+    assert connection.in_atomic_block
+    answer.close()  # as the server does when the client is gone
+    assert not connection.in_atomic_block
+    assert connection.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
+    assert len(client.get("/rooms").json()) == 100
+
+
+def test_the_first_rows_come_before_the_status(client, monkeypatch):
+    """A database that fails at once is a problem with a status, not a torn file."""
+    client.raise_request_exception = False
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room RENAME TO elsewhere")
+    answer = client.get("/rooms.csv")
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "Content-Disposition" not in answer.headers
+
+
+def activity(live_site, what):
+    """Statements of the site's database, as PostgreSQL sees them."""
+    v = live_site.variables
+    opened = psycopg2.connect(
+        host=v["POSTGRES_HOSTNAME"],
+        port=v["POSTGRES_PORT"],
+        user=v["POSTGRES_USER"],
+        dbname=v["APPLICATION_DB"],
+    )
+    opened.autocommit = True
+    with opened, opened.cursor() as cursor:
+        cursor.execute(what)
+        rows = cursor.fetchall() if cursor.description else None
+    opened.close()
+    return rows
+
+
+def test_a_client_that_goes_away_ends_the_query_and_the_server_goes_on(live_site):
+    activity(
+        live_site,
+        "INSERT INTO room (code, size, price, latitude, longitude)"
+        " SELECT gen_random_uuid(), 5, 66, 51.123456789, 0.123456789 FROM generate_series(1, 150000)",
+    )
+    try:
+        client = http.client.HTTPConnection("127.0.0.1", live_site.port, timeout=10)
+        client.request("GET", "/rooms.csv")
+        answer = client.getresponse()
+        assert answer.status == 200
+        assert answer.read(10) == b"code,size,"
+        busy = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND state <> 'idle'"
+        )
+        assert activity(live_site, busy) == [(1,)]
+        answer.close()
+        client.close()
+        deadline = time.monotonic() + 5
+        while activity(live_site, busy) != [(0,)]:
+            assert time.monotonic() < deadline, "the transaction is still open"
+            time.sleep(0.02)
+        assert live_site.get("/rooms?limit=1").status == 200
+
+        whole = live_site.get("/rooms.ndjson")
+        assert whole.headers["Transfer-Encoding"] == "chunked"
+        assert whole.body.count(b"\n") == 150_000
+    finally:
+        activity(live_site, "TRUNCATE room")
+
+
+def test_a_stream_waits_for_a_slow_reader(client):
+    fill(5_000)
+    answer = client.get("/rooms.ndjson")
+    next(iter(answer.streaming_content))
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("1min",)
+    b"".join(answer.streaming_content)

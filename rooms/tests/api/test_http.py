@@ -1,0 +1,263 @@
+"""What caches, browsers and other sites are told; and what each answer costs the database."""
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from rooms.api.formats import BY_MEDIA_TYPE
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.conftest import fill
+
+pytestmark = pytest.mark.django_db
+
+CODE = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
+
+
+@pytest.fixture
+def room():
+    return RoomFactory(code=CODE, price=39)
+
+
+CACHED = [
+    "/rooms",
+    "/rooms?limit=1&order=price&count=exact",
+    "/rooms.geojson",
+    "/rooms.csv?limit=5",
+    f"/rooms/{CODE}",
+    "/rooms/stats",
+    "/openapi.json",
+    "/docs",
+]
+
+
+# --- Validators
+
+
+@pytest.mark.parametrize("path", CACHED)
+def test_what_the_client_has_already_is_304_with_the_headers_of_200(client, room, path):
+    first = client.get(path)
+    assert re.fullmatch(r'W/"[0-9a-f]{24}"', first.headers["ETag"])
+    for condition in (
+        first.headers["ETag"],
+        first.headers["ETag"].removeprefix("W/"),
+        f'"x", {first.headers["ETag"]}',
+        "*",
+    ):
+        again = client.get(path, HTTP_IF_NONE_MATCH=condition)
+        assert (again.status_code, again.content) == (304, b""), condition
+        for name in ("ETag", "Vary", "Cache-Control", "Link", "X-Total-Count"):
+            assert again.headers.get(name) == first.headers.get(name)
+        assert "Content-Type" not in again.headers
+    assert client.head(path, HTTP_IF_NONE_MATCH=first.headers["ETag"]).status_code == 304
+    assert client.get(path, HTTP_IF_NONE_MATCH='W/"other"').status_code == 200
+    assert client.get(path, HTTP_IF_NONE_MATCH="nonsense").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/rooms", f"/rooms/{CODE}", "/rooms/stats", "/rooms.geojson"])
+def test_changed_data_has_another_etag(client, room, path):
+    etags = [client.get(path).headers["ETag"]]
+    Room.objects.update(price=40)
+    etags.append(client.get(path).headers["ETag"])
+    RoomFactory(price=41)
+    etags.append(client.get(path).headers["ETag"])
+    assert len(set(etags)) == (2 if CODE in path else 3)
+    assert client.get(path, HTTP_IF_NONE_MATCH=etags[0]).status_code == 200
+    assert client.get(path, HTTP_IF_NONE_MATCH=etags[-1]).status_code == 304
+
+
+def test_formats_have_different_etags(client, room):
+    etags = [
+        client.get("/rooms?limit=5", HTTP_ACCEPT=media_type).headers["ETag"] for media_type in BY_MEDIA_TYPE
+    ]
+    assert len(set(etags)) == len(BY_MEDIA_TYPE) == 5
+
+
+def test_an_error_is_not_cached(client):
+    for path, status in (("/rooms?x=1", 400), ("/rooms/nope", 404), ("/nope", 404)):
+        answer = client.get(path, HTTP_IF_NONE_MATCH="*")
+        assert answer.status_code == status
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "ETag" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/rooms", "/rooms?x=1", "/nope", f"/rooms/{CODE}", "/rooms.csv"])
+def test_answers_vary_with_accept(client, room, path):
+    answer = client.get(path)
+    b"".join(answer)
+    assert "accept" in answer.headers["Vary"].lower()
+    assert "cookie" not in answer.headers["Vary"].lower()
+
+
+def test_a_page_may_be_kept_for_a_second_by_anybody(client, room):
+    assert client.get("/rooms").headers["Cache-Control"] == "public, max-age=1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/rooms", "/rooms.csv", f"/rooms/{CODE}", "/rooms/stats", "/docs", "/openapi.json", "/rooms?x=1"],
+)
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+def test_public_pages_set_no_cookie_and_read_none(client, room, path, accept):
+    client.cookies["sessionid"] = "a" * 32
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(path, HTTP_ACCEPT=accept)
+        b"".join(answer)
+    assert not answer.cookies
+    assert "Set-Cookie" not in answer.headers
+    assert not [query for query in queries if "django_session" in query["sql"]]
+
+
+# --- Other sites' pages
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/rooms", "/rooms.csv", f"/rooms/{CODE}", "/rooms/stats", "/openapi.json", "/rooms?x=1", "/rooms/nope"],
+)
+def test_any_site_may_read_the_api_and_its_headers(client, room, path):
+    answer = client.get(path, HTTP_ORIGIN="https://elsewhere.example")
+    b"".join(answer)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+    exposed = {name.strip() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
+    assert exposed >= {
+        "Link",
+        "ETag",
+        "X-Total-Count",
+        "X-Total-Count-Precision",
+        "Server-Timing",
+        "Retry-After",
+    }
+
+
+def test_a_preflight_is_answered(client):
+    answer = client.options(
+        "/rooms", HTTP_ORIGIN="https://elsewhere.example", HTTP_ACCESS_CONTROL_REQUEST_METHOD="GET"
+    )
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert {method.strip() for method in answer.headers["Access-Control-Allow-Methods"].split(",")} == {
+        "GET",
+        "HEAD",
+    }
+
+
+def test_a_script_may_send_the_validator_that_it_was_shown(client):
+    answer = client.options(
+        "/rooms",
+        HTTP_ORIGIN="https://elsewhere.example",
+        HTTP_ACCESS_CONTROL_REQUEST_METHOD="GET",
+        HTTP_ACCESS_CONTROL_REQUEST_HEADERS="if-none-match",
+    )
+    assert "if-none-match" in answer.headers["Access-Control-Allow-Headers"].lower()
+
+
+def test_the_admin_is_closed_to_other_sites(client):
+    answer = client.get("/admin/login/", HTTP_ORIGIN="https://elsewhere.example")
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+# --- What it costs
+
+
+QUERIES = [
+    ("/rooms", "*/*", ["FROM room WHERE TRUE"]),
+    ("/rooms?filter_price__lt=66&order=-size&limit=5", "*/*", ["price < 66"]),
+    ("/rooms.csv?limit=5", "*/*", ["FROM room"]),
+    ("/rooms?near=0,0", "*/*", ["distance"]),
+    (f"/rooms/{CODE}", "*/*", [CODE]),
+    (f"/rooms/{CODE}", "text/html", [CODE]),
+    ("/rooms?count=exact", "*/*", ["FROM room", "count(*)"]),
+    ("/rooms?count=estimated", "*/*", ["FROM room", "LIMIT 10001"]),
+    ("/rooms/stats", "*/*", ["EXPLAIN", "GROUPING SETS"]),
+    ("/rooms?filter_price__lt=66", "text/html", ["price < 66", "EXPLAIN", "GROUPING SETS"]),
+    ("/openapi.json", "*/*", []),
+    ("/docs", "*/*", []),
+    ("/", "*/*", []),
+    ("/nope", "*/*", []),
+]
+
+
+@pytest.mark.parametrize(("path", "accept", "expected"), QUERIES)
+def test_the_queries_of_an_answer(client, room, path, accept, expected):
+    with CaptureQueriesContext(connection) as queries:
+        client.get(path, HTTP_ACCEPT=accept)
+    asked = [query["sql"] for query in queries]
+    assert len(asked) == len(expected), asked
+    for sql, words in zip(asked, expected, strict=True):
+        assert words in sql
+
+
+def test_a_304_costs_no_more_than_the_page(client, room, django_assert_num_queries):
+    etag = client.get("/rooms").headers["ETag"]
+    with django_assert_num_queries(1):
+        client.get("/rooms", HTTP_IF_NONE_MATCH=etag)
+
+
+def test_an_estimated_count_of_many_rooms_takes_three_queries(client, django_assert_num_queries):
+    fill(11_000)
+    with django_assert_num_queries(3):
+        client.get("/rooms?count=estimated")
+
+
+def test_the_milliseconds_in_the_database_are_told(client, room):
+    for path in ("/rooms", f"/rooms/{CODE}", "/rooms/stats"):
+        assert (
+            0 < float(re.fullmatch(r"db;dur=([0-9.]+)", client.get(path).headers["Server-Timing"])[1]) < 5000
+        )
+
+
+# --- Counts
+
+
+def test_nothing_is_counted_unasked(client, room):
+    answer = client.get("/rooms")
+    assert "X-Total-Count" not in answer.headers
+    assert "X-Total-Count-Precision" not in answer.headers
+
+
+@pytest.mark.parametrize("count", ["exact", "estimated"])
+@pytest.mark.parametrize("suffix", ["", ".geojson", ".csv"])
+def test_few_rooms_are_counted_exactly(client, count, suffix):
+    RoomFactory.create_batch(7, price=5)
+    RoomFactory.create_batch(3, price=70)
+    answer = client.get(f"/rooms{suffix}?limit=2&filter_price__lt=66&count={count}")
+    assert (answer.headers["X-Total-Count"], answer.headers["X-Total-Count-Precision"]) == ("7", "exact")
+    none = client.get(f"/rooms{suffix}?limit=2&filter_price__lt=2&count={count}")
+    assert (none.headers["X-Total-Count"], none.headers["X-Total-Count-Precision"]) == ("0", "exact")
+
+
+def test_a_count_is_of_all_pages(client):
+    RoomFactory.create_batch(7)
+    answer = client.get("/rooms?limit=3&count=exact")
+    second = client.get(re.search(r'<([^>]*)>; rel="next"', answer.headers["Link"])[1])
+    assert second.headers["X-Total-Count"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("", 0.01),
+        ("filter_price__gte=50", 0.05),
+        ("near=0,51.5&within=20000000", 0.01),
+        ("near=0,51.5&within=50000", 0.35),  # the planner is asked about the box around
+        ("bbox=-1,51,1,51.8&filter_price__lt=500", 0.1),
+    ],
+)
+def test_many_rooms_are_estimated_well(client, thirty_thousand, query, error):
+    exact = int(client.get(f"/rooms?count=exact&limit=1&{query}".rstrip("&")).headers["X-Total-Count"])
+    answer = client.get(f"/rooms?count=estimated&limit=1&{query}".rstrip("&"))
+    assert answer.headers["X-Total-Count-Precision"] == "estimated"
+    assert int(answer.headers["X-Total-Count"]) == pytest.approx(exact, rel=error)
+
+
+def test_an_estimate_is_never_less_than_what_was_seen(client, thirty_thousand):
+    with connection.cursor() as cursor:  # the planner takes for independent what is not
+        cursor.execute("UPDATE room SET longitude = latitude WHERE latitude > 51.6")
+        cursor.execute("ANALYZE room")
+    answer = client.get("/rooms?count=estimated&filter_latitude__gt=51.6&filter_longitude__gt=51.6")
+    assert answer.headers["X-Total-Count-Precision"] == "estimated"
+    assert int(answer.headers["X-Total-Count"]) > 10_000

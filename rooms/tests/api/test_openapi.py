@@ -1,0 +1,225 @@
+"""The document and the page that describe the API: complete, valid, and true of what is answered."""
+
+import csv
+import html
+import io
+import json
+import re
+import shlex
+import subprocess
+
+import psycopg2
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from rooms.api.formats import FORMATS
+from rooms.api.operators import FIELDS, FILTERS
+from rooms.api.parameters import PARAMETERS, READERS, WHERE
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.conftest import BOOK_INSERT, varied_rooms
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def document(client):
+    answer = client.get("/openapi.json")
+    assert answer.headers["Content-Type"] == "application/json"
+    return answer.json()
+
+
+def test_the_document_is_valid_openapi(document):
+    assert document["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_every_parameter_that_exists_is_in_the_document(document):
+    described = document["components"]["parameters"]
+    assert set(described) == set(READERS)
+
+    def named(path):
+        return {
+            parameter["$ref"].rpartition("/")[2] for parameter in document["paths"][path]["get"]["parameters"]
+        }
+
+    for path in ("/rooms", *(f"/rooms.{name}" for name in FORMATS)):
+        assert named(path) == set(READERS)
+    assert named("/rooms/stats") == set(WHERE)
+    for parameter in described.values():
+        assert len(parameter["description"]) > 20
+        Draft202012Validator.check_schema(parameter["schema"])
+
+
+def test_every_address_that_answers_is_in_the_document(document):
+    assert set(document["paths"]) == {
+        "/rooms",
+        *(f"/rooms.{name}" for name in FORMATS),
+        "/rooms/stats",
+        "/rooms/{code}",
+    }
+    identifiers = [path["get"]["operationId"] for path in document["paths"].values()]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_every_parameter_that_exists_is_on_the_page(client):
+    page = client.get("/docs").content.decode()
+    units = list(dict.fromkeys(field.unit for field in FIELDS.values() if field.unit))
+    assert units == ["m²", "euros per day", "degrees, WGS 84"]
+    for name in READERS:
+        assert f'id="{name}"' in page
+        assert f"<code>{name}</code>" in page
+    for name, filter in FILTERS.items():
+        row = re.search(rf'<tr id="{name}">(.*?)</tr>', page, re.DOTALL)[1]
+        assert f"{name}={filter.example}" in html.unescape(row)
+    for field in FIELDS.values():
+        (section,) = re.findall(rf'<h3 id="{field.name}">.*?</p>', page, re.DOTALL)
+        assert [unit for unit in units if unit in section] == ([field.unit] if field.unit else [])
+    for parameter in PARAMETERS.values():
+        assert html.escape(parameter.words) in page
+    for suffix in FORMATS:
+        assert f"/rooms.{suffix}" in page
+
+
+def test_the_page_asks_no_other_host(client):
+    page = client.get("/docs").content.decode()
+    assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', page) == []
+
+
+# --- The answers are what the document says
+
+
+def schema_of(document, path, status, media_type):
+    answers = document["paths"][path]["get"]["responses"]
+    assert str(status) in answers, f"{path} does not say that it answers {status}"
+    content = answers[str(status)]["content"]
+    assert media_type in content, f"{path} does not say that it answers {media_type} with {status}"
+    return {**content[media_type]["schema"], "components": document["components"]}
+
+
+def strict(schema):
+    """The same with no other keys than those that are described."""
+    if isinstance(schema, dict):
+        schema = {key: strict(value) for key, value in schema.items()}
+        if schema.get("type") == "object" and "properties" in schema:
+            schema["additionalProperties"] = False
+        return schema
+    return [strict(item) for item in schema] if isinstance(schema, list) else schema
+
+
+ASKED = [
+    ("/rooms", "/rooms"),
+    ("/rooms", "/rooms?limit=3&order=price,-size&count=exact"),
+    ("/rooms", "/rooms?near=0,0&within=20000000"),
+    ("/rooms", "/rooms?filter_price__lt=0"),
+    ("/rooms", "/rooms?filter_size__isnull=true"),
+    ("/rooms", "/rooms?nope=1&price__lt=5&limit=0"),
+    ("/rooms.json", "/rooms.json?limit=2"),
+    ("/rooms.json", "/rooms.json?=1"),
+    ("/rooms.geojson", "/rooms.geojson"),
+    ("/rooms.geojson", "/rooms.geojson?near=0,0&within=20000000"),
+    ("/rooms.geojson", "/rooms.geojson?bbox=1"),
+    ("/rooms.csv", "/rooms.csv"),
+    ("/rooms.ndjson", "/rooms.ndjson?count=estimated"),
+    ("/rooms/stats", "/rooms/stats"),
+    ("/rooms/stats", "/rooms/stats?filter_price__lt=0"),
+    ("/rooms/stats", "/rooms/stats?limit=5"),
+    ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a"),
+    ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35b"),
+    ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a?x=1"),
+    ("/rooms/{code}", "/rooms/nope"),
+]
+
+
+@pytest.mark.parametrize(("path", "address"), ASKED)
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/geo+json", "text/csv", "application/x-ndjson", "text/html", "image/png"]
+)
+def test_an_answer_is_what_the_document_says(client, document, path, address, accept):
+    Room.objects.bulk_create(varied_rooms(30))
+    RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a")
+    answer = client.get(address, HTTP_ACCEPT=accept)
+    body = b"".join(answer).decode()
+    media_type = answer.headers["Content-Type"].partition(";")[0]
+    schema = strict(schema_of(document, path, answer.status_code, media_type))
+    value = body
+    if media_type.endswith("json") and media_type != "application/x-ndjson":
+        value = json.loads(body)
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    validator.validate(value)
+    if media_type == "application/x-ndjson":
+        room = {"$ref": "#/components/schemas/Room", "components": document["components"]}
+        for line in body.splitlines():
+            Draft202012Validator(strict(room)).validate(json.loads(line))
+    if media_type == "text/csv":
+        columns = list(document["components"]["schemas"]["Room"]["properties"])
+        if "near=" not in address:
+            columns.remove("distance")
+        assert csv.DictReader(io.StringIO(body)).fieldnames == columns
+
+
+def test_a_form_with_empty_fields_is_sent_on_as_the_document_says(client, document):
+    answer = client.get("/rooms?filter_price__lt=&limit=5", HTTP_ACCEPT="text/html")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/rooms?limit=5")
+    assert "302" in document["paths"]["/rooms"]["get"]["responses"]
+
+
+def test_a_schema_that_says_too_much_would_be_noticed(document):
+    schema = strict(schema_of(document, "/rooms", 200, "application/json"))
+    assert not Draft202012Validator(schema).is_valid([{"code": "x"}])
+    assert not Draft202012Validator(schema).is_valid({})
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_examples_are_valid_by_their_own_schemas(document, name):
+    example = FILTERS[name].example if name in FILTERS else PARAMETERS[name].example
+    schema = document["components"]["parameters"][name]["schema"]
+    kind = schema.get("type")
+    read = {"integer": int, "number": float, "boolean": lambda text: text == "true"}.get(kind, str)
+    items = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
+    each = {"integer": int, "number": float}.get(items.get("type"), str)
+    value = [each(part) for part in example.split(",")] if kind == "array" else read(example)
+    if name != "after":
+        Draft202012Validator(schema).validate(value)
+
+
+# --- Every command on the page runs
+
+
+@pytest.mark.needs("curl")
+def test_every_command_on_the_page_runs(live_site):
+    page = live_site.get("/docs").body.decode()
+    commands = [html.unescape(found) for found in re.findall(r"<code>(curl [^<]*)</code>", page)]
+    assert len(commands) > len(READERS)
+    for name in READERS:
+        assert name == "after" or any(re.search(rf"[?&]{name}=", command) for command in commands), name
+    v = live_site.variables
+    opened = psycopg2.connect(
+        host=v["POSTGRES_HOSTNAME"],
+        port=v["POSTGRES_PORT"],
+        user=v["POSTGRES_USER"],
+        dbname=v["APPLICATION_DB"],
+    )
+    with opened, opened.cursor() as cursor:
+        cursor.execute(BOOK_INSERT)
+    try:
+        for command in commands:
+            arguments = shlex.split(command)
+            done = subprocess.run(
+                ["curl", "-sS", "-w", "\n%{http_code}", *arguments[1:]],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+            )
+            wrong_on_purpose = "?price__lt" in command
+            assert done.returncode == 0, (command, done.stderr)
+            assert done.stdout.rsplit("\n", 1)[1] == ("400" if wrong_on_purpose else "200"), (
+                command,
+                done.stdout,
+            )
+    finally:
+        with opened, opened.cursor() as cursor:
+            cursor.execute("TRUNCATE room")
+        opened.close()

@@ -1,0 +1,357 @@
+"""Pages: every row exactly once and in order, whatever the order and whoever writes meanwhile."""
+
+import random
+import re
+from math import inf
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.db import connection
+
+from rooms.api import queries
+from rooms.api.formats import JSON
+from rooms.api.parameters import Search
+from rooms.factories import RoomFactory
+from rooms.models import Room
+from rooms.tests.conftest import varied_rooms
+
+pytestmark = pytest.mark.django_db
+
+ORDERS = [
+    "",
+    *(sign + name for name in ("code", "size", "price", "latitude", "longitude") for sign in ("", "-")),
+    "price,size",
+    "price,-size",
+    "-price,size",
+    "-price,-size",
+    "-size,price,-code",
+    "size,latitude,-longitude,price",
+    "longitude,-code",
+]
+
+
+def next_link(answer):
+    """The address of the next page, None on the last."""
+    match = re.search(r'<([^>]*)>; rel="next"', answer.headers["Link"])
+    return match and match[1]
+
+
+def pages(client, address):
+    """Each page's rooms, by following the links."""
+    for _ in range(500):  # a cursor that stands still must not go on for ever
+        answer = client.get(address)
+        assert answer.status_code == 200, answer.content
+        yield answer.json()
+        address = next_link(answer)
+        if not address:
+            return
+    pytest.fail("the pages do not end")
+
+
+def walk(client, address):
+    return [room["code"] for page in pages(client, address) for room in page]
+
+
+def in_order(rooms, order):
+    """The codes as plain Python sorts them: unknown sizes last, ties by the order of entry."""
+    rooms = sorted(rooms, key=lambda room: room.id, reverse=order.rpartition(",")[2].startswith("-"))
+    for word in reversed(order.split(",") if order else []):
+        name = word.removeprefix("-")
+
+        def value(room, name=name):
+            found = getattr(room, name)
+            return inf if found is None else found
+
+        rooms = sorted(rooms, key=value)
+        if word.startswith("-"):  # without turning over the ties
+            rooms = [
+                room
+                for key in dict.fromkeys(value(room) for room in reversed(rooms))
+                for room in rooms
+                if value(room) == key
+            ]
+    return [str(room.code) for room in rooms]
+
+
+@pytest.fixture
+def rooms():
+    return Room.objects.bulk_create(varied_rooms(60))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_walking_all_pages_gives_every_row_once_and_in_order(client, rooms, order):
+    for limit in (1, 7, 20, 60, 61):
+        if limit == 1 and order not in {"", "-size", "price,-size"}:
+            continue
+        found = walk(client, f"/rooms?limit={limit}" + (f"&order={order}" if order else ""))
+        assert found == in_order(rooms, order), limit
+
+
+@pytest.mark.parametrize("order", ["price", "-size", "price,-size"])
+def test_a_filter_holds_on_every_page(client, rooms, order):
+    cheap = [room for room in rooms if room.price < 66]
+    found = walk(client, f"/rooms?filter_price__lt=66&order={order}&limit=4")
+    assert found == in_order(cheap, order)
+
+
+@pytest.mark.parametrize("order", ["", "price", "-price", "size", "-size", "price,-size", "-code"])
+def test_rows_that_stay_come_exactly_once_while_others_come_and_go(client, rooms, order):
+    chance = random.Random(3)
+    gone, found = set(), []
+    address = f"/rooms?limit=5&order={order}".removesuffix("&order=")
+    while address:
+        answer = client.get(address)
+        found += [room["code"] for room in answer.json()]
+        address = next_link(answer)
+        for victim in Room.objects.order_by("?")[:2]:
+            gone.add(str(victim.code))
+            victim.delete()
+        # The very row that the cursor names goes, too.
+        gone |= {found[-1]}
+        Room.objects.filter(code=found[-1]).delete()
+        for _ in range(2):
+            RoomFactory(price=chance.randint(0, 70), size=chance.choice([None, 50]))
+        assert len(found) < 1000
+    assert len(found) == len(set(found))
+    stayed = {str(room.code) for room in rooms} - gone
+    assert stayed <= set(found)
+    kept_order = [code for code in found if code in stayed]
+    assert kept_order == [code for code in in_order(rooms, order) if code in stayed]
+
+
+def test_a_row_that_moves_does_not_disturb_the_others(client, rooms):
+    first, second, *_ = pages(client, "/rooms?limit=5&order=code")
+    answer = client.get("/rooms?limit=5&order=code")
+    Room.objects.filter(code=first[0]["code"]).update(price=5)
+    assert client.get(next_link(answer)).json() == second
+
+
+# --- The link
+
+
+def test_the_links_are_absolute_and_keep_the_other_parameters(client, rooms):
+    answer = client.get(
+        "/rooms.geojson?order=price,-size&limit=5&filter_price__in=60,61,62,63&count=exact&bbox=-180,-90,180,90"
+    )
+    first, following = re.fullmatch(
+        r'<([^>]*)>; rel="first", <([^>]*)>; rel="next"', answer.headers["Link"]
+    ).groups()
+    assert first == (
+        "http://testserver/rooms.geojson?order=price,-size&limit=5&filter_price__in=60,61,62,63"
+        "&count=exact&bbox=-180,-90,180,90"
+    )
+    query = parse_qs(urlsplit(following).query)
+    assert query.pop("after")
+    assert query == parse_qs(urlsplit(first).query)
+    again = client.get(following)
+    assert re.match(r'<([^>]*)>; rel="first"', again.headers["Link"])[1] == first
+
+
+def test_no_next_link_where_the_last_page_is_just_full(client, rooms):
+    assert next_link(client.get("/rooms?limit=60")) is None
+    assert next_link(client.get("/rooms?limit=59")) is not None
+    assert 'rel="first"' in client.get("/rooms?limit=60").headers["Link"]
+
+
+def test_a_page_beyond_the_end_is_empty(client, rooms):
+    address = next_link(client.get("/rooms?limit=59"))
+    Room.objects.all().delete()
+    answer = client.get(address)
+    assert (answer.status_code, answer.json(), next_link(answer)) == (200, [], None)
+
+
+@pytest.mark.parametrize("suffix", ["json", "ndjson", "csv", "geojson"])
+def test_every_format_has_pages(client, rooms, suffix):
+    address, codes = f"/rooms.{suffix}?limit=25&order=price", []
+    while address:
+        answer = client.get(address)
+        codes += (
+            re.findall(r"^.*?([0-9a-f]{8}-[0-9a-f-]{27})", answer.content.decode(), re.MULTILINE)
+            if suffix
+            in {
+                "csv",
+                "ndjson",
+            }
+            else [
+                room.get("code") or room["id"]
+                for room in (answer.json() if suffix == "json" else answer.json()["features"])
+            ]
+        )
+        address = next_link(answer)
+    assert codes == in_order(rooms, "price")
+
+
+# --- Cursors
+
+
+@pytest.fixture
+def cursor_of(client, rooms):
+    def cursor(query):
+        return parse_qs(urlsplit(next_link(client.get(f"/rooms?limit=5&{query}"))).query)["after"][0]
+
+    return cursor
+
+
+def refuses(client, query, after):
+    answer = client.get(
+        "/rooms", {**dict(part.split("=") for part in query.split("&") if part), "after": after}
+    )
+    assert answer.status_code in {200, 400}
+    if answer.status_code == 400:
+        assert [error["parameter"] for error in answer.json()["errors"]] == ["after"]
+    return answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["", "order=price,-size", "near=0,0&within=20015115", "filter_price__lt=66"]
+)
+def test_a_cursor_that_was_cut_off_or_altered_is_refused(client, cursor_of, query):
+    cursor = cursor_of(query)
+    assert not refuses(client, query, cursor)
+    for length in range(len(cursor)):
+        assert refuses(client, query, cursor[:length])
+    for place in range(len(cursor)):
+        for other in "Aa_":
+            if cursor[place] != other:
+                assert refuses(client, query, cursor[:place] + other + cursor[place + 1 :]), place
+    for altered in (
+        cursor + "A",
+        cursor + "=",
+        cursor + "\n",
+        "A" + cursor,
+        " " + cursor,
+        cursor + cursor,
+        cursor[::-1],
+    ):
+        assert refuses(client, query, altered)
+
+
+@pytest.mark.parametrize(
+    ("query", "others"),
+    [
+        ("", ["order=price", "filter_price__lt=66", "near=0,0", "bbox=0,0,1,1"]),
+        (
+            "order=price",
+            ["", "order=-price", "order=price,size", "order=size", "order=price&filter_price__lt=66"],
+        ),
+        (
+            "filter_price__lt=66",
+            ["", "filter_price__lt=67", "filter_price__lte=66", "filter_price__lt=66&filter_size__lt=66"],
+        ),
+        (
+            "near=0,0&within=20015115",
+            [
+                "",
+                "near=0,1&within=20015115",
+                "near=0,0&within=20015114",
+                "near=0,0",
+                "near=0,0&within=20015115&order=price",
+            ],
+        ),
+    ],
+)
+def test_a_cursor_of_another_search_is_refused(client, cursor_of, query, others):
+    cursor = cursor_of(query)
+    for other in others:
+        assert refuses(client, other, cursor), other
+
+
+def test_a_cursor_of_another_key_is_refused(client, cursor_of, settings):
+    cursor = cursor_of("order=price")
+    settings.SECRET_KEY = "another-" * 10
+    assert refuses(client, "order=price", cursor)
+
+
+def test_limit_format_and_count_may_change_between_pages(client, cursor_of, rooms):
+    rest = in_order(rooms, "price")[5:]
+    after = cursor_of("order=price")
+    assert [room["code"] for room in client.get(f"/rooms?order=price&limit=9&after={after}").json()] == rest[
+        :9
+    ]
+    answer = client.get(f"/rooms?after={after}&count=exact&order=price&limit=50")
+    assert [room["code"] for room in answer.json()] == rest[:50]
+    assert answer.headers["X-Total-Count"] == "60"
+    streamed = b"".join(client.get(f"/rooms.csv?order=price&after={after}")).decode()
+    assert [line.split(",")[0] for line in streamed.splitlines()[1:]] == rest
+
+
+def test_a_cursor_does_not_show_what_it_holds_of_the_table(cursor_of):
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor_of("order=code"))
+
+
+# --- What it costs
+
+
+def plan(search):
+    """The plan of a page, executed: its nodes from the top down, and the buffers that it read."""
+    statement, values = queries.page_statement(search, JSON)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values)
+        ((found,),) = cursor.fetchone()
+    nodes, waiting = [], [found["Plan"]]
+    while waiting:
+        node = waiting.pop()
+        nodes.append(node)
+        waiting += node.get("Plans", [])
+    return nodes, found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"]
+
+
+def deep(order, rows):
+    """The search that goes on behind so many rows."""
+    search = Search.parse(f"order={order}" if order else "")
+    keys = ", ".join(f"{key.sql}::text" for key in search.order.keys)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {keys} FROM room ORDER BY {search.order.sql} OFFSET {rows} LIMIT 1")
+        last = list(cursor.fetchone())
+    return Search.parse(f"order={order}&after={search.cursor(last)}".removeprefix("order=&"))
+
+
+@pytest.mark.parametrize(
+    ("order", "index"),
+    [
+        ("", "room_pkey"),
+        ("price", "room_price"),
+        ("-price", "room_price"),
+        ("size", "room_size_order"),
+        ("-size", "room_size_order"),
+        ("latitude", "room_latitude"),
+        ("-longitude", "room_longitude"),
+        ("code", "room_code_key"),
+        ("price,size", "room_price"),
+        ("price,-size", "room_price"),
+        ("-size,price", "room_size_order"),
+    ],
+)
+def test_an_order_is_read_from_its_index_and_a_deep_page_costs_what_the_first_does(
+    twenty_thousand, order, index
+):
+    single = "," not in order
+    first_nodes, first = plan(Search.parse(f"order={order}" if order else ""))
+    deep_nodes, later = plan(deep(order, 15_000))
+    for nodes in (first_nodes, deep_nodes):
+        kinds = [node["Node Type"] for node in nodes]
+        assert "Seq Scan" not in kinds, order
+        assert [node["Index Name"] for node in nodes if "Index Name" in node] == [index]
+        assert "Sort" not in kinds
+        if single and order != "code":  # its index has no id; codes have no ties
+            assert "Incremental Sort" not in kinds
+    # The way down the index and, at most, a page of the table for each row; ties make it more.
+    assert max(first, later) <= (120 if single else 400), (first, later)
+    assert sum(node.get("Rows Removed by Filter", 0) for node in deep_nodes) <= (1 if single else 200)
+
+
+def test_a_filtered_page_is_read_from_the_index_of_its_order(twenty_thousand):
+    nodes, buffers = plan(Search.parse("filter_price__lt=66&order=price"))
+    assert [node.get("Index Name") for node in nodes if "Index Name" in node] == ["room_price"]
+    assert buffers < 200
+
+
+def test_a_cursor_outlives_a_change_of_the_secret_key_that_names_the_former(client, settings):
+    RoomFactory.create_batch(3)
+    link = client.get("/rooms?limit=1").headers["Link"]
+    following = re.search(r'<http://testserver([^>]*)>; rel="next"', link)[1]
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "another secret key, which has never signed anything before 0123456789"
+    assert client.get(following).status_code == 200
+    settings.SECRET_KEY_FALLBACKS = []
+    assert client.get(following).status_code == 400

@@ -1,0 +1,294 @@
+"""The rooms as pages: what people read and click, by their HTML."""
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from rooms.api.parameters import READERS
+from rooms.factories import RoomFactory
+from rooms.models import Room
+
+pytestmark = pytest.mark.django_db
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+class Page(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.link_texts = [], [], []
+        self.feed(text)
+        self.text = re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.tags and self.tags[-1][0] == "a" and len(self.link_texts) < len(self.all("a")):
+            self.link_texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def links(self):
+        return [attributes["href"] for attributes in self.all("a")]
+
+    @property
+    def codes(self):
+        return [
+            link.removeprefix("/rooms/") for link in self.links if re.fullmatch(r"/rooms/[0-9a-f-]{36}", link)
+        ]
+
+    @property
+    def form(self):
+        """What the form would send as it stands."""
+        fields = [(field["name"], field.get("value", "")) for field in self.all("input")]
+        selected = [option["value"] for option in self.all("option") if "selected" in option]
+        return [*fields, ("order", (selected or [self.all("option")[0]["value"]])[0])]
+
+
+@pytest.fixture
+def look(client):
+    def open_page(address, status=200, data=None):
+        answer = client.get(address, data, HTTP_ACCEPT=BROWSER, follow=True)
+        assert answer.status_code == status, answer.content
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        return Page(answer.content.decode())
+
+    return open_page
+
+
+@pytest.fixture
+def rooms():
+    return [
+        RoomFactory(price=price, size=size) for price, size in [(39, 215), (66, 405), (60, None), (48, 93)]
+    ]
+
+
+def prices(page):
+    by_code = {str(code): price for code, price in Room.objects.values_list("code", "price")}
+    return [by_code[code] for code in page.codes]
+
+
+def test_the_page_shows_the_rooms_that_the_api_lists(client, look, rooms):
+    for query in (
+        "",
+        "?filter_price__lt=60",
+        "?order=-price&limit=2",
+        "?filter_size__isnull=true",
+        "?near=-0.12,51.5",
+    ):
+        assert look(f"/rooms{query}").codes == [
+            room["code"] for room in client.get(f"/rooms.json{query}").json()
+        ]
+    assert "unknown" in look("/rooms").text
+    assert "4 rooms" in look("/rooms").text
+    assert "1 room " in look("/rooms?filter_price__lt=40").text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "filter_price__gte=40&filter_price__lte=60",
+        "filter_size__gte=1&order=-price",
+        "near=-0.12,51.5&within=5000",
+        "near=-0.12,51.5&order=-distance",
+        "filter_price__ne=39&filter_size__isnull=false",
+        "order=latitude",
+        "order=price,-size",
+        "limit=2",
+        "limit=1&order=-size&filter_price__in=39,66&bbox=-1,51,1,52",
+    ],
+)
+def test_sending_the_form_as_it_stands_asks_for_the_same(look, rooms, query):
+    page = look(f"/rooms?{query}".rstrip("?"))
+    sent = [(name, value) for name, value in page.form if value]
+    assert sorted(sent) == sorted(parse_qsl(query))
+    again = look("/rooms", data=page.form)  # with the empty fields, as a browser sends them
+    assert again.codes == page.codes
+
+
+def test_sending_the_form_of_a_later_page_begins_anew(look, rooms):
+    first = look("/rooms?limit=2&order=price")
+    (following,) = [link for link in first.links if "after=" in link and "/rooms?" in link]
+    second = look(following)
+    assert prices(second) == [60, 66]
+    assert "after" not in dict(second.form)
+    assert prices(look("/rooms", data=second.form)) == [39, 48]
+
+
+@pytest.mark.parametrize(
+    ("query", "words", "left"),
+    [
+        ("filter_price__lt=50&order=-price", "price is less than 50 euros per day", {"order": "-price"}),
+        ("filter_size__isnull=true&filter_price__gt=5", "size is unknown", {"filter_price__gt": "5"}),
+        ("filter_size__isnull=false", "size is known", {}),
+        ("near=-0.12,51.5&within=5000&order=-distance&limit=3", "near -0.12,51.5", {"limit": "3"}),
+        (
+            "near=-0.12,51.5&within=5000&order=price",
+            "within 5000 m",
+            {"near": "-0.12,51.5", "order": "price"},
+        ),
+        ("bbox=-1,51,1,52", "bbox -1,51,1,52", {}),
+    ],
+)
+def test_each_condition_is_said_in_words_and_can_be_taken_away(look, rooms, query, words, left):
+    page = look(f"/rooms?{query}")
+    assert words in page.text
+    (link,) = [link["href"] for link in page.all("a") if link.get("aria-label") == f"without {words}"]
+    assert dict(parse_qsl(urlsplit(link).query)) == left
+    assert words not in look(link).text
+
+
+def test_a_heading_sorts_and_sorts_the_other_way_the_second_time(look, rooms):
+    page = look("/rooms?filter_size__isnull=false")
+    for expected in ([39, 48, 66], [66, 48, 39], [39, 48, 66]):
+        (link,) = [
+            link for link in page.links if re.fullmatch(r"/rooms\?\S*isnull=false&order=-?price", link)
+        ]
+        page = look(link)
+        assert prices(page) == expected
+
+
+def test_a_heading_of_a_later_page_begins_anew(look, rooms):
+    page = look("/rooms?limit=2")
+    (following,) = [link for link in page.links if "after=" in link and "/rooms?" in link]
+    (link,) = [link for link in look(following).links if re.search(r"order=-?price$", link)]
+    assert prices(look(link)) == [39, 48]
+
+
+def test_the_pages_are_linked(look, rooms):
+    page, seen = look("/rooms?limit=1&order=price"), []
+    while True:
+        seen += prices(page)
+        following = [link["href"] for link in page.all("a") if link.get("rel") == "next"]
+        if not following:
+            break
+        page = look(following[0])
+    assert seen == [39, 48, 60, 66]
+    assert any("First page" in text for text in page.texts)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?filter_price__lt=60&order=price", "?near=-0.12,51.5&within=3000", "?filter_price__lt=0"]
+)
+def test_every_link_of_every_page_works(client, rooms, query):
+    pages = [f"/rooms{query}", "/docs", f"/rooms/{rooms[0].code}", f"/rooms/{rooms[2].code}"]
+    for path in pages:
+        page = Page(client.get(path, HTTP_ACCEPT=BROWSER).content.decode())
+        for link in {*page.links, *(attributes["href"] for attributes in page.all("link"))}:
+            if link.startswith(("https://www.openstreetmap.org", "#", "/static/")):
+                continue
+            answer = client.get(link, HTTP_ACCEPT=BROWSER, follow=True)
+            if answer.streaming:
+                b"".join(answer.streaming_content)
+            assert answer.status_code == 200, link
+
+
+def test_the_other_formats_are_the_same_rooms(client, look, rooms):
+    page = look("/rooms?filter_price__lt=60&order=-price")
+    for suffix in ("json", "ndjson", "csv", "geojson"):
+        (link,) = [link for link in page.links if link.startswith(f"/rooms.{suffix}")]
+        text = b"".join(client.get(link)).decode()
+        codes = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", text)
+        assert list(dict.fromkeys(codes)) == page.codes
+
+
+def test_no_room_is_said_with_a_way_out(look, rooms):
+    page = look("/rooms?filter_price__lt=1&order=price")
+    assert page.codes == []
+    assert "No room matches. Take a condition away with its ×, or see all rooms ." in page.text
+    # Each link by its text: the page has others to /rooms.
+    texts = {unescape(text): link["href"] for link, text in zip(page.all("a"), page.link_texts, strict=True)}
+    assert texts["all rooms"] == "/rooms"
+    assert texts["×"] == "/rooms?order=price"
+    for way_out in (texts["all rooms"], texts["×"]):
+        assert len(look(way_out).codes) == len(rooms)
+
+
+def test_an_empty_table_is_said_without_a_condition_to_take_away(look):
+    page = look("/rooms")
+    assert "No room matches." in page.text
+    assert "Take a condition away" not in page.text
+
+
+def test_one_room_has_its_page(look, rooms):
+    page = look(f"/rooms/{rooms[0].code}")
+    assert "39 € per day" in page.text
+    assert "215 m²" in page.text
+    assert "unknown" in look(f"/rooms/{rooms[2].code}").text
+
+
+# --- What hostile words become
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'-alert(1)-'",
+    "{{7*7}}",
+    "{% debug %}",
+    "</title><script>alert(1)</script>",
+    "javascript:alert(1)",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_words_stay_words(client, text):
+    for name in [*READERS, "nope", text]:
+        answer = client.get("/rooms", {name: text}, HTTP_ACCEPT=BROWSER)
+        assert answer.status_code == 400
+        page = Page(answer.content.decode())
+        assert not page.all("script")
+        assert not [tag for tag, attributes in page.tags if any(key.startswith("on") for key in attributes)]
+        assert not [link for link in page.links if link.startswith("javascript:")]
+        assert "49" not in page.text
+    answer = client.get("/nowhere/" + text, HTTP_ACCEPT=BROWSER)
+    assert answer.status_code == 404
+    assert not Page(answer.content.decode()).all("script")
+
+
+def test_the_page_of_a_mistake_names_it_and_links_to_what_works(client, look):
+    page = look("/rooms?prize__lt=66&limit=5", status=400)
+    assert "prize__lt" in page.text
+    assert "did you mean filter_price__lt ?" in page.text
+    (link,) = [link for link in page.links if "filter_price__lt=66" in link]
+    assert link == "/rooms?filter_price__lt=66&limit=5"
+    assert client.get(link).status_code == 200
+
+
+def test_a_form_cannot_be_made_to_lead_elsewhere(client):
+    for query in (
+        "//evil.example=&limit=5",
+        "x=&next=//evil.example",
+        "=%0d%0aX:%201&a=",
+        "a=&%0d%0aSet-Cookie:x=1",
+    ):
+        answer = client.get(f"/rooms?{query}", HTTP_ACCEPT=BROWSER)
+        assert answer.status_code == 302
+        assert answer.headers["Location"].startswith("/rooms")
+        assert "\n" not in answer.headers["Location"]
+        assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/rooms", "/docs", "/rooms?x=1", "/nope"])
+def test_a_page_has_a_language_a_title_and_a_heading(client, path):
+    page = Page(client.get(path, HTTP_ACCEPT=BROWSER).content.decode())
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("h1")) == 1
+    assert len(page.all("title")) == 1
+    assert page.all("meta")
+
+
+def test_every_field_of_the_form_has_a_label(look, rooms):
+    text = unescape(str(look("/rooms").text))
+    for words in ("Price", "Size", "near", "within", "Order"):
+        assert words in text

@@ -1,0 +1,132 @@
+"""The words that scenarios are written in: what they store follows from the seed and fits the table."""
+
+import uuid
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import IntegrityError, connection, transaction
+
+from rooms import seeding
+from rooms.models import Room
+
+pytestmark = pytest.mark.django_db
+
+FIELDS = ("code", "size", "price", "latitude", "longitude", "created_at", "updated_at")
+
+
+def schema() -> list[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'room' UNION ALL "
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE conrelid = 'room'::regclass ORDER BY 1, 2"
+        )
+        return cursor.fetchall()
+
+
+def generated(seed: int) -> list[tuple]:
+    Room.objects.all().delete()
+    seeding.sow(seed)
+    seeding.many_rooms(300)
+    seeding.room()
+    return list(Room.objects.order_by("id").values_list(*FIELDS[:-2]))
+
+
+def test_the_same_seed_makes_the_same_rooms_codes_included() -> None:
+    first = generated(7)
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE room RESTART IDENTITY")
+    again = generated(7)
+    assert first == again
+    assert len({code for code, *_ in first}) == 301
+    assert {(code.version, code.variant) for code, *_ in first} == {(4, uuid.RFC_4122)}
+
+
+def test_another_seed_makes_other_rooms() -> None:
+    assert not {code for code, *_ in generated(7)} & {code for code, *_ in generated(8)}
+
+
+def test_two_fillings_of_one_run_differ() -> None:
+    seeding.sow(7)
+    seeding.many_rooms(100)
+    seeding.many_rooms(100)
+    assert Room.objects.values("price", "latitude").distinct().count() > 190
+
+
+def test_many_rooms_have_the_distributions_that_they_were_given() -> None:
+    seeding.sow(1)
+    seeding.many_rooms(
+        5000,
+        cities=[seeding.City("North", 60, 10, weight=9), seeding.City("South", -30, 10, weight=1)],
+        price=seeding.mostly(50, 0.9, otherwise=seeding.between(100, 200)),
+        size=seeding.always(20),
+        missing_sizes=0.25,
+    )
+    rooms = Room.objects.all()
+    assert rooms.filter(price=50).count() == pytest.approx(4500, rel=0.03)
+    assert rooms.filter(price__range=(100, 200)).count() == 5000 - rooms.filter(price=50).count()
+    assert rooms.filter(size=None).count() == pytest.approx(1250, rel=0.1)
+    assert rooms.filter(size=20).count() == 5000 - rooms.filter(size=None).count()
+    assert rooms.filter(latitude__gt=0).count() == pytest.approx(4500, rel=0.03)
+
+
+def test_skewed_prices_have_their_median_and_a_long_tail() -> None:
+    seeding.sow(1)
+    seeding.many_rooms(5000, price=seeding.skewed(100, 0.6))
+    assert Room.objects.filter(price__lt=100).count() == pytest.approx(2500, rel=0.05)
+    assert Room.objects.filter(price__gt=400).exists()
+
+
+def test_values_outside_the_limits_are_brought_inside() -> None:
+    seeding.many_rooms(50, price=seeding.always(-5), size=seeding.always(1e9), missing_sizes=0)
+    seeding.many_rooms(50, cities=[seeding.City("Pole", 89.99, 179.99, weight=1, radius=50)])
+    assert Room.objects.filter(price=0, size=100_000).count() == 50
+    assert Room.objects.count() == 100
+
+
+def test_indexes_built_apart_are_the_very_same_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = schema()
+    monkeypatch.setattr(seeding, "INDEXES_APART", 10)
+    seeding.many_rooms(100)
+    assert Room.objects.count() == 100
+    assert schema() == before
+    assert any(name == "room_code_key" for name, _ in before)
+
+
+def test_a_nonsensical_number_of_rooms_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        seeding.many_rooms(-1)
+    with pytest.raises(ValueError, match="one city is needed"):
+        seeding.many_rooms(1, cities=[])
+
+
+def test_a_room_has_what_was_given_and_plausible_values_for_the_rest() -> None:
+    room = seeding.room(price=39, size=None)
+    assert (room.price, room.size) == (39, None)
+    assert 51 < room.latitude < 52
+    assert Room.objects.get() == room
+
+
+def test_a_refused_room_leaves_the_rooms_before_it() -> None:
+    with transaction.atomic():
+        seeding.room()
+        with pytest.raises(IntegrityError, match="room_price_range"):
+            seeding.room(price=-1)
+        seeding.room()
+    assert Room.objects.count() == 2
+
+
+def test_a_misspelt_field_of_a_room_is_named() -> None:
+    with pytest.raises(TypeError, match="prize"):
+        seeding.room(prize=39)
+
+
+def test_staff_can_log_in_with_the_password_that_was_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    Group.objects.create(name="Readers")
+    seeding.staff_user("ann", group="Readers", permissions=["rooms.view_room"])
+    password = capsys.readouterr().out.strip().removeprefix("Staff: ann, password ")
+    ann = User.objects.get(username="ann")
+    assert ann.check_password(password)
+    assert (ann.is_staff, ann.is_superuser) == (True, False)
+    assert ann.has_perm("rooms.view_room")
+    assert [group.name for group in ann.groups.all()] == ["Readers"]
