@@ -10,48 +10,22 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Coalesce, Now
 
-SIZE_LIMITS = (1, 100_000)  # m²
-PRICE_LIMITS = (0, 1_000_000)  # euros per day
-LATITUDE_LIMITS = (-90, 90)  # degrees, WGS 84
-LONGITUDE_LIMITS = (-180, 180)
-
-DECIMALS = 8
-"""
-Decimals of a coordinate: 1.1 mm, as many as the rooms of the book have.
-
-Finer ones mean nothing, and the difference of two that are almost alike underflows in the distance.
-"""
-
-UNKNOWN_SIZE = 2_147_483_647
-"""The size by which rooms without one are ordered: the largest, as PostgreSQL orders nulls."""
+from rooms.columns import COLUMNS, UNKNOWN_SIZE, round_degrees
 
 
-def limited(field: str, limits: tuple[int, int], unit: str) -> models.CheckConstraint:
+def range_constraint(name: str, low: int, high: int, unit: str) -> models.CheckConstraint:
     """A constraint with both bounds: `CHECK (x >= 0)` alone would let NaN in."""
-    low, high = limits
     return models.CheckConstraint(
-        condition=Q(**{f"{field}__gte": low, f"{field}__lte": high}),
-        name=f"room_{field}_range",
-        violation_error_message=f"{field.capitalize()} must be from {low} to {high} {unit}.",
+        condition=Q(**{f"{name}__gte": low, f"{name}__lte": high}),
+        name=f"room_{name}_range",
+        violation_error_message=f"{name.capitalize()} must be from {low} to {high} {unit}.",
     )
-
-
-def rounded(degrees: float) -> float:
-    """
-    The coordinate with DECIMALS decimals, by the same steps as the trigger; never -0.0.
-
-    What is far from any coordinate, NaN and infinity come back as they are: the limits refuse them.
-    """
-    if not abs(degrees) <= 360:
-        return degrees
-    scale = float(10**DECIMALS)
-    return round(degrees * scale) / scale
 
 
 class DegreesFormField(forms.FloatField):
     def to_python(self, value: Any) -> Any:
         degrees = super().to_python(value)
-        return degrees if degrees is None else rounded(degrees)
+        return degrees if degrees is None else round_degrees(degrees)
 
 
 class DegreesField(models.FloatField):
@@ -59,7 +33,7 @@ class DegreesField(models.FloatField):
 
     def to_python(self, value: Any) -> Any:
         degrees = super().to_python(value)
-        return degrees if degrees is None else rounded(degrees)
+        return degrees if degrees is None else round_degrees(degrees)
 
     def formfield(self, *args: Any, **kwargs: Any) -> Any:
         return super().formfield(*args, **{"form_class": DegreesFormField, **kwargs})
@@ -84,10 +58,9 @@ class Room(models.Model):
         db_table = "room"
         permissions = [("import_room", "Can import rooms"), ("export_room", "Can export rooms")]
         constraints = [
-            limited("size", SIZE_LIMITS, "m²"),
-            limited("price", PRICE_LIMITS, "euros per day"),
-            limited("latitude", LATITUDE_LIMITS, "degrees"),
-            limited("longitude", LONGITUDE_LIMITS, "degrees"),
+            range_constraint(column.name, *column.limits, column.unit)
+            for column in COLUMNS.values()
+            if column.limits
         ]
         # Every order is completed by `id`, so every index is: a page is read from it without a sort.
         indexes = [

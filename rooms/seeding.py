@@ -1,19 +1,17 @@
 """
-Words for filling a database with rooms: what a scenario's `run()` is written in.
+Seeding a database with generated rooms: the words that a scenario's `run()` is written in.
 
 `room(price=39)` makes one room by hand, `many_rooms(1_000_000)` many by one statement per batch, with
 distributions that PostgreSQL's planner finds in real data. Everything follows from the seed: the same
 seed makes the same rooms, codes included, on every machine.
 """
 
-import random
 import secrets
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
@@ -21,8 +19,13 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
+from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
+from rooms.distributions import Always, Between, Distribution, Mostly, Skewed, Source
 from rooms.imports.progress import progress
-from rooms.models import PRICE_LIMITS, SIZE_LIMITS, Room
+from rooms.models import Room
+
+always, between, skewed, mostly = Always, Between, Skewed, Mostly
+"""The distributions, as scenarios name them."""
 
 DEFAULT_SEED = 1
 
@@ -33,75 +36,13 @@ INDEXES_APART = 100_000
 """From so many rooms on it is quicker to build the indexes after the rooms than along with them."""
 
 
-class Source:
-    """Where all chance comes from: numbers in Python for `room`, salts of a hash in SQL for `many_rooms`."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.random = random.Random(seed)  # noqa: S311 - rooms, not secrets
-        self.drawn = 0
-
-    def uniform(self) -> Composable:
-        """SQL for another number between 0 and 1, both excluded, that depends on the row's number `n`."""
-        return SQL(
-            "((((hashint8extended(n, {}) >> 11) & 4503599627370495) | 1) / 4503599627370496.0)::float8"
-        ).format(Literal(self.salt()))
-
-    def normal(self) -> Composable:
-        """SQL for a number of the standard normal distribution (Box and Muller's way)."""
-        return SQL("(sqrt(-2 * ln({})) * cos(2 * pi() * {}))").format(self.uniform(), self.uniform())
-
-    def uuid(self) -> Composable:
-        """SQL for a UUID of version 4: 122 drawn bits, and the six that say so."""
-        return SQL(
-            "encode(int8send((hashint8extended(n, {}) & ~(15::bigint << 12)) | (4::bigint << 12))"
-            " || int8send((hashint8extended(n, {}) & ~(3::bigint << 62)) | (2::bigint << 62)), 'hex')::uuid"
-        ).format(Literal(self.salt()), Literal(self.salt()))
-
-    def salt(self) -> int:
-        """A bigint that no other draw of this seed uses."""
-        self.drawn += 1
-        return int.from_bytes(sha256(f"{self.seed}:{self.drawn}".encode()).digest()[:8], signed=True)
-
-
 _source = Source(DEFAULT_SEED)
 
 
-def sow(seed: int) -> None:
-    """Begin again from `seed`: what follows makes the same rooms as after every other such beginning."""
+def seed(value: int) -> None:
+    """Begin again from this seed: what follows makes the same rooms as after every other such beginning."""
     global _source
-    _source = Source(seed)
-
-
-# --- Distributions: SQL for one value per row
-
-Distribution = Callable[[Source], Composable]
-
-
-def always(value: float) -> Distribution:
-    """The same value in every row."""
-    return lambda source: SQL("{}::float8").format(Literal(value))
-
-
-def between(low: float, high: float) -> Distribution:
-    """Every value from `low` to `high` equally often."""
-    return lambda source: SQL("({} + {} * {})").format(Literal(low), Literal(high - low), source.uniform())
-
-
-def skewed(median: float, spread: float = 0.6) -> Distribution:
-    """
-    Log-normal, as prices and sizes are: half of the rows below `median`, a long tail above.
-
-    Two thirds of the rows lie between median / e^spread and median × e^spread.
-    """
-    return lambda source: SQL("({} * exp({} * {}))").format(Literal(median), Literal(spread), source.normal())
-
-
-def mostly(value: float, share: float, otherwise: Distribution) -> Distribution:
-    """`value` in a `share` (0 … 1) of the rows, another distribution in the rest."""
-    return lambda source: SQL("CASE WHEN {} < {} THEN {} ELSE {} END").format(
-        source.uniform(), Literal(share), Literal(value), otherwise(source)
-    )
+    _source = Source(value)
 
 
 @dataclass(frozen=True)
@@ -144,35 +85,47 @@ def room(**fields: Any) -> Room:
     chance = _source.random
     plausible: dict[str, Any] = {
         "code": uuid.UUID(int=chance.getrandbits(128), version=4),
-        "size": chance.randint(10, 120),
-        "price": chance.randint(20, 200),
         "latitude": round(chance.gauss(51.5072, 0.08), 6),
         "longitude": round(chance.gauss(-0.1276, 0.12), 6),
     }
+    for column in COLUMNS.values():
+        if column.distribution:
+            plausible[column.name] = drawn(column, column.distribution)
     with transaction.atomic():
         return Room.objects.create(**(plausible | fields))
+
+
+def drawn(column: Column, distribution: Distribution) -> Any:
+    """One plausible value of a column, within its limits."""
+    value = distribution.draw(_source.random)
+    if column.limits:
+        value = min(max(value, column.limits[0]), column.limits[1])
+    return round(value) if column.type is WHOLE_NUMBER else value
 
 
 def many_rooms(
     n: int,
     *,
     cities: Sequence[City] = EUROPE,
-    price: Distribution = skewed(65),  # noqa: B008 - a constant
-    size: Distribution = skewed(30, 0.5),  # noqa: B008
-    missing_sizes: float = 0.1,
+    missing_sizes: float = COLUMNS["size"].missing,
+    **distributions: Distribution,
 ) -> None:
     """
     Store `n` generated rooms: about 130,000 in a second, a million with their indexes in less than ten.
 
-    `price` is in euros per day, `size` in m², `missing_sizes` the share (0 … 1) of rooms whose size is
-    not known. Both are kept within the table's limits.
+    `distributions` are named for their columns, as in `price=skewed(80)` (euros per day) and
+    `size=between(10, 40)` (m²); `missing_sizes` is the share (0 … 1) of rooms whose size is not known.
+    Values are kept within the table's limits.
     """
-    if n < 0 or not cities or not 0 <= missing_sizes <= 1:
+    known = {column.name: column.distribution for column in COLUMNS.values() if column.distribution}
+    unknown = [name for name in distributions if name not in known]
+    if n < 0 or not cities or not 0 <= missing_sizes <= 1 or unknown:
         raise ValueError(
-            f"many_rooms(n={n}, {len(cities)} cities, missing_sizes={missing_sizes}): "
-            "n must not be negative, one city is needed, missing_sizes is a share from 0 to 1"
+            f"many_rooms(n={n}, {len(cities)} cities, missing_sizes={missing_sizes}, "
+            f"{', '.join(distributions) or 'no distribution'}): n must not be negative, one city is needed, "
+            f"missing_sizes is a share from 0 to 1, distributions are of {', '.join(known)}"
         )
-    insert = _insert(_source, cities, price, size, missing_sizes)
+    insert = _insert(_source, cities, known | distributions, missing_sizes)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT count(*), coalesce(max(id), 0) FROM room")
         rows, first = cursor.fetchone()
@@ -184,24 +137,37 @@ def many_rooms(
                 advance(count)
 
 
+def _value(source: Source, column: Column, distribution: Distribution, missing: float) -> Composable:
+    """SQL for a generated value of a column, within its limits; null in the share that is missing."""
+    value = distribution.sql(source)
+    if column.limits:
+        value = SQL("least(greatest({}, {}), {})").format(
+            value, Literal(column.limits[0]), Literal(column.limits[1])
+        )
+    value = SQL("({})::{}").format(value, SQL(column.type.sql_type))
+    if missing:
+        value = SQL("CASE WHEN {} >= {} THEN {} END").format(source.uniform(), Literal(missing), value)
+    return value
+
+
 def _insert(
-    source: Source, cities: Sequence[City], price: Distribution, size: Distribution, missing_sizes: float
+    source: Source, cities: Sequence[City], distributions: dict[str, Distribution], missing_sizes: float
 ) -> Composable:
     """The statement that stores rooms number %s to %s."""
     weights = [city.weight for city in cities]
     shares = [sum(weights[: i + 1]) / sum(weights) for i in range(len(cities) - 1)]
+    missing = {name: COLUMNS[name].missing for name in distributions} | {"size": missing_sizes}
     # The inner queries have OFFSET 0, which keeps PostgreSQL from drawing a number once per use of it.
     return SQL("""
-        INSERT INTO room (code, size, price, latitude, longitude, created_at, updated_at)
+        INSERT INTO room (code, latitude, longitude, created_at, updated_at, {names})
         SELECT {code},
-            CASE WHEN size_known THEN least(greatest(round({size}), {size_min}), {size_max}) END,
-            least(greatest(round({price}), {price_min}), {price_max}),
             least(greatest(round((latitude + north / 111.2) * 1e6) / 1e6, -90), 90),
             least(greatest(
                 round((longitude + east / 111.2 / cos(radians(latitude))) * 1e6) / 1e6, -180), 180),
-            to_timestamp(created_at), to_timestamp(created_at + {edited} * 90 * 86400)
+            to_timestamp(created_at), to_timestamp(created_at + {edited} * 90 * 86400),
+            {values}
         FROM (
-            SELECT n, {uniform} >= {missing_sizes} AS size_known,
+            SELECT n,
                 ({latitudes}::float8[])[city] AS latitude, ({longitudes}::float8[])[city] AS longitude,
                 ({radii}::float8[])[city] * {north} AS north, ({radii}::float8[])[city] * {east} AS east,
                 1704067200 + {created} * 700 * 86400 AS created_at  -- from 1 January 2024 on
@@ -213,10 +179,11 @@ def _insert(
         ORDER BY n
     """).format(
         code=source.uuid(),
-        size=size(source),
-        price=price(source),
-        uniform=source.uniform(),
-        missing_sizes=Literal(missing_sizes),
+        names=SQL(", ").join(Identifier(name) for name in distributions),
+        values=SQL(", ").join(
+            _value(source, COLUMNS[name], distribution, missing[name])
+            for name, distribution in distributions.items()
+        ),
         chosen=source.uniform(),
         north=source.normal(),
         east=source.normal(),
@@ -226,10 +193,6 @@ def _insert(
         latitudes=Literal([city.latitude for city in cities]),
         longitudes=Literal([city.longitude for city in cities]),
         radii=Literal([city.radius for city in cities]),
-        size_min=Literal(SIZE_LIMITS[0]),
-        size_max=Literal(SIZE_LIMITS[1]),
-        price_min=Literal(PRICE_LIMITS[0]),
-        price_max=Literal(PRICE_LIMITS[1]),
     )
 
 

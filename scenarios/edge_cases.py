@@ -4,7 +4,6 @@ import re
 
 from django.test import Client
 
-from rooms.models import PRICE_LIMITS, SIZE_LIMITS
 from rooms.seeding import room
 
 POLES = {"00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"}
@@ -39,9 +38,9 @@ def run() -> None:
     room(code="00000000-0000-4000-8000-000000000004", latitude=-17.5, longitude=-180)
     room(code="00000000-0000-4000-8000-000000000005", latitude=-17.5, longitude=179.8)
     room(code="00000000-0000-4000-8000-000000000006", latitude=-17.5, longitude=-179.8)
-    room(price=PRICE_LIMITS[0], latitude=0, longitude=0)
-    room(price=PRICE_LIMITS[1], size=SIZE_LIMITS[1])
-    room(price=1, size=SIZE_LIMITS[0])
+    room(price=0, latitude=0, longitude=0)
+    room(price=1_000_000, size=100_000)
+    room(price=1, size=1)
     room(price=2, size=None)
     room(price=3, size=None)
     for code in TIES:

@@ -313,7 +313,7 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
     """
     failures: list[BaseException] = []
     ContentType.objects.clear_cache()  # ids differ from one database to the next
-    seeding.sow(seed)
+    seeding.seed(seed)
     random.seed(seed)
     with redirect_stdout(Tee(sys.stdout)) as printed:
         try:

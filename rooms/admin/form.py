@@ -9,13 +9,17 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
 
 from rooms.admin.history import entry_of, moment, value_in_words
-from rooms.api.operators import FIELDS
-from rooms.models import LATITUDE_LIMITS, LONGITUDE_LIMITS, PRICE_LIMITS, SIZE_LIMITS, Room
+from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
+from rooms.models import Room
 
 
-def bounded(limits: tuple[int, int], step: str = "1") -> forms.NumberInput:
-    """A number field that browsers hold within the limits, too."""
-    return forms.NumberInput(attrs={"min": limits[0], "max": limits[1], "step": step})
+def widget(column: Column) -> forms.Widget:
+    """The input of a column; browsers hold a number within the limits, too."""
+    if column.limits is None:
+        return forms.TextInput(attrs={"size": 38, "spellcheck": "false", "autocomplete": "off"})
+    low, high = column.limits
+    step = "1" if column.type is WHOLE_NUMBER else "any"
+    return forms.NumberInput(attrs={"min": low, "max": high, "step": step})
 
 
 class RoomForm(forms.ModelForm):
@@ -40,24 +44,18 @@ class RoomForm(forms.ModelForm):
 
     class Meta:
         model = Room
-        fields = tuple(FIELDS)
-        widgets = {
-            "code": forms.TextInput(attrs={"size": 38, "spellcheck": "false", "autocomplete": "off"}),
-            "size": bounded(SIZE_LIMITS),
-            "price": bounded(PRICE_LIMITS),
-            "latitude": bounded(LATITUDE_LIMITS, "any"),
-            "longitude": bounded(LONGITUDE_LIMITS, "any"),
-        }
+        fields = tuple(COLUMNS)
+        widgets = {column.name: widget(column) for column in COLUMNS.values()}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
-            limits = FIELDS[name].limits if name in FIELDS else None
+            limits = COLUMNS[name].limits if name in COLUMNS else None
             if limits:
                 field.validators += [MinValueValidator(limits[0]), MaxValueValidator(limits[1])]
         if self.instance.pk:
             self.initial["loaded_version"] = self.instance.version
-            for name in FIELDS:
+            for name in COLUMNS:
                 if name in self.fields:
                     self.fields[name].show_hidden_initial = True
 
@@ -69,12 +67,12 @@ class RoomForm(forms.ModelForm):
             if cleaned.get("loaded_version") is None:
                 raise ValidationError("The form came without the room's version. Open the room again.")
             if cleaned["loaded_version"] != self.instance.version:
-                raise ValidationError(self.take_over())
+                raise ValidationError(self.merge())
         if self.held:
             raise ValidationError(self.HELD, "held")
         return cleaned
 
-    def take_over(self) -> list[str]:
+    def merge(self) -> list[str]:
         """Bring the form up to the room's present state; returns what happened, in sentences."""
         entry = entry_of(self.instance)
         who = entry.user.get_username() if entry else "Somebody (an import or another program)"
@@ -85,7 +83,7 @@ class RoomForm(forms.ModelForm):
         touched = set(self.changed_data)
         data = cast(QueryDict, self.data).copy()
         for name, field in self.fields.items():
-            if name not in FIELDS:
+            if name not in COLUMNS:
                 continue
             opened = data.get(self.add_initial_prefix(name), "")
             now = field.widget.format_value(self.initial[name]) or ""

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 from rooms.models import Room
 
 
@@ -23,7 +23,7 @@ def change_in_words(name: str, before: Any, after: Any) -> str:
 
 def values(room: Room) -> dict[str, Any]:
     """The room's own fields by name."""
-    return {name: getattr(room, name) for name in FIELDS}
+    return {name: getattr(room, name) for name in COLUMNS}
 
 
 def changes(before: Room, after: Room) -> str:

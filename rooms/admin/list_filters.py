@@ -1,5 +1,5 @@
 """
-The filters beside the list of rooms. They read values as every other part does: by rooms.api.operators.
+The filters beside the list of rooms. They read values as every other part does: by rooms.columns.
 
 What is not understood is told, and nothing is listed: a filter that silently did not filter would let a bulk
 action run on every room.
@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 from rooms.imports.reader import shown
 
 
@@ -55,7 +55,7 @@ class RangeFilter(admin.ListFilter):
 
     def read(self, name: str, text: str) -> None:
         try:
-            self.bounds[name] = FIELDS[self.field].parse(text)
+            self.bounds[name] = COLUMNS[self.field].parse(text)
         except ValueError as error:
             self.refuse(f"{error}, not {shown(text)}")
 
@@ -73,7 +73,7 @@ class RangeFilter(admin.ListFilter):
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         """What the template shows: one dictionary, the form."""
-        low, high = FIELDS[self.field].limits or (None, None)
+        low, high = COLUMNS[self.field].limits or (None, None)
         yield {
             "name": self.field,
             "inputs": [
@@ -82,7 +82,7 @@ class RangeFilter(admin.ListFilter):
             ],
             "low": low,
             "high": high,
-            "unit": FIELDS[self.field].unit,
+            "unit": COLUMNS[self.field].unit,
             "mistake": self.mistake,
             "selected": bool(self.used_parameters),
             "clear": changelist.get_query_string(remove=[*self.names]),

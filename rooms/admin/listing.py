@@ -1,6 +1,5 @@
 """The list of rooms: its pages, its order and its search, each quick with a million rooms."""
 
-import json
 import re
 from functools import cached_property
 from typing import Any
@@ -13,54 +12,25 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from rooms.admin.list_filters import PARAMETERS, complain, complaints
+from rooms.columns import COLUMNS
+from rooms.counting import MAX_COUNTED, Count, count_queryset
 from rooms.imports.reader import shown
-from rooms.models import PRICE_LIMITS, Room
-
-REACH = 10_000
-"""Rooms that are counted one by one, and that the pages reach: beyond, OFFSET would read all before."""
-
-
-def estimated(queryset: QuerySet) -> int:
-    """How many rooms PostgreSQL's planner expects; no row is read."""
-    return int(json.loads(queryset.order_by().explain(format="json"))[0]["Plan"]["Plan Rows"])
-
-
-class Count(int):
-    """A number of rooms, which may be an estimate."""
-
-    exact = True
-
-    @property
-    def rounded(self) -> int:
-        """The number as it may be said: an estimate to two digits."""
-        return int(self) if self.exact else round(self, 2 - len(str(int(self))))
-
-    @property
-    def words(self) -> str:
-        """As in "1 room" or "about 1,000,000 rooms"."""
-        return f"{'' if self.exact else 'about '}{self.rounded:,} room{'' if self == 1 else 's'}"
-
-
-def count(queryset: QuerySet) -> Count:
-    """The number of rooms: exact up to REACH, the planner's estimate above."""
-    exact = queryset.order_by()[: REACH + 1].count()
-    if exact <= REACH:
-        return Count(exact)
-    estimate = Count(max(estimated(queryset), REACH + 1))
-    estimate.exact = False
-    return estimate
+from rooms.models import Room
 
 
 class RoomPaginator(Paginator):
-    """Pages of the first REACH rooms; whoever wants others filters, searches or turns the order round."""
+    """
+    Pages of the first MAX_COUNTED rooms: beyond, OFFSET would read all rooms before. Others are found by a
+    filter, by a search, or in the opposite order.
+    """
 
     @cached_property
     def count(self) -> Count:
-        return count(self.object_list)  # type: ignore[arg-type]
+        return count_queryset(self.object_list)  # type: ignore[arg-type]
 
     @cached_property
     def num_pages(self) -> int:
-        return min(super().num_pages, REACH // self.per_page)
+        return min(super().num_pages, MAX_COUNTED // self.per_page)
 
 
 class RoomChangeList(ChangeList):
@@ -108,7 +78,10 @@ class RoomChangeList(ChangeList):
 
 # --- Search
 
-MOST_TERMS = 10
+MAX_TERMS = 10
+HIGHEST = max(column.limits[1] for column in COLUMNS.values() if column.limits)
+"""No price or size is greater: a number that is matches nothing."""
+
 NUMBER = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>€|m²|m2)?", re.ASCII)
 CODE_BEGINNING = re.compile(r"[0-9a-f]{1,32}", re.ASCII | re.IGNORECASE)
 
@@ -123,7 +96,7 @@ def term_condition(term: str) -> Q:
     """
     number = NUMBER.fullmatch(term)
     if number:
-        value = min(int(number["number"]), PRICE_LIMITS[1] + 1)
+        value = min(int(number["number"]), HIGHEST + 1)
         conditions = {"€": Q(price=value), None: Q(price=value) | Q(size=value)}
         return conditions.get(number["unit"], Q(size=value))
     digits = term.replace("-", "")
@@ -138,8 +111,8 @@ def term_condition(term: str) -> Q:
 def searched(queryset: QuerySet[Room], words: str) -> QuerySet[Room]:
     """The rooms that every word means; ValueError says which word means nothing."""
     terms = words.split()
-    if len(terms) > MOST_TERMS:
-        raise ValueError(f"A search takes {MOST_TERMS} words at most, not {len(terms):,}.")
+    if len(terms) > MAX_TERMS:
+        raise ValueError(f"A search takes {MAX_TERMS} words at most, not {len(terms):,}.")
     for term in terms:
         queryset = queryset.filter(term_condition(term))
     return queryset

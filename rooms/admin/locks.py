@@ -17,20 +17,20 @@ from rooms.api.errors import Locked, of_database
 from rooms.models import Room
 
 
-class Overtaken(Exception):
+class StaleVersionError(Exception):
     """A room was changed or deleted between reading and writing it."""
 
 
 def lock(rooms: Sequence[Room]) -> None:
     """
-    Lock the rooms to the end of the transaction; Overtaken where one is no longer as it was read.
+    Lock the rooms to the end of the transaction; StaleVersionError where one is no longer as it was read.
 
     In the order of their keys, so that no two transactions wait for each other.
     """
     read = {room.pk: room.version for room in rooms}
     locked = Room.objects.filter(pk__in=read).order_by("pk").select_for_update()
     if dict(locked.values_list("pk", "version")) != read:
-        raise Overtaken
+        raise StaleVersionError
 
 
 def is_held(error: OperationalError) -> bool:

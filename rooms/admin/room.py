@@ -1,6 +1,6 @@
 """The admin of the rooms: one room's page, and how the parts in the other modules are joined."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,9 +27,21 @@ from rooms.admin.files.uploads import SpreadsheetMixin
 from rooms.admin.form import RoomForm
 from rooms.admin.list_filters import FILTERS, PARAMETERS, complain, complaints
 from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
-from rooms.admin.locks import Overtaken, is_held, keeps_the_form
-from rooms.api.operators import FIELDS
+from rooms.admin.locks import StaleVersionError, is_held, keeps_the_form
+from rooms.columns import COLUMNS, Column
 from rooms.models import Room
+
+
+def list_column(column: Column) -> Callable[[Room], str]:
+    """A column of the list, with its unit in the heading."""
+
+    @admin.display(description=f"{column.name}, {column.symbol}", ordering=column.name, empty_value="missing")
+    def value(room: Room) -> Any:
+        found = getattr(room, column.name)
+        return None if found is None else column.display(found)
+
+    value.__name__ = column.name
+    return value
 
 
 @admin.register(Room)
@@ -45,7 +57,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
     readonly_fields = ["map", "added", "changed", "version"]
     save_as = True
 
-    list_display = ["code", "size_shown", "price_shown", "latitude", "longitude", "changed"]
+    list_display = ["code", *[list_column(column) for column in COLUMNS.values() if column.limits], "changed"]
     list_filter = FILTERS
     ordering = ["-updated_at"]
     search_fields = ["code"]
@@ -82,14 +94,6 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         except ValueError as error:
             complain(request, str(error))
             return queryset, False
-
-    @admin.display(description="size, m²", ordering="size", empty_value="missing")
-    def size_shown(self, room: Room) -> str | None:
-        return None if room.size is None else f"{room.size:,}"
-
-    @admin.display(description="price, €/day", ordering="price")
-    def price_shown(self, room: Room) -> str:
-        return f"{room.price:,}"
 
     @admin.display(description="last change, UTC", ordering="updated_at")
     def changed(self, room: Room) -> str:
@@ -136,7 +140,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
                 return self.offer_to_add(request, object_id)
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
-        except (Overtaken, IntegrityError):
+        except (StaleVersionError, IntegrityError):
             # Somebody saved between the form's check and our write, which is undone. Now the check sees it.
             return super().changeform_view(request, object_id, form_url, extra_context)
         except OperationalError as error:
@@ -189,7 +193,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         messages.warning(
             request, f"{who} while you had it open. What you typed is below; saving adds the room again."
         )
-        typed = {name: request.POST.get(name, "") for name in FIELDS}
+        typed = {name: request.POST.get(name, "") for name in COLUMNS}
         return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(typed)}")
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
@@ -198,7 +202,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
             return
         unchanged_since = Room.objects.filter(pk=obj.pk, version=form.cleaned_data["loaded_version"])
         if not unchanged_since.update(**history.values(obj)):
-            raise Overtaken
+            raise StaleVersionError
 
     def construct_change_message(
         self, request: HttpRequest, form: Form, formsets: Any, add: bool = False
@@ -208,7 +212,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         return ", ".join(
             history.change_in_words(name, form.initial[name], form.cleaned_data[name])
             for name in form.changed_data
-            if name in FIELDS
+            if name in COLUMNS
         )
 
     def log_change(self, request: HttpRequest, obj: Room, message: Any) -> Any:

@@ -1,108 +1,131 @@
 """
-How rooms are written. PostgreSQL writes each room itself, as one text a row: a format is the SQL of that
-text and what stands around and between the texts.
+How rooms are written. PostgreSQL writes each room as one text: a format is the SQL of that text, and what
+stands around and between the texts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 
 from django.http import HttpRequest
 
 from rooms.api.errors import NotAcceptable
 from rooms.api.negotiation import preferred
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 
-COLUMNS = tuple(FIELDS)
-"""What a room shows, in this order; `distance` follows where a search is near a place."""
-
-Columns = tuple[str, ...]
+Names = tuple[str, ...]
+"""The columns of a line, by name and in order; `distance` is one where a search is near a place."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write rooms. `line` and `head` take the columns that the rooms have."""
+    """A way to write rooms. `line` and `head` take the names of the columns."""
 
     name: str
     media_type: str
-    line: Callable[[Columns], str]
+    line: Callable[[Names], str]
     """SQL of one room's text, over a row named `room`; without a line end."""
-    head: Callable[[Columns], str] = lambda columns: ""
+    head: Callable[[Names], str] = lambda names: ""
     between: str = ","
     tail: str = ""
     streams: bool = False
     """Whether lines stand by themselves, each ended by `between`, so that there may be any number."""
 
-    def written(self, lines: list[str], columns: Columns) -> str:
+    def written(self, lines: list[str], names: Names) -> str:
         """The whole text, with the lines that PostgreSQL wrote."""
         end = self.between if self.streams and lines else ""
-        return f"{self.head(columns)}{self.between.join(lines)}{end}{self.tail}"
+        return f"{self.head(names)}{self.between.join(lines)}{end}{self.tail}"
 
     @property
     def content_type(self) -> str:
         return f"{self.media_type}; charset=utf-8" if self.media_type.startswith("text/") else self.media_type
 
 
-def written_by_sql(template: str) -> str:
-    """SQL that writes a template, in which | opens and closes an expression; null is written as nothing."""
-    parts = template.split("|")
-    arguments = [part if index % 2 else f"'{part}'" for index, part in enumerate(parts)]
+@dataclass(frozen=True)
+class Value:
+    """A part of a line that PostgreSQL fills in: an SQL expression."""
+
+    sql: str
+
+
+def line_sql(parts: Iterable[str | Value]) -> str:
+    """SQL of one text: constants and values put together; null is written as nothing."""
+    arguments: list[str] = []
+    for is_constant, group in groupby(parts, key=lambda part: isinstance(part, str)):
+        if is_constant:
+            arguments.append("'" + "".join(str(part) for part in group) + "'")
+        else:
+            arguments += [part.sql for part in group if isinstance(part, Value)]
     return f"concat({', '.join(arguments)})"
 
 
-def json_value(column: str) -> str:
+DISTANCE = Value("round(room.distance::numeric, 1)")
+"""In metres, to the decimetre."""
+
+
+def plain_value(name: str) -> Value:
+    return DISTANCE if name == "distance" else Value(COLUMNS[name].sql)
+
+
+def json_value(name: str) -> list[str | Value]:
     """A column as a JSON value; no text that is ever in one needs escapes."""
-    if column == "code":
-        return '"|room.code|"'
-    if column == "distance":
-        return "|round(room.distance::numeric, 1)|"  # to the decimetre
-    return f"|coalesce(room.{column}::text, 'null')|" if FIELDS[column].nullable else f"|room.{column}|"
+    value = plain_value(name)
+    if name == "distance":
+        return [value]
+    if COLUMNS[name].type.schema["type"] == "string":
+        return ['"', value, '"']
+    return [Value(f"coalesce({value.sql}::text, 'null')")] if COLUMNS[name].nullable else [value]
 
 
-def json_members(columns: Columns) -> str:
-    return ",".join(f'"{column}":{json_value(column)}' for column in columns)
-
-
-@cache
-def json_line(columns: Columns) -> str:
-    return written_by_sql(f"{{{json_members(columns)}}}")
-
-
-@cache
-def csv_line(columns: Columns) -> str:
-    """A record of RFC 4180; no value needs quotes. An unknown size is empty."""
-    cells = {column: f"|room.{column}|" for column in columns} | {"distance": json_value("distance")}
-    return written_by_sql(",".join(cells[column] for column in columns))
+def json_object(names: Names) -> list[str | Value]:
+    parts: list[str | Value] = ["{"]
+    for name in names:
+        parts += [f'"{name}":', *json_value(name), ","]
+    return [*parts[:-1], "}"]
 
 
 @cache
-def geojson_line(columns: Columns) -> str:
-    """A feature of RFC 7946: longitude first; all that is no place is a property."""
-    properties = tuple(column for column in columns if column not in {"latitude", "longitude"})
-    return written_by_sql(
-        '{"type":"Feature","id":"|room.code|",'
-        '"geometry":{"type":"Point","coordinates":[|room.longitude|,|room.latitude|]},'
-        f'"properties":{{{json_members(properties)}}}}}'
-    )
+def json_line(names: Names) -> str:
+    return line_sql(json_object(names))
 
 
-JSON = Format("json", "application/json", json_line, lambda columns: "[", tail="]")
+@cache
+def csv_line(names: Names) -> str:
+    """A record of RFC 4180; no value needs quotes. What is not known is empty."""
+    parts: list[str | Value] = []
+    for name in names:
+        parts += [plain_value(name), ","]
+    return line_sql(parts[:-1])
+
+
+@cache
+def geojson_line(names: Names) -> str:
+    """A feature of RFC 7946: longitude first; all but the coordinates are properties."""
+    longitude, latitude = plain_value("longitude"), plain_value("latitude")
+    properties = tuple(name for name in names if name not in {"latitude", "longitude"})
+    feature: list[str | Value] = ['{"type":"Feature","id":', *json_value("code")]
+    feature += [',"geometry":{"type":"Point","coordinates":[', longitude, ",", latitude, "]}"]
+    return line_sql([*feature, ',"properties":', *json_object(properties), "}"])
+
+
+JSON = Format("json", "application/json", json_line, lambda names: "[", tail="]")
 NDJSON = Format("ndjson", "application/x-ndjson", json_line, between="\n", streams=True)
-CSV = Format("csv", "text/csv", csv_line, lambda columns: ",".join(columns) + "\r\n", "\r\n", streams=True)
+CSV = Format("csv", "text/csv", csv_line, lambda names: ",".join(names) + "\r\n", "\r\n", streams=True)
 GEOJSON = Format(
     "geojson",
     "application/geo+json",
     geojson_line,
-    lambda columns: '{"type":"FeatureCollection","features":[',
+    lambda names: '{"type":"FeatureCollection","features":[',
     tail="]}",
 )
-HTML = Format("html", "text/html", json_line, lambda columns: "[", tail="]")
-"""For people: a template shows what JSON says."""
+HTML = Format("html", "text/html", json_line)
+"""For people: pages/ writes it from the rooms' values."""
 
-FORMATS = {format.name: format for format in (JSON, NDJSON, CSV, GEOJSON)}
+FORMATS = {row.name: row for row in (JSON, NDJSON, CSV, GEOJSON)}
 """By suffix, as in /rooms.csv."""
 
-BY_MEDIA_TYPE = {format.media_type: format for format in (*FORMATS.values(), HTML)}
+BY_MEDIA_TYPE = {row.media_type: row for row in (*FORMATS.values(), HTML)}
 
 
 def choose(request: HttpRequest, suffix: str = "") -> Format:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import asin, cos, degrees, pi, radians, sin
 from typing import Any
 
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 
 EARTH_RADIUS = 6_371_008.8
 """Metres: the mean radius R1 of WGS 84, (2a + b) / 3."""
@@ -128,9 +128,9 @@ class Near:
 
 def coordinate(text: str, axis: int) -> float:
     """A longitude (axis 0) or latitude (axis 1) in degrees; ValueError names which is wrong, and why."""
-    field = FIELDS["latitude" if axis else "longitude"]
+    column = COLUMNS["latitude" if axis else "longitude"]
     try:
-        value: float = field.parse(text)
+        value: float = column.parse(text)
     except ValueError as error:
-        raise ValueError(f"{field.name} {error}") from None
+        raise ValueError(f"{column.name} {error}") from None
     return value

@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
-from rooms.api.operators import FIELDS, FILTERS, OPERATORS, PREFIX
+from rooms.api.operators import FILTERS, OPERATORS, PREFIX
+from rooms.columns import COLUMNS
 
 SIMILAR = 0.75
 """difflib's ratio from which on a word is taken for a misspelling of another."""
@@ -59,7 +60,7 @@ def reversed_table(table: Mapping[str, Collection[str]]) -> dict[str, str]:
 
 MEANINGS = reversed_table(SYNONYMS)
 OPERATOR_OF = {key: key for key in OPERATORS} | reversed_table(OPERATOR_WORDS)
-FIELD_NAMES = re.compile(f"(?:{'|'.join(FIELDS)})s?", re.IGNORECASE)
+FIELD_NAMES = re.compile(f"(?:{'|'.join(COLUMNS)})s?", re.IGNORECASE)
 
 
 def words_of(name: str) -> list[str]:
@@ -87,11 +88,12 @@ def filter_meant(words: list[str]) -> str:
     Only the field may be misspelled: operators are so short that the nearest one may mean the opposite.
     """
     for word, rest in ((words[0], words[1:]), (words[-1], words[:-1])) if words else ():
-        field = AXES.get(word) or closest(word, FIELDS)
+        field = AXES.get(word) or closest(word, COLUMNS)
         if field:
             operator = OPERATOR_OF.get("".join(rest)) if rest else "eq"
             name = f"{PREFIX}{field}__{operator}"
-            return name if name in FILTERS else f"{field} takes {', '.join(FIELDS[field].operators)}"
+            takes = [key for key, operator in OPERATORS.items() if operator.suits(COLUMNS[field])]
+            return name if name in FILTERS else f"{field} takes {', '.join(takes)}"
     return ""
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, HTML, JSON
 from rooms.api.geo import FARTHEST
-from rooms.api.operators import FIELDS, FILTERS
+from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, READERS, WHERE
-from rooms.models import DECIMALS
+from rooms.columns import COLUMNS, DECIMALS, Column
 
 Schema = dict[str, Any]
 
@@ -43,16 +43,16 @@ def document() -> str:
 
 def paths() -> Iterator[tuple[str, Schema]]:
     listed = "The rooms that match, a page at a time"
-    negotiated = {format.media_type: BODIES[format.name] for format in (*FORMATS.values(), HTML)}
+    negotiated = {output.media_type: BODIES[output.name] for output in (*FORMATS.values(), HTML)}
     rooms = operation("listRooms", f"{listed}, in the format that Accept prefers", READERS, negotiated, PAGED)
     rooms["get"]["responses"]["302"] = {"description": "Of a form: its address without the empty fields"}
     yield "/rooms", rooms
-    for format in FORMATS.values():
-        words = f"All the rooms that match, as {format.media_type}" if format.streams else listed
-        bodies = {format.media_type: BODIES[format.name]}
+    for output in FORMATS.values():
+        summary = f"All the rooms that match, as {output.media_type}" if output.streams else listed
+        bodies = {output.media_type: BODIES[output.name]}
         yield (
-            f"/rooms.{format.name}",
-            operation(f"listRooms{format.name.capitalize()}", words, READERS, bodies, PAGED),
+            f"/rooms.{output.name}",
+            operation(f"listRooms{output.name.capitalize()}", summary, READERS, bodies, PAGED),
         )
     figures = {JSON.media_type: {"$ref": "#/components/schemas/Figures"}}
     yield "/rooms/stats", operation("describeRooms", "Figures of the rooms that match", WHERE, figures, {})
@@ -60,8 +60,8 @@ def paths() -> Iterator[tuple[str, Schema]]:
         "name": "code",
         "in": "path",
         "required": True,
-        "schema": FIELDS["code"].schema,
-        "example": FIELDS["code"].example,
+        "schema": COLUMNS["code"].schema,
+        "example": COLUMNS["code"].example,
     }
     one = negotiated | {JSON.media_type: {"$ref": "#/components/schemas/Room"}, GEOJSON.media_type: FEATURE}
     found = operation("getRoom", "One room", (), one, {})
@@ -69,18 +69,20 @@ def paths() -> Iterator[tuple[str, Schema]]:
     yield "/rooms/{code}", found
 
 
-def operation(name: str, words: str, allowed: Collection[str], bodies: Schema, headers: Schema) -> Schema:
+def operation(
+    name: str, description: str, allowed: Collection[str], bodies: Schema, headers: Schema
+) -> Schema:
     """What GET does at one address, and how it may fail."""
     content = {media_type: {"schema": schema} for media_type, schema in bodies.items()}
     return {
         "get": {
             "operationId": name,
-            "summary": words,
+            "summary": description,
             "parameters": [
                 {"$ref": f"#/components/parameters/{name}"} for name in READERS if name in allowed
             ],
             "responses": {
-                "200": {"description": words, "headers": CACHED | headers, "content": content},
+                "200": {"description": description, "headers": CACHED | headers, "content": content},
                 "304": {"description": "What If-None-Match names is still right"},
                 "400": problem("Parameters that are unknown, malformed, out of range or given twice"),
                 "404": problem("No room has this code"),
@@ -95,29 +97,38 @@ def operation(name: str, words: str, allowed: Collection[str], bodies: Schema, h
 
 def parameters() -> Iterator[Schema]:
     """Every query parameter that there is."""
-    for name, filter in FILTERS.items():
-        unit = f" ({filter.field.unit})" if filter.field.unit else ""
-        yield parameter(name, f"Rooms whose {filter.words} …; {filter.field.words}{unit}.", filter.schema)
+    for name, row in FILTERS.items():
+        unit = f" ({row.column.unit})" if row.column.unit else ""
+        yield parameter(name, f"Rooms whose {row.label} …; {row.column.description}{unit}.", row.schema)
     for name, other in PARAMETERS.items():
-        yield parameter(name, other.words, other.schema)
+        yield parameter(name, other.description, other.schema)
 
 
-def parameter(name: str, words: str, schema: Schema) -> Schema:
+def parameter(name: str, description: str, schema: Schema) -> Schema:
     listed = {"style": "form", "explode": False} if schema["type"] == "array" else {}
-    return {"name": name, "in": "query", "description": words, "schema": schema} | listed
+    return {"name": name, "in": "query", "description": description, "schema": schema} | listed
 
 
-def problem(words: str) -> Schema:
+def problem(description: str) -> Schema:
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": words, "content": {MEDIA_TYPE: {"schema": schema}, "text/html": {"schema": TEXT}}}
+    return {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": schema}, "text/html": {"schema": TEXT}},
+    }
 
 
-def header(words: str, **schema: Any) -> Schema:
-    return {"description": words, "schema": schema}
+def header(description: str, **schema: Any) -> Schema:
+    return {"description": description, "schema": schema}
 
 
 def shape(required: Collection[str], **properties: Schema) -> Schema:
     return {"type": "object", "required": list(required), "properties": properties}
+
+
+def value_schema(column: Column) -> Schema:
+    """A column's value in an answer, with what it means."""
+    schema = column.schema | {"description": column.description}
+    return schema | {"type": [schema["type"], "null"]} if column.nullable else schema
 
 
 TEXT: Schema = {"type": "string"}
@@ -133,11 +144,7 @@ PAGED = {
     "X-Total-Count-Precision": header("How that is known", enum=["exact", "estimated"]),
 }
 
-COLUMNS: dict[str, Schema] = {
-    name: field.schema | ({"type": ["integer", "null"]} if field.nullable else {})
-    for name, field in FIELDS.items()
-}
-ROOM = shape(FIELDS, **COLUMNS)
+ROOM = shape(COLUMNS, **{name: value_schema(column) for name, column in COLUMNS.items()})
 ROOM["properties"]["distance"] = {
     "type": "number",
     "minimum": 0,
@@ -148,7 +155,7 @@ ROOM["properties"]["distance"] = {
 FEATURE = shape(
     ("type", "id", "geometry", "properties"),
     type={"const": "Feature"},
-    id=FIELDS["code"].schema,
+    id=COLUMNS["code"].schema,
     geometry=shape(
         ("type", "coordinates"),
         type={"const": "Point"},
@@ -160,7 +167,7 @@ FEATURE = shape(
 
 def distribution(name: str) -> Schema:
     """Figures of one field; all null where no room has it."""
-    value = {"type": ["integer", "null"], "description": FIELDS[name].unit}
+    value = {"type": ["integer", "null"], "description": COLUMNS[name].unit}
     edge = shape(("from", "to", "count"), to=value, count=NATURAL, **{"from": NATURAL})
     quartiles = {"type": ["array", "null"], "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}
     return shape(

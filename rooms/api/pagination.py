@@ -15,7 +15,7 @@ from hmac import compare_digest
 from django.conf import settings
 
 from rooms.api.geo import Condition
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -31,7 +31,7 @@ class Key:
     descending: bool = False
 
 
-KEYS = {field.name: field.sort_key for field in FIELDS.values()} | {"distance": "room.distance"}
+KEYS = {column.name: column.sort_key for column in COLUMNS.values()} | {"distance": "room.distance"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Order:
         for word in text.split(","):
             name = word.removeprefix("-")
             if name not in KEYS:
-                raise ValueError(f"must name fields out of {', '.join(FIELDS)}; -price is descending")
+                raise ValueError(f"must name fields out of {', '.join(COLUMNS)}; -price is descending")
             if name == "distance" and not near:
                 raise ValueError("can name distance only together with near=lon,lat")
             if name in keys:

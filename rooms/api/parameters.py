@@ -16,7 +16,7 @@ from rooms.api import geo
 from rooms.api.errors import UNKNOWN_FILTER, Mistake, ParametersError
 from rooms.api.geo import Box, Condition, Near
 from rooms.api.hints import hint_for, place_of
-from rooms.api.operators import FIELDS, FILTERS, PREFIX, WHOLE_NUMBER, OutOfRange, parse
+from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import (
     DEFAULT_LIMIT,
     FIRST_COME,
@@ -27,6 +27,7 @@ from rooms.api.pagination import (
     read_cursor,
     write_cursor,
 )
+from rooms.columns import COLUMNS, WHOLE_NUMBER, OutOfRange, parse_value
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Parameter:
     """One parameter beside the filters."""
 
     name: str
-    words: str
+    description: str
     example: str
     schema: dict[str, Any]
     """JSON Schema of the value."""
@@ -57,7 +58,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
-LONGITUDE, LATITUDE = FIELDS["longitude"].schema, FIELDS["latitude"].schema
+LONGITUDE, LATITUDE = COLUMNS["longitude"].schema, COLUMNS["latitude"].schema
 
 PARAMETERS = {
     parameter.name: parameter
@@ -83,7 +84,7 @@ PARAMETERS = {
             f"How far from `near`, in metres; {geo.DEFAULT_WITHIN} where it is not given.",
             "5000",
             {"type": "integer", "minimum": 1, "maximum": geo.FARTHEST},
-            lambda text: parse(text, WHOLE_NUMBER, (1, geo.FARTHEST)),
+            lambda text: parse_value(text, WHOLE_NUMBER, (1, geo.FARTHEST)),
             needs="near",
         ),
         Parameter(
@@ -103,7 +104,7 @@ PARAMETERS = {
             f"Rooms on a page; {DEFAULT_LIMIT} where it is not given, all of them in CSV and NDJSON.",
             "10",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
-            lambda text: parse(text, WHOLE_NUMBER, (1, MAX_LIMIT)),
+            lambda text: parse_value(text, WHOLE_NUMBER, (1, MAX_LIMIT)),
         ),
         Parameter(
             "after",
@@ -124,7 +125,7 @@ PARAMETERS = {
 }
 
 READERS: dict[str, Callable[[str], Any]] = {
-    **{name: filter.parse for name, filter in FILTERS.items()},
+    **{name: row.parse for name, row in FILTERS.items()},
     **{name: parameter.parse for name, parameter in PARAMETERS.items()},
 }
 WHERE = frozenset({*FILTERS, "bbox", "near", "within"})

@@ -1,4 +1,6 @@
-"""Reading rooms from PostgreSQL, already written in a format: a page, all of them, one, or how many."""
+"""
+Reading rooms from PostgreSQL: a page, all of them, or one, as text in a format or as values; and how many.
+"""
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -6,18 +8,17 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from rooms.api.formats import COLUMNS, Columns, Format
+from rooms.api.formats import Format, Names
 from rooms.api.geo import Condition
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import Search
-
-COUNT_EXACTLY = 10_000
-"""Up to so many rooms an estimate is an exact count, which then takes about a millisecond."""
+from rooms.columns import COLUMNS
+from rooms.counting import Count, Statement, count_rows
 
 STREAM_ROWS = 2_000
 """Rows that a stream holds at a time."""
 
-Statement = tuple[str, list[Any]]
+NAMES: Names = tuple(COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -28,94 +29,111 @@ class Page:
     last: list[str] | None
 
 
-def page(search: Search, format: Format) -> Page:
-    """One page of a search; one query."""
+@dataclass(frozen=True)
+class ValuesPage:
+    """The rooms of one page as dictionaries of values, and the sort values of the last one likewise."""
+
+    rooms: list[dict[str, Any]]
+    last: list[str] | None
+
+
+def page(search: Search, output: Format) -> Page:
+    """One page of a search, as text; one query."""
+    names = column_names(search)
+    rows, last = fetch_page(search, output.line(names))
+    return Page(output.written([line for (line,) in rows], names), last)
+
+
+def values_page(search: Search) -> ValuesPage:
+    """One page of a search, as values of Python's types; one query."""
+    names = column_names(search)
+    rows, last = fetch_page(search, ", ".join(f"room.{name}" for name in names))
+    return ValuesPage([dict(zip(names, row, strict=True)) for row in rows], last)
+
+
+def fetch_page(search: Search, selected: str) -> tuple[list[tuple[Any, ...]], list[str] | None]:
+    """The rows of a page with what is selected of each, and the last one's sort values where more follow."""
     limit = search.limit or DEFAULT_LIMIT
+    keys = len(search.order.keys)
     with connection.cursor() as cursor:
-        cursor.execute(*page_statement(search, format))
+        cursor.execute(*page_statement(search, selected))
         found = cursor.fetchall()
-    last = [str(value) for value in found[limit - 1][1:]] if len(found) > limit else None
-    return Page(format.written([row[0] for row in found[:limit]], columns_of(search)), last)
+    last = [str(value) for value in found[limit - 1][-keys:]] if len(found) > limit else None
+    return [row[:-keys] for row in found[:limit]], last
 
 
-def stream(search: Search, format: Format) -> Generator[str, None, None]:
+def stream(search: Search, output: Format) -> Generator[str, None, None]:
     """
     All the rooms of a search, some thousand at a time from a server-side cursor: in constant memory.
 
     Closing the iterator, as a server does when its client is gone, ends the query.
     """
-    columns = columns_of(search)
+    names = column_names(search)
     rows, values = listed(search)
     with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
         # Between two fetches the transaction waits for the client, who may be slow: milliseconds.
         session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
-        cursor.execute(f"SELECT {format.line(columns)} FROM ({rows}) AS room", values)
+        cursor.execute(f"SELECT {output.line(names)} FROM ({rows}) AS room", values)
         found = cursor.fetchmany(STREAM_ROWS)
-        yield format.written([line for (line,) in found], columns)
+        yield output.written([line for (line,) in found], names)
         while found := cursor.fetchmany(STREAM_ROWS):
-            yield "".join([line + format.between for (line,) in found])
+            yield "".join([line + output.between for (line,) in found])
 
 
-def one(code: str, format: Format) -> str | None:
-    """The room with this code, None where there is none."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {format.line(COLUMNS)} FROM room WHERE room.code = %s::uuid", [code])
-        found: tuple[str] | None = cursor.fetchone()
-    if found is None:
+def one(code: str, output: Format) -> str | None:
+    """The room with this code as text, None where there is none."""
+    row = fetch_one(code, output.line(NAMES))
+    if row is None:
         return None
-    return format.written([found[0]], COLUMNS) if format.streams else found[0]
+    return output.written([row[0]], NAMES) if output.streams else str(row[0])
 
 
-def count(search: Search) -> tuple[int, str]:
-    """
-    How many rooms match, and how that is known: exact or estimated, as the search asks for it.
+def one_as_values(code: str) -> dict[str, Any] | None:
+    """The room with this code as values, None where there is none."""
+    row = fetch_one(code, ", ".join(f"room.{name}" for name in NAMES))
+    return None if row is None else dict(zip(NAMES, row, strict=True))
 
-    An estimate is an exact count where the rooms are few, else the planner's.
-    """
-    rows, values = matching(search)
-    if search.count == "estimated":
-        rows = f"FROM (SELECT {rows} LIMIT {COUNT_EXACTLY + 1}) AS few"
+
+def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) {rows}", values)
-        (counted,) = cursor.fetchone()
-    if search.count == "estimated" and counted > COUNT_EXACTLY:
-        return max(planned_rows(search), counted), "estimated"
-    return counted, "exact"
+        cursor.execute(f"SELECT {selected} FROM room WHERE room.code = %s::uuid", [code])
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    return row
 
 
-def planned_rows(search: Search) -> int:
+def count(search: Search) -> Count:
+    """How many rooms match, counted or estimated as the search asks for it; one query, two at most."""
+    return count_rows(matching(search), planned_as=planned(search), exactly=search.count == "exact")
+
+
+def planned(search: Search) -> Statement:
     """
-    How many rooms the planner expects, from the statistics of ANALYZE; nothing is counted.
+    FROM and WHERE of what the planner is asked about instead of the search.
 
-    There are none of distances: for a circle it is asked about the boxes around.
+    It has no statistics of distances: for a circle it is asked about the boxes around.
     """
     if search.near:
         search = replace(search, near=None, conditions=(*search.conditions, search.near.around))
-    rows, values = matching(search)
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT {rows}", values)
-        ((plan,),) = cursor.fetchone()
-    estimate: int = plan["Plan"]["Plan Rows"]
-    return estimate
+    return matching(search)
 
 
 # --- The parts of a statement
 
 
-def page_statement(search: Search, format: Format) -> Statement:
+def page_statement(search: Search, selected: str) -> Statement:
     """
-    The statement of a page: a room's line and its sort values in each row.
+    The statement of a page: what is selected of each room, and its sort values behind.
 
     It reads one room more than the page holds, which tells whether another page follows.
     """
     rows, values = listed(search)
     keys = ", ".join(key.sql for key in search.order.keys)
     limit = (search.limit or DEFAULT_LIMIT) + 1
-    return f"SELECT {format.line(columns_of(search))}, {keys} FROM ({rows} LIMIT {limit}) AS room", values
+    return f"SELECT {selected}, {keys} FROM ({rows} LIMIT {limit}) AS room", values
 
 
-def columns_of(search: Search) -> Columns:
-    return (*COLUMNS, "distance") if search.near else COLUMNS
+def column_names(search: Search) -> Names:
+    return (*NAMES, "distance") if search.near else NAMES
 
 
 def matching(search: Search, *more: Condition, table: str = "room") -> Statement:
@@ -128,8 +146,8 @@ def matching(search: Search, *more: Condition, table: str = "room") -> Statement
 
 
 def listed(search: Search) -> Statement:
-    """SELECT to ORDER BY: the rooms with what formats and sort keys need, from where the search goes on."""
+    """SELECT to ORDER BY: the rooms with what is selected and sorted by, from where the search goes on."""
     after = [search.order.after(list(search.after))] if search.after else []
     rows, values = matching(search, *after)
-    columns = ", ".join(f"room.{column}" for column in ("id", *columns_of(search)))
+    columns = ", ".join(f"room.{column}" for column in ("id", *column_names(search)))
     return f"SELECT {columns} {rows} ORDER BY {search.order.sql}", values

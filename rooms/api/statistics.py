@@ -1,12 +1,11 @@
 """
-The figures of a search: how prices and sizes are distributed, and where the rooms are.
+The statistics of a search: how prices and sizes are distributed, and where the rooms are.
 
 One statement groups the rooms by price, by size and not at all; what it answers is two distributions, value
 by value, from which quartiles and bins follow exactly. Where the rooms are many a sample of the table's
 pages stands for them, always the same one.
 """
 
-import json
 from bisect import bisect_right
 from itertools import accumulate
 from math import ceil, log10
@@ -15,10 +14,11 @@ from typing import Any
 from django.db import connection
 
 from rooms.api.parameters import Search
-from rooms.api.queries import matching, planned_rows
+from rooms.api.queries import matching, planned
+from rooms.counting import planned_rows
 
 SAMPLE_ABOVE = 50_000
-"""Rooms up to which the figures are exact: about 30 ms."""
+"""Rooms up to which the statistics are exact: about 30 ms."""
 SAMPLE_ROOMS = 20_000
 """Rooms that a sample aims for; a quartile is then within 1 % of the ranks, by the binomial distribution."""
 SAMPLE_LEAST = 1_000
@@ -32,15 +32,15 @@ Distribution = dict[int, int]
 """How many rooms have each value."""
 
 
-def of(search: Search) -> str:
+def compute_statistics(search: Search) -> dict[str, Any]:
     """
-    The figures as JSON text: `count`, `sampled`, then `price` (euros per day) and `size` (m²), each with
+    The statistics: `count`, `sampled`, then `price` (euros per day) and `size` (m²), each with
     `min`, `max`, `quartiles` and `histogram`, and `bbox` [west, south, east, north] in degrees.
 
     Where `sampled` is true, `count` and the bins are projected from the sample, and the extremes are the
     sample's own.
     """
-    estimate = planned_rows(search)
+    estimate = planned_rows(planned(search))
     if estimate > SAMPLE_ABOVE:
         # At least 1 %: a few pages of the table tell more of their neighbourhood than of the whole.
         percent = max(100 * SAMPLE_ROOMS / estimate, 1)
@@ -56,7 +56,7 @@ def projection(table: str) -> float:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")
         sampled: int = cursor.fetchone()[0]
-    return planned_rows(Search({})) / sampled
+    return planned_rows(matching(Search({}))) / sampled
 
 
 def grouped(search: Search, table: str) -> tuple[int, list[float], Distribution, Distribution, int]:
@@ -84,17 +84,15 @@ def described(
     sizes: Distribution,
     unknown: int,
     estimate: int | None = None,
-) -> str:
+) -> dict[str, Any]:
     scale = estimate / total if estimate else 1
-    return json.dumps(
-        {
-            "count": estimate or total,
-            "sampled": estimate is not None,
-            "price": summary(prices, scale),
-            "size": summary(sizes, scale) | {"unknown": round(unknown * scale)},
-            "bbox": box if total else None,
-        }
-    )
+    return {
+        "count": estimate or total,
+        "sampled": estimate is not None,
+        "price": summary(prices, scale),
+        "size": summary(sizes, scale) | {"unknown": round(unknown * scale)},
+        "bbox": box if total else None,
+    }
 
 
 def summary(distribution: Distribution, scale: float) -> dict[str, Any]:

@@ -16,13 +16,10 @@ from typing import Any, BinaryIO
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 from rooms.imports.progress import progress
 
-COLUMNS = tuple(FIELDS)
-"""What every line holds, in the order of the staging table; a file may have them in any other."""
-
-MOST_COLUMNS = 100  # whose names are looked at: each unknown one is compared with all that there are
+MAX_COLUMNS = 100  # whose names are looked at: each unknown one is compared with all that there are
 LONGEST_LINE = 65_536  # bytes; a room takes about 80
 LOCK_TIMEOUT = "10s"  # longer than a request of the admin takes
 BATCH = 20_000  # lines per COPY and per INSERT: a few megabytes, and progress several times a second
@@ -89,7 +86,7 @@ def column_mistakes(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
         separator = columns[0][len(other[0])]
         yield "", f"the columns are separated by {separator!r}, not by commas"
         return
-    if len(columns) > MOST_COLUMNS:
+    if len(columns) > MAX_COLUMNS:
         yield "", f"{len(columns):,} columns; those of a room are {', '.join(COLUMNS)}"
         return
     for column in dict.fromkeys(columns):
@@ -105,13 +102,13 @@ def column_mistakes(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def parse_cell(column: str, text: str) -> Any:
-    """What a cell says, as the field's Python type; None for a size that is not known. Or ValueError."""
+    """What a cell says, as the field's Python type; None for what is not known. Or ValueError."""
     if not text:
-        if column == "size":
+        if COLUMNS[column].nullable:
             return None
         raise ValueError("is empty")
     try:
-        return FIELDS[column].parse(text)
+        return COLUMNS[column].parse(text)
     except ValueError as error:
         raise ValueError(f"{error}, not {shown(text)}") from None
 
@@ -170,8 +167,9 @@ def json_cells(text: str) -> list[str]:
         raise ValueError(f"{column}: {reason}")
     values = dict(pairs)
     for column, value in values.items():
-        if value is not None and type(value) is not (str if column == "code" else Number):
-            raise ValueError(f"{column}: must be a {'string' if column == 'code' else 'number'} in JSON")
+        is_text = COLUMNS[column].type.schema["type"] == "string"
+        if value is not None and type(value) is not (str if is_text else Number):
+            raise ValueError(f"{column}: must be a {'string' if is_text else 'number'} in JSON")
     return [values[column] or "" for column in COLUMNS]
 
 
@@ -227,9 +225,19 @@ def copy_lines(rows: Iterator[tuple[int, list[str]]], mistakes: Mistakes) -> Ite
 
 # --- Writing
 
-STAGE = """
+NAMES = ", ".join(COLUMNS)
+CHANGING = [name for name in COLUMNS if name != "code"]
+"""The columns that a file may change of a known room."""
+
+
+def row_of(table: str) -> str:
+    """The changing columns of a table as one row, for comparing."""
+    return f"({', '.join(f'{table}.{name}' for name in CHANGING)})"
+
+
+STAGE = f"""
 CREATE TEMPORARY TABLE staged_room (
-    line integer, code uuid, size integer, price integer, latitude float8, longitude float8
+    line integer, {", ".join(f"{column.name} {column.type.sql_type}" for column in COLUMNS.values())}
 )
 """
 
@@ -241,10 +249,9 @@ WHERE line > first_line ORDER BY line LIMIT %s
 """
 
 # What is already as it should be takes no part in the writing, which would lock it to the end.
-UNCHANGED = """
+UNCHANGED = f"""
 DELETE FROM staged_room AS staged USING room
-WHERE room.code = staged.code AND (room.size, room.price, room.latitude, room.longitude) IS NOT DISTINCT FROM
-    (staged.size, staged.price, staged.latitude, staged.longitude)
+WHERE room.code = staged.code AND {row_of("room")} IS NOT DISTINCT FROM {row_of("staged")}
 """
 
 COMPARE = """
@@ -253,15 +260,13 @@ FROM staged_room LEFT JOIN room USING (code)
 """
 
 # A row that somebody made so meanwhile isn't touched: its version, its time and its index entries stay.
-UPSERT = """
+UPSERT = f"""
 WITH upserted AS (
-    INSERT INTO room (code, size, price, latitude, longitude)
-    SELECT code, size, price, latitude, longitude FROM staged_room
+    INSERT INTO room ({NAMES})
+    SELECT {NAMES} FROM staged_room
     WHERE line BETWEEN %s AND %s ORDER BY line
-    ON CONFLICT (code) DO UPDATE SET size = excluded.size, price = excluded.price,
-        latitude = excluded.latitude, longitude = excluded.longitude
-    WHERE (room.size, room.price, room.latitude, room.longitude) IS DISTINCT FROM
-        (excluded.size, excluded.price, excluded.latitude, excluded.longitude)
+    ON CONFLICT (code) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in CHANGING)}
+    WHERE {row_of("room")} IS DISTINCT FROM {row_of("excluded")}
     RETURNING old.id IS NULL AS added
 )
 SELECT count(*) FILTER (WHERE added), count(*) FILTER (WHERE NOT added) FROM upserted

@@ -2,7 +2,7 @@ from django.db import migrations
 
 import rooms.models
 
-# Whoever writes a room: the API's filters read coordinates in the same way, by rooms.models.rounded.
+# Whoever writes a room: the API's filters read coordinates in the same way, by rooms.columns.round_degrees.
 # What is far from any coordinate is left for the constraints, which name the column. Adding 0 makes 0 of -0.
 # Triggers fire in the order of their names: this one before room_touch, which compares what is stored.
 ROUND = """

@@ -12,20 +12,20 @@ Shape = dict[str, Any]
 
 
 def histogram(bins: Sequence[dict[str, Any]]) -> list[Shape]:
-    """The bins of figures.py as bars, each with the words that explain it."""
+    """The bins of api/statistics.py as bars, each with the words that explain it."""
     width = WIDTH / max(len(bins), 1)
-    highest = max((bin["count"] for bin in bins), default=0) or 1
+    highest = max((row["count"] for row in bins), default=0) or 1
     bars = []
-    for index, bin in enumerate(bins):
-        height = bin["count"] / highest * HEIGHT
-        upto = f"{bin['from']} to under {bin['to']} €" if bin["to"] else f"{bin['from']} € and more"
+    for index, row in enumerate(bins):
+        height = row["count"] / highest * HEIGHT
+        upto = f"{row['from']} to under {row['to']} €" if row["to"] else f"{row['from']} € and more"
         bars.append(
             {
                 "x": round(index * width, 2),
                 "y": round(HEIGHT - height, 2),
                 "width": round(width - 2, 2),
                 "height": round(height, 2),
-                "words": f"{upto}: {bin['count']} rooms",
+                "label": f"{upto}: {row['count']} rooms",
             }
         )
     return bars

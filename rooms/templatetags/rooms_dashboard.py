@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
-from rooms.admin.listing import count
+from rooms.counting import count_queryset
 from rooms.models import Room
 
 register = template.Library()
@@ -29,10 +29,10 @@ def rooms_dashboard(context: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def figure(words: str, rooms: QuerySet[Room], **filters: str) -> dict[str, Any]:
-    """One number with its words and the list behind it."""
+def figure(label: str, rooms: QuerySet[Room], **filters: str) -> dict[str, Any]:
+    """One number with its label and the list behind it."""
     return {
-        "number": count(rooms),
-        "words": words,
+        "number": count_queryset(rooms),
+        "label": label,
         "address": f"{reverse('admin:rooms_room_changelist')}?{urlencode(filters)}",
     }

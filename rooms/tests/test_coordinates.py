@@ -16,8 +16,9 @@ from django.db.migrations.executor import MigrationExecutor
 from rentomatic_site import postgres
 from rentomatic_site.testing.rig import wait_until
 from rooms import seeding
+from rooms.columns import round_degrees
 from rooms.factories import RoomFactory
-from rooms.models import Room, rounded
+from rooms.models import Room
 from rooms.tests.api.test_pagination import walk
 
 CODE = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
@@ -138,7 +139,7 @@ def test_what_rounds_to_no_place_on_earth_is_refused_by_name(admin_client, door,
 
 @pytest.mark.parametrize("value", [nan, inf, -inf, 1e308, 361.123456789])
 def test_what_is_far_from_any_coordinate_is_left_for_the_limits(value):
-    assert repr(rounded(value)) == repr(value)
+    assert repr(round_degrees(value)) == repr(value)
 
 
 @pytest.mark.django_db
@@ -158,7 +159,7 @@ def test_the_table_and_the_requests_round_alike():
         )
     stored = Room.objects.order_by("id").values_list("latitude", "longitude")
     assert [tuple(map(repr, pair)) for pair in stored] == [
-        (repr(rounded(value)), repr(rounded(-value))) for value in values
+        (repr(round_degrees(value)), repr(round_degrees(-value))) for value in values
     ]
 
 

@@ -26,7 +26,7 @@ def schema() -> list[tuple[str, str]]:
 
 def generated(seed: int) -> list[tuple]:
     Room.objects.all().delete()
-    seeding.sow(seed)
+    seeding.seed(seed)
     seeding.many_rooms(300)
     seeding.room()
     return list(Room.objects.order_by("id").values_list(*FIELDS[:-2]))
@@ -47,14 +47,14 @@ def test_another_seed_makes_other_rooms() -> None:
 
 
 def test_two_fillings_of_one_run_differ() -> None:
-    seeding.sow(7)
+    seeding.seed(7)
     seeding.many_rooms(100)
     seeding.many_rooms(100)
     assert Room.objects.values("price", "latitude").distinct().count() > 190
 
 
 def test_many_rooms_have_the_distributions_that_they_were_given() -> None:
-    seeding.sow(1)
+    seeding.seed(1)
     seeding.many_rooms(
         5000,
         cities=[seeding.City("North", 60, 10, weight=9), seeding.City("South", -30, 10, weight=1)],
@@ -71,7 +71,7 @@ def test_many_rooms_have_the_distributions_that_they_were_given() -> None:
 
 
 def test_skewed_prices_have_their_median_and_a_long_tail() -> None:
-    seeding.sow(1)
+    seeding.seed(1)
     seeding.many_rooms(5000, price=seeding.skewed(100, 0.6))
     assert Room.objects.filter(price__lt=100).count() == pytest.approx(2500, rel=0.05)
     assert Room.objects.filter(price__gt=400).exists()

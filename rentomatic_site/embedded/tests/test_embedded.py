@@ -24,7 +24,8 @@ import psycopg2
 from rentomatic_site.embedded import server as embedded_server
 folder = Path(sys.argv[1])
 embedded_server.start(folder, linger=float(sys.argv[2]))
-connection = psycopg2.connect(host=embedded_server.socket_folder(folder), user="postgres", dbname="application")
+place = embedded_server.socket_folder(folder)
+connection = psycopg2.connect(host=place, user="postgres", dbname="application")
 cursor = connection.cursor()
 cursor.execute(sys.argv[3])
 print(*cursor.fetchall(), flush=True)

@@ -14,10 +14,15 @@ from django.http import HttpRequest, HttpResponse
 from rooms.admin import history
 from rooms.admin.actions.selection import SHOWN, confirmed, fingerprint, page
 from rooms.admin.locks import lock
-from rooms.models import PRICE_LIMITS, Room
+from rooms.columns import COLUMNS
+from rooms.models import Room
 
 if TYPE_CHECKING:
     from rooms.admin.room import RoomAdmin
+
+PRICE = COLUMNS["price"]
+assert PRICE.limits
+LOWEST, HIGHEST = PRICE.limits
 
 UPDATE = """
 UPDATE room SET price = new.price FROM unnest(%s::bigint[], %s::integer[]) AS new (id, price)
@@ -72,7 +77,7 @@ class NewPrice:
 
     @property
     def allowed(self) -> bool:
-        return PRICE_LIMITS[0] <= self.price <= PRICE_LIMITS[1]
+        return LOWEST <= self.price <= HIGHEST
 
     @property
     def difference(self) -> int:
@@ -93,8 +98,8 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
     if refused:
         form.add_error(
             "change",
-            f"{len(refused):,} of the rooms would leave the limits of {PRICE_LIMITS[0]} to "
-            f"{PRICE_LIMITS[1]:,} euros per day. Nothing is changed.",
+            f"{len(refused):,} of the rooms would leave the limits of {LOWEST} to "
+            f"{HIGHEST:,} euros per day. Nothing is changed.",
         )
     elif changing and confirmed(request, mark):
         write(request, form, changing)

@@ -19,7 +19,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from rooms.admin.locks import Overtaken, lock
+from rooms.admin.locks import StaleVersionError, lock
+from rooms.columns import COLUMNS
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -75,6 +76,16 @@ def page(
     )
 
 
+def room_table(rooms: list[Room]) -> dict[str, Any]:
+    """Rooms for `room_table.html`: the columns with a value of their own in each row."""
+    columns = [column for column in COLUMNS.values() if column.distribution]
+    rows = [
+        {"room": room, "cells": [column.display(getattr(room, column.name)) for column in columns]}
+        for room in rooms
+    ]
+    return {"columns": columns, "rows": rows}
+
+
 def bulk(work: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
     """Turn `work(model_admin, request, rooms)` into an admin action on no more than MOST rooms."""
 
@@ -89,7 +100,7 @@ def bulk(work: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse
             return None
         try:
             return work(model_admin, request, rooms)
-        except Overtaken:
+        except StaleVersionError:
             # Read again, they have another fingerprint than the one that was confirmed: the page comes again.
             return work(model_admin, request, list(queryset.order_by("pk")[:MOST]))
 
@@ -106,7 +117,7 @@ def delete_rooms(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Roo
             request,
             "admin/rooms/delete_rooms.html",
             f"Delete {number}?",
-            {"rooms": rooms[:SHOWN], "number": len(rooms), "fingerprint": mark},
+            {"table": room_table(rooms[:SHOWN]), "number": len(rooms), "fingerprint": mark},
         )
     with transaction.atomic():
         model_admin.log_deletions(request, rooms)

@@ -23,21 +23,22 @@ from import_export.results import Result
 from openpyxl import Workbook
 
 from rooms.admin import history
-from rooms.admin.files.resource import workbook
-from rooms.admin.locks import Overtaken, lock
-from rooms.imports.reader import COLUMNS, column_mistakes, parse_cell
+from rooms.admin.files import workbook
+from rooms.admin.locks import StaleVersionError, lock
+from rooms.columns import CODE, COLUMNS
+from rooms.imports.reader import CHANGING, column_mistakes, parse_cell
 from rooms.models import Room
 
 MOST = 10_000
 """Rooms that one import through the browser takes, in about 3 s; more is a job for import_rooms."""
 
-UPDATE = """
-UPDATE room SET size = new.size, price = new.price, latitude = new.latitude, longitude = new.longitude
-FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::float8[], %s::float8[])
-    AS new (id, size, price, latitude, longitude)
+UPDATE = f"""
+UPDATE room SET {", ".join(f"{name} = new.{name}" for name in CHANGING)}
+FROM unnest(%s::bigint[], {", ".join(f"%s::{COLUMNS[name].type.sql_type}[]" for name in CHANGING)})
+    AS new (id, {", ".join(CHANGING)})
 WHERE room.id = new.id
 """
-UPDATED = attrgetter("pk", "size", "price", "latitude", "longitude")
+UPDATED = attrgetter("pk", *CHANGING)
 
 UNREADABLE = "This is neither CSV in UTF-8 nor an XLSX workbook, whichever was chosen."
 
@@ -118,7 +119,7 @@ class CellWidget(widgets.Widget):
 
     def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
         parsed = parse_cell(self.column, value or "")
-        return UUID(parsed) if self.column == "code" else parsed
+        return UUID(parsed) if COLUMNS[self.column].type is CODE else parsed
 
     def render(self, value: Any, obj: Any = None, **kwargs: Any) -> Any:
         """Numbers stay numbers; text that a spreadsheet would run as a formula gets an apostrophe."""
@@ -172,15 +173,9 @@ class Difference:
 class RoomResource(resources.ModelResource):
     """A file of rooms: the columns of `import_rooms`, found again by code."""
 
-    code = fields.Field("code", "code", CellWidget("code"))
-    size = fields.Field("size", "size", CellWidget("size"))
-    price = fields.Field("price", "price", CellWidget("price"))
-    latitude = fields.Field("latitude", "latitude", CellWidget("latitude"))
-    longitude = fields.Field("longitude", "longitude", CellWidget("longitude"))
-
     class Meta:
         model = Room
-        fields = COLUMNS
+        fields = tuple(COLUMNS)
         import_id_fields = ("code",)
         instance_loader_class = Loader
         skip_unchanged = True
@@ -192,13 +187,17 @@ class RoomResource(resources.ModelResource):
         """
         Read all rows, then write them, unless it is a preview or has mistakes.
 
-        Neither a transaction nor a lock is held while rows are read, which takes seconds. Overtaken and
-        IntegrityError where somebody changed or added one of the rooms meanwhile.
+        Neither a transaction nor a lock is held while rows are read, which takes seconds. Raises
+        StaleVersionError or IntegrityError where somebody changed or added one of the rooms meanwhile.
         """
         result: Result = super().import_data(dataset, dry_run=False, use_transactions=False, **kwargs)
         if not (dry_run or result.has_errors() or result.has_validation_errors()):
             self.write(result, kwargs["user"])
         return result
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fields = {name: fields.Field(name, name, CellWidget(name)) for name in COLUMNS}
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
         """Read the rooms that the file names; refuse a file whose rooms are not as they were previewed."""
@@ -211,7 +210,7 @@ class RoomResource(resources.ModelResource):
         form.fingerprint = sha256(repr((versions, len(codes))).encode()).hexdigest()
         if form.cleaned_data.get("fingerprint", form.fingerprint) != form.fingerprint:
             dataset.wipe()
-            raise Overtaken
+            raise StaleVersionError
 
     def handle_import_error(self, result: Result, error: Exception, raise_errors: bool = False) -> None:
         """An error of the database is no mistake of the file."""

@@ -21,13 +21,13 @@ from import_export.tmp_storages import BaseStorage
 from rooms.admin.files.resource import FORMATS, UNREADABLE, RoomResource
 from rooms.admin.files.turns import in_turn
 from rooms.admin.list_filters import complaints
-from rooms.admin.listing import count
-from rooms.admin.locks import Overtaken, keeps_the_form
-from rooms.imports.reader import COLUMNS
+from rooms.admin.locks import StaleVersionError, keeps_the_form
+from rooms.columns import COLUMNS
+from rooms.counting import count_queryset
 from rooms.models import Room
 
 LARGEST_FILE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
-MOST_EXPORTED = 50_000
+MAX_EXPORTED = 50_000
 """Rooms that an export through the admin takes; /rooms.csv streams any number."""
 
 UPLOAD_LASTS = 3600  # seconds between preview and confirmation
@@ -121,7 +121,7 @@ class SpreadsheetMixin(ImportExportMixin):
         """What was right in the preview may be wrong now: then nothing is imported, and that is said."""
         try:
             return super().process_import(request, **kwargs)
-        except (Overtaken, IntegrityError):  # the latter: one of the codes was added meanwhile
+        except (StaleVersionError, IntegrityError):  # the latter: one of the codes was added meanwhile
             return self.refuse_import(request)
         except (ValidationError, UnicodeDecodeError):  # another format than the one of the preview
             return self.refuse_import(request, UNREADABLE)
@@ -165,12 +165,12 @@ class SpreadsheetMixin(ImportExportMixin):
         return super().export_action(request)
 
     def refuse_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
-        number = count(queryset)
-        if number <= MOST_EXPORTED:
+        number = count_queryset(queryset)
+        if number <= MAX_EXPORTED:
             return None
         messages.error(
             request,
-            f"These are {number.words}; a spreadsheet takes {MOST_EXPORTED:,} at once. "
+            f"These are {number}; a spreadsheet takes {MAX_EXPORTED:,} at once. "
             "Filter them into smaller groups; /rooms.csv streams any number.",
         )
         return self.back_to_list(request)

@@ -13,10 +13,12 @@ from django.http import QueryDict
 
 from rooms.api import queries
 from rooms.api.errors import ParametersError, of_database
-from rooms.api.formats import CSV, FORMATS, JSON, Format
-from rooms.api.operators import FIELDS, FILTERS, PREFIX
+from rooms.api.formats import FORMATS, JSON, Format
+from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import PARAMETERS, Search
+from rooms.columns import COLUMNS
+from rooms.counting import Count
 
 
 class Command(BaseCommand):
@@ -50,10 +52,10 @@ class Command(BaseCommand):
             "--explain", action="store_true", help="run the statement under EXPLAIN and show it with its plan"
         )
 
-    def handle(self, *, query: list[str], format: str, explain: bool, **options: Any) -> None:
+    def handle(self, *, query: list[str], explain: bool, **options: Any) -> None:
         try:
             search = Search.parse(spelled_out(query))
-            lines = explained(search) if explain else listed(search, format)
+            lines = explained(search) if explain else listed(search, options["format"])
             for text in lines:
                 self.stdout.write(text, ending="")
             self.stdout.flush()
@@ -88,42 +90,44 @@ def taught(error: ParametersError) -> str:
     return "\n".join([*lines, f'Next: ./manage.py rooms "{error.attempt}"'])
 
 
-def listed(search: Search, format: str) -> Iterator[str]:
+def listed(search: Search, name: str) -> Iterator[str]:
     """The rooms, as text in pieces."""
-    if format == "table":
+    if name == "table":
         yield from table(search)
-    elif FORMATS[format].streams and search.limit is None:
-        yield from queries.stream(search, FORMATS[format])
+    elif FORMATS[name].streams and search.limit is None:
+        yield from queries.stream(search, FORMATS[name])
     else:
-        yield from page(search, FORMATS[format])
+        yield from page(search, FORMATS[name])
 
 
-def page(search: Search, format: Format) -> Iterator[str]:
-    yield queries.page(search, format).text
-    if not format.streams:
+def page(search: Search, output: Format) -> Iterator[str]:
+    yield queries.page(search, output).text
+    if not output.streams:
         yield "\n"
 
 
 def table(search: Search) -> Iterator[str]:
     """Aligned columns with their units, then how many rooms that were and how to see more."""
-    page = queries.page(search, CSV)
-    header, *rows = [line.split(",") for line in page.text.splitlines()]
-    units = [f"{name} ({FIELDS[name].unit.split(',')[0]})" if unit_of(name) else name for name in header]
-    widths = [max(len(cell) for cell in column) for column in zip(units, *rows, strict=True)]
-    for row in (units, *rows):
+    page = queries.values_page(search)
+    header = [heading(name) for name in queries.column_names(search)]
+    rows = [["" if value is None else str(value) for value in room.values()] for room in page.rooms]
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip() + "\n"
-    yield f"{len(rows)} room{'' if len(rows) == 1 else 's'}"
+    yield str(Count(len(rows)))
     if search.count:
-        total, precision = queries.count(search)
-        yield f" of {total} ({precision})"
+        total = queries.count(search)
+        yield f" of {int(total)} ({total.precision})"
     yield "\n"
     if page.last:
         yield f'More: ./manage.py rooms "{urlencode(continued(search, page.last), safe=",:")}"\n'
 
 
-def unit_of(name: str) -> str:
-    return FIELDS[name].unit if name in FIELDS else ""
+def heading(name: str) -> str:
+    """A column's name with its unit."""
+    unit = COLUMNS[name].unit if name in COLUMNS else ""
+    return f"{name} ({unit})" if unit else name
 
 
 def continued(search: Search, last: list[str]) -> dict[str, str]:
@@ -133,7 +137,7 @@ def continued(search: Search, last: list[str]) -> dict[str, str]:
 
 def explained(search: Search) -> Iterable[str]:
     """The statement of the page with its values, and PostgreSQL's plan of it, executed."""
-    statement, values = queries.page_statement(search, JSON)
+    statement, values = queries.page_statement(search, JSON.line(queries.column_names(search)))
     with connection.cursor() as cursor:
         yield f"{cursor.mogrify(statement, values).decode()}\n\n"
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)

@@ -237,7 +237,7 @@ def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
 
 
 def test_more_rooms_than_a_spreadsheet_takes_are_led_to_the_stream(as_editor, monkeypatch):
-    monkeypatch.setattr(uploads, "MOST_EXPORTED", 2)
+    monkeypatch.setattr(uploads, "MAX_EXPORTED", 2)
     RoomFactory.create_batch(3)
     answer = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
     assert "These are 3 rooms; a spreadsheet takes 2 at once." in words(answer)

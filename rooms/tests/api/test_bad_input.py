@@ -14,8 +14,9 @@ from django.test import Client
 from django.utils.html import escape
 
 from rooms.api.hints import SYNONYMS
-from rooms.api.operators import FIELDS, FILTERS
+from rooms.api.operators import FILTERS
 from rooms.api.parameters import MAX_HINTS, PARAMETERS, READERS
+from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 
 pytestmark = pytest.mark.django_db
@@ -98,7 +99,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one_as_a_hint(problem_of, n
     assert problem["errors"][0].get("hint") == hint
 
 
-@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("field", COLUMNS.values(), ids=COLUMNS)
 def test_a_bare_field_means_eq_and_keeps_its_value(problem_of, field):
     for name in (field.name, f"filter_{field.name}", f"{field.name}s", field.name.upper()):
         problem = problem_of(f"/rooms?{name}={field.example}")
@@ -177,7 +178,7 @@ def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, pro
 
 @pytest.mark.parametrize("name", [*READERS, "nope", "price", "max_price", "sort", "page"])
 def test_a_hint_names_no_parameter_that_the_address_does_not_take(problem_of, name):
-    code = FIELDS["code"].example
+    code = COLUMNS["code"].example
     for error in problem_of(f"/rooms/{code}?{name}=1&{name}s=1")["errors"]:
         assert "hint" not in error
 
@@ -234,8 +235,8 @@ def test_a_filter_without_its_prefix_is_a_near_miss(problem_of, name):
 
 # --- A2 to A4: values
 
-WHOLE = [name for name, filter in FILTERS.items() if filter.field.name in {"size", "price"}]
-DECIMALS = [name for name, filter in FILTERS.items() if filter.field.name in {"latitude", "longitude"}]
+WHOLE = [name for name, filter in FILTERS.items() if filter.column.name in {"size", "price"}]
+DECIMALS = [name for name, filter in FILTERS.items() if filter.column.name in {"latitude", "longitude"}]
 NUMBERS = [name for name in [*WHOLE, *DECIMALS, "limit", "within"] if not name.endswith("isnull")]
 
 NO_NUMBERS = [
@@ -346,7 +347,7 @@ def test_the_limits_of_a_field_may_be_asked_for_and_nothing_beyond(
     for outside in (low - step, high + step):
         (error,) = problem_of(f"/rooms?{name}={outside}")["errors"]
         assert error["message"] == f"must be from {low} to {high}"
-    schema = FIELDS[field].schema
+    schema = COLUMNS[field].schema
     assert (schema["minimum"], schema["maximum"]) == (low, high)
 
 

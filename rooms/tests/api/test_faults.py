@@ -112,7 +112,7 @@ def test_a_defect_of_ours_is_500_without_a_word_about_it(client, monkeypatch):
     def broken(*_):
         raise RuntimeError("the secret word is SELECT")
 
-    monkeypatch.setattr(queries, "page", broken)
+    monkeypatch.setattr(queries, "fetch_page", broken)
     for accept in ("*/*", "text/html"):
         answer = client.get("/rooms", HTTP_ACCEPT=accept)
         assert answer.status_code == 500

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from rooms.api.negotiation import preferred
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.conftest import fill, varied_rooms
@@ -207,7 +207,7 @@ def test_one_room_in_every_format(client, size):
     assert json.loads(shown(GEOJSON))["properties"]["size"] == size
     assert shown(NDJSON) == shown(JSON) + "\n"
     (row,) = csv.DictReader(io.StringIO(shown(CSV)))
-    assert list(row) == list(FIELDS)
+    assert list(row) == list(COLUMNS)
     assert row["size"] == str(size or "")
     assert str(room.code) in shown(HTML)
 

@@ -15,13 +15,13 @@ import sys
 import pytest
 
 from rentomatic_site.testing import rig
-from rooms.api.operators import FIELDS
+from rooms.columns import COLUMNS
 
 AT_LEAST = 2_000  # requests
 
 ROOMS = f"""
 from rooms.seeding import many_rooms, room
-room(code="{FIELDS["code"].example}")
+room(code="{COLUMNS["code"].example}")
 many_rooms(300)
 """
 

@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from rooms.api.formats import FORMATS
-from rooms.api.operators import FIELDS, FILTERS
+from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, READERS, WHERE
+from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.conftest import BOOK_INSERT, varied_rooms
@@ -65,19 +66,19 @@ def test_every_address_that_answers_is_in_the_document(document):
 
 def test_every_parameter_that_exists_is_on_the_page(client):
     page = client.get("/docs").content.decode()
-    units = list(dict.fromkeys(field.unit for field in FIELDS.values() if field.unit))
-    assert units == ["m²", "euros per day", "degrees, WGS 84"]
+    units = list(dict.fromkeys(column.unit for column in COLUMNS.values() if column.unit))
+    assert units == ["m²", "euros per day", "degrees"]
     for name in READERS:
         assert f'id="{name}"' in page
         assert f"<code>{name}</code>" in page
     for name, filter in FILTERS.items():
         row = re.search(rf'<tr id="{name}">(.*?)</tr>', page, re.DOTALL)[1]
         assert f"{name}={filter.example}" in html.unescape(row)
-    for field in FIELDS.values():
-        (section,) = re.findall(rf'<h3 id="{field.name}">.*?</p>', page, re.DOTALL)
-        assert [unit for unit in units if unit in section] == ([field.unit] if field.unit else [])
+    for column in COLUMNS.values():
+        (section,) = re.findall(rf'<h3 id="{column.name}">.*?</p>', page, re.DOTALL)
+        assert [unit for unit in units if unit in section] == ([column.unit] if column.unit else [])
     for parameter in PARAMETERS.values():
-        assert html.escape(parameter.words) in page
+        assert html.escape(parameter.description) in page
     for suffix in FORMATS:
         assert f"/rooms.{suffix}" in page
 

@@ -284,7 +284,7 @@ def test_a_cursor_does_not_show_what_it_holds_of_the_table(cursor_of):
 
 def plan(search):
     """The plan of a page, executed: its nodes from the top down, and the buffers that it read."""
-    statement, values = queries.page_statement(search, JSON)
+    statement, values = queries.page_statement(search, JSON.line(queries.column_names(search)))
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values)
         ((found,),) = cursor.fetchone()

@@ -1,11 +1,12 @@
 """`capture_scenario`: real rooms become a scenario, a file that can be read, reviewed and kept in git."""
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from django.core.management import CommandParser
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.utils import timezone
 
 from rentomatic_site.scenarios import ScenarioError, discovery
@@ -14,6 +15,7 @@ from rooms.api import queries
 from rooms.api.errors import ParametersError
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import WHERE, Search
+from rooms.columns import COLUMNS
 from rooms.management.commands.rooms import spelled_out
 
 DEFAULT_LIMIT = 200
@@ -26,15 +28,16 @@ from rooms.seeding import room
 
 EXPECT = {expect}
 
+COLUMNS = {columns}
+
 ROOMS = [
-    # code, size, price, latitude, longitude
 {lines}
 ]
 
 
 def run() -> None:
-    for code, size, price, latitude, longitude in ROOMS:
-        room(code=code, size=size, price=price, latitude=latitude, longitude=longitude)
+    for values in ROOMS:
+        room(**dict(zip(COLUMNS, values, strict=True)))
 '''
 
 
@@ -90,45 +93,44 @@ class Command(ScenarioCommand):
 
     def source(self, search: Search, options: dict[str, Any]) -> str:
         """The scenario as Python."""
-        listed, values = queries.listed(search)
-        counted, count_values = queries.matching(search)
         try:
-            with connection.cursor() as session:
-                session.execute(f"{listed} LIMIT %s", [*values, options["limit"]])
-                rows = session.fetchall()
-                session.execute(f"SELECT count(*) {counted}", count_values)
-                ((total,),) = session.fetchall()
+            rooms = queries.values_page(replace(search, limit=options["limit"])).rooms
+            total = queries.count(replace(search, count="exact"))
         except DatabaseError as error:
             raise ScenarioError(f"The rooms cannot be read: {str(error).strip()}") from None
-        if not rows:
+        if not rooms:
             raise ScenarioError("No room matches, nothing was written. Next: ./manage.py rooms (lists them)")
 
         keep_codes, keep_places = options["keep_codes"], options["keep_places"]
-        lines = [
-            f'    ("{code if keep_codes else uuid.uuid4()}", {size}, {price},'
-            f" {latitude if keep_places else round(latitude, ROUNDED)},"
-            f" {longitude if keep_places else round(longitude, ROUNDED)}),"
-            for _id, code, size, price, latitude, longitude, *_distance in rows
-        ]
+        lines = [f"    {captured(room, keep_codes, keep_places)}," for room in rooms]
         about = (
             "their own codes" if keep_codes else "fresh codes",
             "exact places" if keep_places else f"places rounded to {ROUNDED} decimals",
         )
         return SOURCE.format(
-            rooms=f"{len(rows):,}",
-            total=f"{total:,} rooms",
+            rooms=f"{len(rooms):,}",
+            total=str(total),
             date=timezone.now().date(),
             about=", ".join(about),
             query=f"\n\n{query}\n" if (query := written(search.given)) else "",
-            expect=expectation(search, len(rows), keep_codes, keep_places),
+            expect=expectation(search, len(rooms), keep_codes, keep_places),
+            columns=repr(tuple(COLUMNS)).replace("'", '"'),
             lines="\n".join(lines),
         )
+
+
+def captured(room: dict[str, Any], keep_code: bool, keep_place: bool) -> str:
+    """A room's values as a Python tuple, in the order of COLUMNS."""
+    values = dict(room, code=str(room["code"] if keep_code else uuid.uuid4()))
+    if not keep_place:
+        values |= {name: round(room[name], ROUNDED) for name in ("latitude", "longitude")}
+    return repr(tuple(values[name] for name in COLUMNS)).replace("'", '"')
 
 
 def expectation(search: Search, rooms: int, keep_codes: bool, keep_places: bool) -> str:
     """EXPECT: so many rooms match, or just so many are there where what was altered may decide that."""
     asked = {name: value for name, value in search.given.items() if name in WHERE}
-    fields = {FILTERS[name].field.name for name in asked if name in FILTERS}
+    fields = {FILTERS[name].column.name for name in asked if name in FILTERS}
     by_place = fields & {"latitude", "longitude"} or asked.keys() - FILTERS.keys()
     if ("code" in fields and not keep_codes) or (by_place and not keep_places):
         asked = {}

@@ -1,0 +1,119 @@
+"""
+Distributions of generated values, each in two forms: one value drawn in Python, for a single room, and SQL
+for a value per row, for a million of them. All chance follows from a seed (`Source`).
+"""
+
+import random
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from hashlib import sha256
+from math import exp
+
+from psycopg2.sql import SQL, Composable, Literal
+
+
+class Source:
+    """Where chance comes from: a generator for values drawn in Python, salts of a hash for those in SQL."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)  # noqa: S311 - rooms, not secrets
+        self.drawn = 0
+
+    def uniform(self) -> Composable:
+        """SQL for another number between 0 and 1, both excluded, that depends on the row's number `n`."""
+        return SQL(
+            "((((hashint8extended(n, {}) >> 11) & 4503599627370495) | 1) / 4503599627370496.0)::float8"
+        ).format(Literal(self.salt()))
+
+    def normal(self) -> Composable:
+        """SQL for a number of the standard normal distribution (Box–Muller transform)."""
+        return SQL("(sqrt(-2 * ln({})) * cos(2 * pi() * {}))").format(self.uniform(), self.uniform())
+
+    def uuid(self) -> Composable:
+        """SQL for a UUID of version 4: 122 drawn bits, and the six that name the version and variant."""
+        return SQL(
+            "encode(int8send((hashint8extended(n, {}) & ~(15::bigint << 12)) | (4::bigint << 12))"
+            " || int8send((hashint8extended(n, {}) & ~(3::bigint << 62)) | (2::bigint << 62)), 'hex')::uuid"
+        ).format(Literal(self.salt()), Literal(self.salt()))
+
+    def salt(self) -> int:
+        """A bigint that no other draw of this seed uses."""
+        self.drawn += 1
+        return int.from_bytes(sha256(f"{self.seed}:{self.drawn}".encode()).digest()[:8], signed=True)
+
+
+class Distribution(ABC):
+    """How the values of a column are spread."""
+
+    @abstractmethod
+    def sql(self, source: Source) -> Composable:
+        """SQL for one value per row, a double precision."""
+
+    @abstractmethod
+    def draw(self, chance: random.Random) -> float:
+        """One value."""
+
+
+@dataclass(frozen=True)
+class Always(Distribution):
+    """The same value in every row."""
+
+    value: float
+
+    def sql(self, source: Source) -> Composable:
+        return SQL("{}::float8").format(Literal(self.value))
+
+    def draw(self, chance: random.Random) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Between(Distribution):
+    """Every value from `low` to `high` equally often."""
+
+    low: float
+    high: float
+
+    def sql(self, source: Source) -> Composable:
+        return SQL("({} + {} * {})").format(
+            Literal(self.low), Literal(self.high - self.low), source.uniform()
+        )
+
+    def draw(self, chance: random.Random) -> float:
+        return chance.uniform(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Skewed(Distribution):
+    """
+    Log-normal, as prices and sizes are: half of the rows below `median`, a long tail above.
+
+    Two thirds of the rows lie between median / e^spread and median × e^spread.
+    """
+
+    median: float
+    spread: float = 0.6
+
+    def sql(self, source: Source) -> Composable:
+        return SQL("({} * exp({} * {}))").format(Literal(self.median), Literal(self.spread), source.normal())
+
+    def draw(self, chance: random.Random) -> float:
+        return self.median * exp(self.spread * chance.gauss(0, 1))
+
+
+@dataclass(frozen=True)
+class Mostly(Distribution):
+    """`value` in a `share` (0 … 1) of the rows, another distribution in the rest."""
+
+    value: float
+    share: float
+    otherwise: Distribution
+
+    def sql(self, source: Source) -> Composable:
+        return SQL("CASE WHEN {} < {} THEN {} ELSE {} END").format(
+            source.uniform(), Literal(self.share), Literal(self.value), self.otherwise.sql(source)
+        )
+
+    def draw(self, chance: random.Random) -> float:
+        return self.value if chance.random() < self.share else self.otherwise.draw(chance)

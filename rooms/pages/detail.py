@@ -1,0 +1,21 @@
+"""The page of one room."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+
+from rooms.columns import COLUMNS
+
+ELSEWHERE = {"code", "latitude", "longitude"}
+"""Columns that the page shows in another way than as a fact with its unit."""
+
+
+def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
+    """The HTML of a room's page."""
+    facts = [
+        {"column": column, "known": room[column.name] is not None, "value": column.display(room[column.name])}
+        for column in COLUMNS.values()
+        if column.name not in ELSEWHERE
+    ]
+    return render_to_string("rooms/room_detail.html", {"room": room, "facts": facts}, request)

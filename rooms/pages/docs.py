@@ -1,0 +1,65 @@
+"""The page `/docs`: every parameter with its type, its unit, an example and a command that runs."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+
+from rooms.api.formats import FORMATS
+from rooms.api.operators import FILTERS
+from rooms.api.parameters import PARAMETERS, Parameter
+from rooms.columns import COLUMNS, DECIMALS
+
+
+def render_docs(request: HttpRequest) -> str:
+    """Every parameter with its type, unit, example and a command that runs."""
+    base = f"{request.scheme}://{request.get_host()}"
+    filters = [
+        {
+            "column": column,
+            "filters": [
+                {"filter": row, "command": f"curl '{base}/rooms?{row.name}={row.example}'"}
+                for row in FILTERS.values()
+                if row.column is column
+            ],
+        }
+        for column in COLUMNS.values()
+    ]
+    others = [
+        {
+            "parameter": parameter,
+            "type": schema_label(parameter.schema),
+            "command": command(base, parameter),
+        }
+        for parameter in PARAMETERS.values()
+    ]
+    return render_to_string(
+        "rooms/docs.html",
+        {
+            "base": base,
+            "filters": filters,
+            "others": others,
+            "formats": FORMATS,
+            "decimals": DECIMALS,
+            "example": COLUMNS["code"].example,
+        },
+        request,
+    )
+
+
+def command(base: str, parameter: Parameter) -> str:
+    """A curl line that shows what a parameter does, beside the one it needs."""
+    if not parameter.example:
+        return f"curl -sI '{base}/rooms?limit=2'"
+    needed = f"{parameter.needs}={PARAMETERS[parameter.needs].example}&" if parameter.needs else ""
+    return f"curl '{base}/rooms?{needed}{parameter.name}={parameter.example}'"
+
+
+def schema_label(schema: dict[str, Any]) -> str:
+    """A JSON Schema in words, as far as ours go."""
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
+    if schema["type"] == "array":
+        return f"{len(schema['prefixItems'])} numbers" if "prefixItems" in schema else "list of fields"
+    limits = f", {schema['minimum']} … {schema['maximum']}" if "minimum" in schema else ""
+    return f"{schema['type']}{limits}"
