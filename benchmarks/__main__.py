@@ -90,7 +90,7 @@ def main() -> int:
             say(f"{rooms:,} rooms: the database")
             with databases.filled(rooms, chosen.keep) as database:
                 results[rooms] = measuring.measure(
-                    database, targets.contestants(), plan, generator, cores, say
+                    database, targets.all_targets(), plan, generator, cores, say
                 )
     except failures as error:
         sys.stderr.write(f"{error}\n")

@@ -73,7 +73,7 @@ class Database:
         """
         Wait until no query has run for a moment.
 
-        A server goes on with what the load generator left behind: deep pages of one contestant, 0.1 s each,
+        A server goes on with what the load generator left behind: deep pages of one target, 0.1 s each,
         would burden the next one's measurement.
         """
         running = (

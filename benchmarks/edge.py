@@ -113,7 +113,9 @@ class Bench:
         rates: dict[str, list[float]] = {name: [] for name in addresses}
         for number in range(self.rounds + 1):
             for name, address in addresses.items():
-                rate = load.hammer(f"http://localhost:{address}", self.seconds, load.generator()).per_second
+                rate = load.load_test(
+                    f"http://localhost:{address}", self.seconds, load.generator()
+                ).per_second
                 if number:  # the first round warms up
                     rates[name].append(rate)
         return rates

@@ -40,13 +40,13 @@ class Export(NamedTuple):
 
 
 def generator() -> str:
-    """What `hammer` uses on this machine."""
+    """What `load_test` uses on this machine."""
     return "wrk" if shutil.which("wrk") else "python"
 
 
-def hammer(url: str, seconds: float, by: str) -> Rate:
+def load_test(url: str, seconds: float, by: str) -> Rate:
     """Ask for `url` from CONNECTIONS clients at once, for so long, with `by` (wrk or python)."""
-    return wrk(url, seconds) if by == "wrk" else asyncio.run(swarm(url, seconds))
+    return wrk(url, seconds) if by == "wrk" else asyncio.run(python_load_test(url, seconds))
 
 
 def wrk(url: str, seconds: float) -> Rate:
@@ -64,7 +64,7 @@ def wrk(url: str, seconds: float) -> Rate:
     return Rate(report["requests"], report["microseconds"] / 1e6, report["p99"] / 1e6)
 
 
-async def swarm(url: str, seconds: float) -> Rate:
+async def python_load_test(url: str, seconds: float) -> Rate:
     """wrk's work in Python: about 3,000 requests a second on one core, enough for what is compared here."""
     times: list[float] = []
     start = time.perf_counter()

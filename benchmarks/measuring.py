@@ -1,4 +1,4 @@
-"""Rounds over all contestants, and what one measurement yields."""
+"""Rounds over all targets, and what one measurement yields."""
 
 import resource
 import statistics
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks import load, machine, servers
 from benchmarks.databases import Database
-from benchmarks.targets import EXPORT, ONE, Contestant, codes
+from benchmarks.targets import EXPORT, ONE, Target, codes
 
 SLOW = 10
 """Where fewer requests than this fit into a measurement, one client asks alone and finishes each."""
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One measurement of one contestant; times in seconds, per request."""
+    """One measurement of one target; times in seconds, per request."""
 
     per_second: float
     p99: float
@@ -51,18 +51,18 @@ class ExportSample(NamedTuple):
 
 
 Results = dict[tuple[str, str], list[Sample | ExportSample]]
-"""The samples by question and contestant's name."""
+"""The samples by question and target's name."""
 
 
 def measure(
     database: Database,
-    contestants: list[Contestant],
+    targets: list[Target],
     plan: Plan,
     generator: str,
     cores: machine.Cores,
     say: Callable[[str], None],
 ) -> Results:
-    """All questions to all contestants on one database, in rounds A B C, A B C, …"""
+    """All questions to all targets on one database, in rounds A B C, A B C, …"""
     results: Results = {}
     with ExitStack() as stack:
         running = [
@@ -75,12 +75,12 @@ def measure(
                     cores.server,
                 )
             )
-            for who in contestants
+            for who in targets
         ]
-        paths = [who.paths(server.url, database) for who, server in zip(contestants, running, strict=True)]
+        paths = [who.paths(server.url, database) for who, server in zip(targets, running, strict=True)]
         for server, path in zip(running, paths, strict=True):
             # Threads connect when they are first used: now, so that all connections can be pinned.
-            load.hammer(server.url + path[ONE], WARM_UP, generator)
+            load.load_test(server.url + path[ONE], WARM_UP, generator)
         for question in paths[0]:
             urls = [server.url + path[question] for server, path in zip(running, paths, strict=True)]
             say(f"{database.rooms:,} rooms: {question}")
@@ -120,7 +120,7 @@ def requests(server: servers.Server, url: str, database: Database, seconds: floa
         times = load.one_by_one(url, seconds, AT_LEAST)
         rate = load.Rate(len(times), sum(times), max(times))
     else:
-        rate = load.hammer(url, seconds, generator)
+        rate = load.load_test(url, seconds, generator)
     app_cpu, database_cpu, load_cpu, all_cpu = (
         after - earlier for after, earlier in zip(costs(app, backends), before, strict=True)
     )

@@ -20,7 +20,7 @@ def tables(results: dict[int, Results]) -> str:
 
 
 def names(results: dict[int, Results]) -> list[str]:
-    """The contestants, ours first."""
+    """The targets, ours first."""
     return list(dict.fromkeys(name for measured in results.values() for _question, name in measured))
 
 

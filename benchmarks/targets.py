@@ -36,7 +36,7 @@ class PeersMissingError(Exception):
     """The peers' packages cannot be installed; the message says what to do."""
 
 
-class Contestant(NamedTuple):
+class Target(NamedTuple):
     """A program under test; `paths` gives the path of each thing that is asked, on the running server."""
 
     name: str
@@ -112,11 +112,11 @@ def fastapi_paths(url: str, database: Database) -> dict[str, str]:
     }
 
 
-def contestants() -> list[Contestant]:
+def all_targets() -> list[Target]:
     """All three, each with one worker, as it has one core, and without a log of accesses."""
     peers = str(PEERS_FOLDER / "venv" / "bin")
     return [
-        Contestant(
+        Target(
             "Rent-o-matic",
             [
                 *(sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"),
@@ -134,7 +134,7 @@ def contestants() -> list[Contestant]:
             },
             our_paths,
         ),
-        Contestant(
+        Target(
             "Django REST framework",
             [
                 *(f"{peers}/gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1"),
@@ -144,7 +144,7 @@ def contestants() -> list[Contestant]:
             {"DJANGO_SETTINGS_MODULE": "peer_drf.settings"},
             drf_paths,
         ),
-        Contestant(
+        Target(
             "FastAPI",
             [f"{peers}/uvicorn", "--port", "{port}", "--no-access-log", "peer_fastapi.app:app"],
             HERE,

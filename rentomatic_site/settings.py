@@ -1,9 +1,9 @@
 """
-The one place that reads the environment; `.env.example` describes every variable.
+The decisions of the site. Environment variables are read here and nowhere else (env.py has the readers);
+`.env.example` describes every one, and the real environment wins over the file `.env`.
 
-`NAME_FILE` may stand for any variable `NAME`: the value is then what that file holds. The real
-environment wins over the file `.env`. What is missing or unsafe stops the start with a line that
-names the variable and the next step.
+What is missing or unsafe stops the start with a line that names the variable and the next step. What can be
+judged later is a system check (checks.py).
 """
 
 import os
@@ -15,76 +15,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import environ
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from rentomatic_site.embedded import server as embedded_server
+from rentomatic_site.env import env, env_bool, env_int, env_list, env_str, read_env_file
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.FileAwareEnv()
-
-
-def read_env_file(path: Path) -> None:
-    """Add what the file says to the environment, whose own NAME also wins over the file's NAME_FILE."""
-    if path.exists() and not os.access(path, os.R_OK):
-        raise ImproperlyConfigured(f"{path} cannot be read. Next: chown or chmod it, or set ENV_FILE.")
-    real = set(os.environ)
-    env.read_env(path)
-    for name in set(os.environ) - real:
-        if (name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE") in real:
-            del os.environ[name]
-
-
 read_env_file(Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env"))
-
-
-def text(name: str, default: str = "") -> str:
-    """
-    The variable's value without the line end that editors leave in secret files; empty is as good as unset.
-
-    It is taken as it is: django-environ's own casts would look a password `$ecret` up as a variable.
-    """
-    try:
-        return env.ENVIRON.get(name, "").strip("\r\n") or default
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise ImproperlyConfigured(
-            f"{name}_FILE names a file that cannot be read ({reason}): {os.environ[name + '_FILE']}. "
-            f"Next: correct the path or its mode, or set {name} itself."
-        ) from None
-
-
-def number(name: str, default: int) -> int:
-    """The variable as a whole number that is not negative."""
-    value = text(name, str(default))
-    if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise ImproperlyConfigured(f"{name} is not a whole number: {value!r}. Example: {name}={default}")
-    return int(value)
-
-
-def switch(name: str, default: bool) -> bool:
-    """The variable as a yes or no: on, true, yes, 1 and off, false, no, 0."""
-    value = text(name, "on" if default else "off").lower()
-    if value in {"on", "true", "yes", "1"}:
-        return True
-    if value in {"off", "false", "no", "0"}:
-        return False
-    raise ImproperlyConfigured(f"{name} is neither on nor off: {value!r}. Example: {name}=on")
-
-
-def words(name: str, default: str = "") -> list[str]:
-    """The variable as a list, separated by commas."""
-    return [word for word in (part.strip() for part in text(name, default).split(",")) if word]
-
 
 # --- What the site is, and whom it answers
 
-DEBUG = switch("DEBUG", False)
+DEBUG = env_bool("DEBUG", False)
 
-SECRET_KEY = text("SECRET_KEY", "development-only-" * 4 if DEBUG else "")
+SECRET_KEY = env_str("SECRET_KEY", "development-only-" * 4 if DEBUG else "")
 weak = len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure-")
 if weak or (SECRET_KEY.startswith("development-only-") and not DEBUG):
     raise ImproperlyConfigured(
@@ -93,17 +39,17 @@ if weak or (SECRET_KEY.startswith("development-only-") and not DEBUG):
         "as `cp .env.example .env` does."
     )
 
-SECRET_KEY_FALLBACKS = words("SECRET_KEY_FALLBACKS")
+SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS")
 
-ALLOWED_HOSTS = words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else "")
 if not ALLOWED_HOSTS or ("*" in ALLOWED_HOSTS and not DEBUG):
     raise ImproperlyConfigured(
         f"ALLOWED_HOSTS is {'* (every host)' if ALLOWED_HOSTS else 'not set'}. "
         "Name the hosts that the site answers to: ALLOWED_HOSTS=rooms.example.com"
     )
-CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 
-HTTPS = switch("HTTPS", not DEBUG)
+HTTPS = env_bool("HTTPS", not DEBUG)
 """Whether people reach the site through TLS; off only for development and for trials on loopback."""
 
 ROOT_URLCONF = "rentomatic_site.urls"
@@ -166,22 +112,25 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
+STATEMENT_TIMEOUT = env_int("STATEMENT_TIMEOUT", 5000)
+"""Milliseconds that a request's statement may take."""
+
 # --- The database: DATABASE_URL, else POSTGRES_*, else (with DEBUG) the embedded PostgreSQL
 
-SCENARIO = text("SCENARIO")
+SCENARIO = env_str("SCENARIO")
 if SCENARIO and not re.fullmatch(r"[a-z][a-z0-9_]{0,53}", SCENARIO):
     raise ImproperlyConfigured(
         f"SCENARIO is no scenario's name: {SCENARIO!r}. Next: ./manage.py load_scenario"
     )
-SCENARIOS_ALLOWED = switch("SCENARIOS_ALLOWED", DEBUG)
+SCENARIOS_ALLOWED = env_bool("SCENARIOS_ALLOWED", DEBUG)
 if SCENARIO and not SCENARIOS_ALLOWED:
     raise ImproperlyConfigured(
         f"SCENARIO={SCENARIO} is set, but scenarios are for development. Unset it or, to serve a throw-away "
         "database on purpose, set SCENARIOS_ALLOWED=on."
     )
-SCENARIOS_DIR = (BASE_DIR / text("SCENARIOS_DIR", "scenarios")).resolve()
+SCENARIOS_DIR = (BASE_DIR / env_str("SCENARIOS_DIR", "scenarios")).resolve()
 """The folder of the scenarios' files."""
-SCENARIOS_OWNER = text("SCENARIOS_OWNER", f"{embedded_server.user_name(os.geteuid())}@{platform.node()}")
+SCENARIOS_OWNER = env_str("SCENARIOS_OWNER", f"{embedded_server.user_name(os.geteuid())}@{platform.node()}")
 """Whose the scenarios are that this checkout makes, on a server that others use, too."""
 if SCENARIO:
     MIDDLEWARE.insert(0, "rentomatic_site.scenarios.banner.middleware")
@@ -192,9 +141,9 @@ EMBEDDED_POSTGRES: Path | None = None
 POSTGRES: dict[str, Any]
 """psycopg2's parameters for the server's maintenance database, as a role that may create databases."""
 
-if text("DATABASE_URL"):
+if env_str("DATABASE_URL"):
     try:
-        url = env.db_url_config(text("DATABASE_URL"))
+        url = env.db_url_config(env_str("DATABASE_URL"))
     except ValueError:  # such as a port that is no number; the value itself may hold a password
         url = {}
     if url.get("ENGINE") != "django.db.backends.postgresql" or not url["NAME"]:
@@ -207,21 +156,21 @@ if text("DATABASE_URL"):
         "port": url["PORT"] or 5432,
         "user": url["USER"],
         "password": url["PASSWORD"],
-        "dbname": text("POSTGRES_DB", "postgres"),
+        "dbname": env_str("POSTGRES_DB", "postgres"),
         **url.get("OPTIONS", {}),
     }
     APPLICATION_DB = url["NAME"]
-elif text("POSTGRES_HOSTNAME"):
+elif env_str("POSTGRES_HOSTNAME"):
     POSTGRES = {
-        "host": text("POSTGRES_HOSTNAME"),
-        "port": number("POSTGRES_PORT", 5432),
-        "user": text("POSTGRES_USER", "postgres"),
-        "password": text("POSTGRES_PASSWORD"),
-        "dbname": text("POSTGRES_DB", "postgres"),
+        "host": env_str("POSTGRES_HOSTNAME"),
+        "port": env_int("POSTGRES_PORT", 5432),
+        "user": env_str("POSTGRES_USER", "postgres"),
+        "password": env_str("POSTGRES_PASSWORD"),
+        "dbname": env_str("POSTGRES_DB", "postgres"),
     }
-    APPLICATION_DB = text("APPLICATION_DB", "application")
+    APPLICATION_DB = env_str("APPLICATION_DB", "application")
 elif DEBUG:
-    EMBEDDED_POSTGRES = (BASE_DIR / text("EMBEDDED_POSTGRES_DIR", ".rentomatic/pg18")).resolve()
+    EMBEDDED_POSTGRES = (BASE_DIR / env_str("EMBEDDED_POSTGRES_DIR", ".rentomatic/pg18")).resolve()
     POSTGRES = {
         "host": embedded_server.socket_folder(EMBEDDED_POSTGRES),
         "port": 5432,
@@ -229,7 +178,7 @@ elif DEBUG:
         "password": "",
         "dbname": "postgres",
     }
-    APPLICATION_DB = text("APPLICATION_DB", "application")
+    APPLICATION_DB = env_str("APPLICATION_DB", "application")
 else:
     raise ImproperlyConfigured(
         "POSTGRES_HOSTNAME is not set, and neither is DATABASE_URL. "
@@ -237,9 +186,9 @@ else:
     )
 POSTGRES.setdefault("connect_timeout", 2)
 
-APPLICATION_USER = text("APPLICATION_USER")
+APPLICATION_USER = env_str("APPLICATION_USER")
 """The login role of the web processes, made by `init_postgres`; empty: the one in POSTGRES."""
-APPLICATION_PASSWORD = text("APPLICATION_PASSWORD")
+APPLICATION_PASSWORD = env_str("APPLICATION_PASSWORD")
 
 DATABASES = {
     "default": {
@@ -250,7 +199,7 @@ DATABASES = {
         "PASSWORD": APPLICATION_PASSWORD if APPLICATION_USER else POSTGRES["password"],
         "NAME": f"scenario_{SCENARIO}" if SCENARIO else APPLICATION_DB,
         # A connection is kept for a minute; the health check is a look at its socket (backend/base.py).
-        "CONN_MAX_AGE": number("CONN_MAX_AGE", 60),
+        "CONN_MAX_AGE": env_int("CONN_MAX_AGE", 60),
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             **{
@@ -258,11 +207,11 @@ DATABASES = {
                 for key, value in POSTGRES.items()
                 if key not in {"host", "port", "user", "password", "dbname"}
             },
-            "application_name": text("APPLICATION_NAME", "rentomatic"),
+            "application_name": env_str("APPLICATION_NAME", "rentomatic"),
             # Milliseconds. Nothing that a request waits for takes longer than a person would wait,
             # and a killed worker's statement ends by itself.
             "options": (
-                f"{POSTGRES.get('options', '')} -c statement_timeout={number('STATEMENT_TIMEOUT', 5000)} "
+                f"{POSTGRES.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT} "
                 "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 "
                 "-c client_connection_check_interval=500"
             ),
@@ -282,7 +231,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "/static/"
 # Leaflet, for the admin's map, as django-leaflet ships it. Only its files: as an app it would need GDAL.
 STATICFILES_DIRS = [Path(find_spec("leaflet").origin or "").parent / "static"]  # type: ignore[union-attr]
-STATIC_ROOT = BASE_DIR / text("STATIC_ROOT", "staticfiles")
+STATIC_ROOT = BASE_DIR / env_str("STATIC_ROOT", "staticfiles")
 STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -296,15 +245,17 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # nginx overwrites it, clients cannot
-SECURE_HSTS_SECONDS = number("HSTS_SECONDS", 31536000) if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = switch("HSTS_INCLUDE_SUBDOMAINS", True)
-SECURE_HSTS_PRELOAD = switch("HSTS_PRELOAD", True)
+SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 31536000) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env_bool("HSTS_INCLUDE_SUBDOMAINS", True)
+SECURE_HSTS_PRELOAD = env_bool("HSTS_PRELOAD", True)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+COOKIE_PREFIX = "__Host-" if HTTPS else ""
 # Cookies do not know ports: two scenarios served side by side would log each other's staff out.
-SESSION_COOKIE_NAME = ("__Host-sessionid" if HTTPS else "sessionid") + f"_{SCENARIO}" * bool(SCENARIO)
-KNOWN_BROWSER_COOKIE = ("__Host-known" if HTTPS else "known") + f"_{SCENARIO}" * bool(SCENARIO)
+COOKIE_SUFFIX = f"_{SCENARIO}" if SCENARIO else ""
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid{COOKIE_SUFFIX}"
+KNOWN_BROWSER_COOKIE = f"{COOKIE_PREFIX}known{COOKIE_SUFFIX}"
 CSRF_FAILURE_VIEW = "rooms.api.errors.csrf_failure"
-CSRF_COOKIE_NAME = ("__Host-csrftoken" if HTTPS else "csrftoken") + f"_{SCENARIO}" * bool(SCENARIO)
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrftoken{COOKIE_SUFFIX}"
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
@@ -328,7 +279,7 @@ AXES_CLIENT_IP_CALLABLE = "rentomatic_site.middleware.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the request log has every login
 AXES_VERBOSE = False
 
-BEHIND_PROXY = switch("BEHIND_PROXY", HTTPS)
+BEHIND_PROXY = env_bool("BEHIND_PROXY", HTTPS)
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -341,14 +292,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # The map in the admin. No tile server is asked unless the operator chooses one.
-MAP_TILES_URL = text("MAP_TILES_URL")
-MAP_TILES_ATTRIBUTION = text("MAP_TILES_ATTRIBUTION", "© OpenStreetMap contributors")
+MAP_TILES_URL = env_str("MAP_TILES_URL")
+MAP_TILES_ATTRIBUTION = env_str("MAP_TILES_ATTRIBUTION", "© OpenStreetMap contributors")
 map_tiles = urlsplit(MAP_TILES_URL.replace("{s}", "*"))
-if MAP_TILES_URL and not (map_tiles.scheme in {"http", "https"} and map_tiles.hostname):
-    raise ImproperlyConfigured(
-        f"MAP_TILES_URL is no address of map tiles: {MAP_TILES_URL!r}. "
-        "Example: MAP_TILES_URL=https://tile.openstreetmap.org/{z}/{x}/{y}.png"
-    )
 
 # What pages may load and do: our own files, nothing inline, nothing framed.
 CONTENT_SECURITY_POLICY = {
@@ -356,7 +302,7 @@ CONTENT_SECURITY_POLICY = {
         "default-src": [NONE],
         "script-src": [SELF],
         "style-src": [SELF],
-        "img-src": [SELF, "data:", *([f"{map_tiles.scheme}://{map_tiles.netloc}"] if MAP_TILES_URL else [])],
+        "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
         "form-action": [SELF],
@@ -364,6 +310,9 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
     }
 }
+
+if MAP_TILES_URL:
+    CONTENT_SECURITY_POLICY["DIRECTIVES"]["img-src"].append(f"{map_tiles.scheme}://{map_tiles.netloc}")
 
 IMPORT_EXPORT_IMPORT_PERMISSION_CODE = "import"
 IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "export"
@@ -384,9 +333,9 @@ CORS_EXPOSE_HEADERS = [
 
 # --- The web processes (deploy/gunicorn.conf.py) and their probes
 
-WEB_BIND = words("WEB_BIND", "127.0.0.1:8000")
-WEB_WORKERS = number("WEB_WORKERS", 2)
-WEB_THREADS = number("WEB_THREADS", 4)
+WEB_BIND = env_list("WEB_BIND", "127.0.0.1:8000")
+WEB_WORKERS = env_int("WEB_WORKERS", 2)
+WEB_THREADS = env_int("WEB_THREADS", 4)
 if WEB_THREADS < 2:
     raise ImproperlyConfigured(
         "WEB_THREADS is less than 2: one slow reader of an export would hold the whole process. "
@@ -394,16 +343,16 @@ if WEB_THREADS < 2:
     )
 EXPORTS_AT_ONCE = WEB_THREADS // 2
 """Exports that one process streams at a time: each holds a thread for as long as its client reads."""
-REQUEST_TIMEOUT = number("REQUEST_TIMEOUT", 15)
-EXPORT_TIMEOUT = number("EXPORT_TIMEOUT", 600)
-DRAIN_FILE = text("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
+REQUEST_TIMEOUT = env_int("REQUEST_TIMEOUT", 15)
+EXPORT_TIMEOUT = env_int("EXPORT_TIMEOUT", 600)
+DRAIN_FILE = env_str("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
 
 # --- Logs: one stream, the console; text for people or JSON for machines
 
-LOG_FORMAT = text("LOG_FORMAT", "text" if DEBUG else "json")
+LOG_FORMAT = env_str("LOG_FORMAT", "text" if DEBUG else "json")
 if LOG_FORMAT not in {"text", "json"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is neither text nor json: {LOG_FORMAT!r}")
-ACCESS_LOG = switch("ACCESS_LOG", True)
+ACCESS_LOG = env_bool("ACCESS_LOG", True)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -424,7 +373,7 @@ LOGGING = {
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]}
     },
-    "root": {"handlers": ["console"], "level": text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": env_str("LOG_LEVEL", "INFO").upper()},
     # Django's own configuration sends these elsewhere (mail, DEBUG only): to the root like the rest.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},

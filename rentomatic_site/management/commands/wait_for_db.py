@@ -1,7 +1,6 @@
 """`./manage.py wait_for_db`: the first step of a deployment."""
 
-import socket
-import struct
+import re
 import time
 from contextlib import closing
 from typing import Any
@@ -12,10 +11,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from rentomatic_site import postgres
 
-CANNOT_CONNECT_NOW = "57P03"
-TOO_MANY_CONNECTIONS = "53300"
 LONGEST_PAUSE = 2.0
 """Seconds between two trials, towards which the pause doubles."""
+
+REFUSAL = re.compile(
+    "password authentication failed|no password supplied|does not exist|no pg_hba.conf entry"
+    "|not permitted to log in|permission denied|does not support SSL|certificate"
+)
+"""
+What says that the settings are wrong and waiting is no help. libpq gives a failed connection no SQLSTATE, so
+its words are all there is; words that are not known here, as of a server in another language, are waited for.
+"""
+
+ATTEMPT = re.compile(r"failed: (?:FATAL:\s+)?(.+)")
 
 
 class Command(BaseCommand):
@@ -33,84 +41,35 @@ class Command(BaseCommand):
         server = settings.POSTGRES
         name = f"{server['host']}:{server['port']}/{server['dbname']}"
         deadline = time.monotonic() + timeout
-        pause, said, refused_before = 0.1, "", False
-        while True:
-            # A connection's error has no SQLSTATE and comes in the server's language: so knock first.
-            obstacle = self.knock()
-            if obstacle is None:
-                try:
-                    with closing(postgres.connect()):
-                        self.stdout.write(f"PostgreSQL at {name} takes connections.")
-                        return
-                except psycopg2.OperationalError as error:
-                    # Once may have been a restart in just this moment.
-                    if refused_before:
-                        cause = str(error).strip().splitlines()[0].rpartition("failed: ")[2]
-                        raise CommandError(
-                            f"PostgreSQL at {name} refuses us: {cause}\nNext: correct POSTGRES_USER, "
-                            "POSTGRES_PASSWORD or POSTGRES_DB (or DATABASE_URL); waiting is no help.",
-                            returncode=2,
-                        ) from None
-                    refused_before = True
-                    continue
-            refused_before = False
-            if obstacle != said:
-                said = obstacle
-                self.stdout.write(f"Waiting for PostgreSQL at {name}: {obstacle}")
+        pause, shown = 0.1, ""
+        while causes := self.causes_of_failure():
+            if all(REFUSAL.search(cause) for cause in causes):
+                raise CommandError(
+                    f"PostgreSQL at {name} refuses us: {causes[-1]}\nNext: correct POSTGRES_USER, "
+                    "POSTGRES_PASSWORD or POSTGRES_DB (or DATABASE_URL); waiting is no help.",
+                    returncode=2,
+                )
+            if causes[-1] != shown:
+                shown = causes[-1]
+                self.stdout.write(f"Waiting for PostgreSQL at {name}: {shown}")
                 self.stdout.flush()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise CommandError(
-                    f"PostgreSQL at {name} did not take connections within {timeout:g} s: {obstacle}\n"
+                    f"PostgreSQL at {name} did not take connections within {timeout:g} s: {shown}\n"
                     "Next: look whether it runs there, and at POSTGRES_HOSTNAME and POSTGRES_PORT "
                     "(or DATABASE_URL).",
                     returncode=1,
                 )
             time.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE)
+        self.stdout.write(f"PostgreSQL at {name} takes connections.")
 
-    def knock(self) -> str | None:
-        """None when the server gets as far as asking who we are, else what is in the way."""
-        if settings.EMBEDDED_POSTGRES:
-            return None  # connecting starts it
-        server = settings.POSTGRES
-        obstacle = None
-        for host in server["host"].split(","):
-            try:
-                code = refusal(host, int(server["port"]), server["user"], server["dbname"])
-            except OSError as error:
-                obstacle = error.strerror or str(error)
-                continue
-            if code == CANNOT_CONNECT_NOW:
-                obstacle = "it starts or stops just now"
-            elif code == TOO_MANY_CONNECTIONS:
-                obstacle = "all its connections are taken"
-            else:
-                return None
-        return obstacle
-
-
-def refusal(host: str, port: int, user: str, dbname: str) -> str | None:
-    """
-    The SQLSTATE with which the server turns a greeting down; None when it asks for a password instead.
-
-    Speaks the first message of PostgreSQL's protocol, "StartupMessage" 3.0, and reads the first answer:
-    a server that cannot take connections says so before TLS and passwords. Raises OSError.
-    """
-    words = b"\0".join(word.encode() for word in ("user", user, "database", dbname)) + b"\0\0"
-    message = struct.pack("!ii", len(words) + 8, 3 << 16) + words
-    if host.startswith("/"):
-        opened = socket.socket(socket.AF_UNIX)
-        opened.settimeout(2)
-        opened.connect(f"{host}/.s.PGSQL.{port}")
-    else:
-        opened = socket.create_connection((host or "localhost", port), timeout=2)
-    with opened:
-        opened.sendall(message)
-        answer = opened.recv(4096)
-    if not answer:
-        raise ConnectionResetError(0, "it closed the connection")
-    if answer[:1] != b"E":
-        return None
-    fields = answer[5:].split(b"\0")
-    return next((field[1:].decode() for field in fields if field[:1] == b"C"), None)
+    def causes_of_failure(self) -> list[str]:
+        """Why no connection came about, one cause for each host that was tried; empty where one did."""
+        try:
+            with closing(postgres.connect()):
+                return []
+        except psycopg2.OperationalError as error:
+            text = str(error).strip()
+            return ATTEMPT.findall(text) or text.splitlines()[:1]

@@ -1,1 +1,1 @@
-"""What a new column takes, tried on a copy of the project: test_recipe.py makes the copy, floor.py tries it."""
+"""What a new column takes: test_recipe.py adds one to a copy of the project, where floor.py tries it."""
