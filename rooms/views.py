@@ -15,7 +15,6 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.utils.cache import get_conditional_response
-from django.views.decorators.csrf import csrf_exempt
 
 from rooms.api import exports, openapi, queries
 from rooms.api.errors import MethodNotAllowed, NotFound, Problem
@@ -34,7 +33,7 @@ CACHE_CONTROL = "public, max-age=1"
 
 
 def public(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """A view for everybody: GET and HEAD only, errors as problem details, nothing for CSRF to abuse."""
+    """A view for everybody: GET and HEAD only, errors as problem details."""
 
     @wraps(view)
     def respond(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
@@ -47,7 +46,7 @@ def public(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseB
         except Problem as problem:
             return problem.response(request)
 
-    return csrf_exempt(respond)
+    return respond
 
 
 @public

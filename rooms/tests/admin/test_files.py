@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from openpyxl import Workbook, load_workbook
 
-from rooms.admin.files.resource import resource, uploads, workbook
+from rooms.admin.files import resource, uploads, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words

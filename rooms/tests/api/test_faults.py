@@ -317,7 +317,7 @@ def test_a_defect_in_the_error_handler_is_still_500(client, monkeypatch, part, a
     def broken(*_, **__):
         raise RuntimeError("the secret word is SELECT")
 
-    monkeypatch.setattr(queries, "page", broken)
+    monkeypatch.setattr(queries, "fetch_page", broken)
     monkeypatch.setattr(errors, part, broken)
     answer = client.get("/rooms", HTTP_ACCEPT=accept)
     assert answer.status_code == 500
