@@ -50,6 +50,10 @@ bench: install ## measure the API beside its peers; ARGS=--quick
 fuzz: install-testing ## thousands of odd requests, made from /openapi.json
 	@$(PY) -m pytest -m fuzz $(ARGS)
 
+.PHONY: screenshots
+screenshots: install ## take the pictures in docs/images again; needs chromium
+	@$(CLEAN) $(PY) docs/screenshots.py
+
 .PHONY: install
 install: install-development ## .venv with all requirements; quick when nothing changed
 
