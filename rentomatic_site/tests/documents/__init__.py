@@ -1,0 +1,1 @@
+"""A module for each document: what is written for people is true."""
