@@ -1,0 +1,72 @@
+"""docs/api.md: its answers are real, and what the API knows is in its tables."""
+
+import re
+
+import pytest
+
+from rentomatic_site.testing.documents import Command, Document
+from rentomatic_site.tests.documents.conftest import Run
+from rooms.api.formats import BY_MEDIA_TYPE, FORMATS
+from rooms.api.operators import FILTERS, OPERATORS
+from rooms.api.parameters import PARAMETERS
+from rooms.columns import COLUMNS
+
+API = Document("docs/api.md")
+
+
+def code(cell: str) -> list[str]:
+    """The words of a cell that are marked as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("command", API.commands, ids=str)
+def test_answer_is_the_one_that_is_shown(command: Command, on_book_rooms: Run) -> None:
+    answer = on_book_rooms(command)
+    assert command.matches(answer), answer
+
+
+def test_examples_are_there() -> None:
+    assert len(API.commands) >= 10
+
+
+def test_every_column_is_there_with_its_limits() -> None:
+    limits = {code(row[0])[0]: row[3].replace("−", "-") for row in API.rows("## A list")}
+    assert list(limits) == [*COLUMNS, "distance"]
+    for column in COLUMNS.values():
+        if column.limits:
+            assert limits[column.name].startswith("{:,} to {:,}".format(*column.limits))
+
+
+def test_every_filter_is_there() -> None:
+    rows = [row for row in API.rows("## Filters") if code(row[0])[0] in COLUMNS]
+    written = {f"filter_{code(row[0])[0]}__{operator}" for row in rows for operator in code(row[1])}
+    assert written == set(FILTERS)
+
+
+def test_every_operator_is_explained() -> None:
+    rows = [row for row in API.rows("## Filters") if code(row[0])[0] not in COLUMNS]
+    assert [key for row in rows for key in code(row[0])] == list(OPERATORS)
+
+
+def test_every_parameter_is_there() -> None:
+    rows = [row for row in API.rows("## Parameters") if len(row) == 3]
+    assert [code(row[0])[0] for row in rows] == list(PARAMETERS)
+
+
+def test_every_format_is_there() -> None:
+    rows = API.rows("## Formats")
+    assert sorted(word for row in rows for word in code(row[0])) == sorted(
+        f"/rooms.{name}" for name in FORMATS
+    )
+    assert {code(row[1])[0] for row in rows} == set(BY_MEDIA_TYPE)
+
+
+@pytest.mark.needs("curl")
+def test_headers_of_a_list_are_explained(on_book_rooms: Run) -> None:
+    head = on_book_rooms(Command("curl -sI 'http://localhost:8000/rooms?count=exact'", ""))
+    # What every HTTP server sends, and what tells browsers how to treat a page.
+    usual = {"Server", "Date", "Connection", "Content-Type", "Content-Length", "Vary"}
+    usual |= {"X-Frame-Options", "X-Content-Type-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy"}
+    sent = set(re.findall(r"^([\w-]+):", head, re.MULTILINE)) - usual
+    assert sent <= {name for row in API.rows("## Headers") for name in code(row[0])}
