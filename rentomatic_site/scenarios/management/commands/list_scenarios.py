@@ -46,7 +46,9 @@ class Command(ScenarioCommand):
                 rows.append((name, "not loaded", "", "", "", description))
         self.table(HEADER, rows, right=["rooms", "size"])
         if not known:
-            self.stdout.write(f"{discovery.folder()} holds no scenario. Next: write one, see README.md")
+            self.stdout.write(
+                f"{discovery.folder()} holds no scenario. Next: write one, see docs/scenarios.md"
+            )
         kept = filesizeformat(sum(template.size for template in templates))
         self.stdout.write(
             f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."

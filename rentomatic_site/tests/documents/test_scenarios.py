@@ -1,0 +1,65 @@
+"""docs/scenarios.md: its tutorial works step by step; its words, options and scenarios exist."""
+
+import re
+
+import pytest
+
+from rentomatic_site.scenarios import discovery
+from rentomatic_site.scenarios.tests.workshop import Workshop
+from rentomatic_site.testing.documents import PROJECT, Document
+from rooms import distributions, seeding
+
+SCENARIOS = Document("docs/scenarios.md")
+EXAMPLE, EXPECT, CHECK, LARGE = SCENARIOS.blocks("python")
+LOADED, ROOMS, REFUSED = SCENARIOS.commands
+WORDS = SCENARIOS.section("### Words for filling")
+
+
+def test_the_tutorial_works_step_by_step(workshop: Workshop) -> None:
+    def load(source: str) -> tuple[int, str]:
+        workshop.write("t_cheap_rooms", source)
+        done = workshop.load("t_cheap_rooms")
+        return done.returncode, done.stdout.replace("t_cheap_rooms", "cheap_rooms")
+
+    status, output = load(EXAMPLE)
+    assert status == 0
+    assert LOADED.matches(output), output
+    output = workshop.manage("rooms", "price__lt=66", SCENARIO="t_cheap_rooms").stdout
+    assert ROOMS.matches(output), output
+    status, output = load(EXAMPLE + EXPECT)
+    assert status == 1
+    assert REFUSED.matches(output), output
+    status, output = load(EXAMPLE + EXPECT.replace("3}", "2}") + CHECK)
+    assert status == 0
+    assert "✓ filter_price__lt=66 → 2 rooms\n  ✓ check(client)" in output
+    assert "stale" not in output
+
+
+def test_the_large_example_fills(workshop: Workshop) -> None:
+    workshop.write("t_large", LARGE.replace("100_000", "1_000"))
+    done = workshop.load("t_large")
+    assert "; 1,000 rooms," in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("word", sorted(set(re.findall(r"`([A-Za-z_]+)\(", WORDS)) - {"run", "check"}))
+def test_each_word_for_filling_exists(word: str) -> None:
+    assert word == "subprocess" or callable(getattr(seeding, word))
+
+
+def test_every_word_that_a_scenario_uses_is_written_down() -> None:
+    used = {
+        word.strip()
+        for path in (PROJECT / "scenarios").glob("*.py")
+        for words in re.findall(r"from rooms\.seeding import (.*)", path.read_text())
+        for word in words.split(",")
+    }
+    used |= {kind.__name__.lower() for kind in distributions.Distribution.__subclasses__()}
+    assert {"room", "many_rooms", "skewed", "always"} <= used
+    assert [word for word in sorted(used) if f"`{word}(" not in WORDS] == []
+
+
+def test_every_scenario_that_ships_is_written_down_and_says_what_it_is() -> None:
+    descriptions = {scenario.name: scenario.description for scenario in discovery.scenarios()}
+    rows = {row[0].strip("`") for row in SCENARIOS.rows("### Scenarios that ship")}
+    assert rows == set(descriptions)
+    assert all(len(text) > 20 for text in descriptions.values())
