@@ -1,4 +1,4 @@
-# The image of the site, for the services `migrate` and `web` of compose.yml. See README, "Deployment".
+# The image of the site, for the services `migrate` and `web` of compose.yml. See docs/deployment.md.
 
 # --- Wheels: what a build may need (a cache, the network) stays in this stage.
 FROM python:3.13-slim AS wheels

@@ -128,15 +128,6 @@ def test_every_variable_of_the_templates_has_a_value(variables):
     assert {name for name in given - wanted if not name.startswith("NGINX_ENVSUBST")} == set()
 
 
-def test_every_variable_of_compose_is_explained():
-    names = set(re.findall(r"\$\{(\w+)", (PROJECT / "compose.yml").read_text()))
-    names |= {
-        name for service in SERVICES.values() for name, value in service["environment"].items() if not value
-    }
-    readme = (PROJECT / "README.md").read_text()
-    assert [name for name in sorted(names) if f"`{name}`" not in readme] == []
-
-
 # --- The image
 
 
