@@ -74,11 +74,3 @@ def test_known_holes_are_closed():
     floor = {"django": (5, 2, 8), "gunicorn": (26, 1), "psycopg2-binary": (2, 9, 10), "sqlparse": (0, 5, 4)}
     found = {p: tuple(map(int, pins("production")[p].split("."))) for p in floor}
     assert [p for p in floor if found[p] < floor[p]] == []
-
-
-def test_the_readme_says_why_each_is_there():
-    table = (PROJECT / "README.md").read_text().partition("## Dependencies")[2]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
-    named = {name.strip().lower() for row in rows for name in row.split(",")}
-    wanted = {package for name in LAYERS for package in asked_for(name)}
-    assert wanted - named == set()
