@@ -112,7 +112,7 @@ def test_no_worker_leaves_after_a_share_of_requests():
 
 
 def test_hsts_of_nginx_is_that_of_the_application():
-    assert proxy.defaults()["NGINX_HSTS"] == "max-age=31536000; includeSubDomains; preload"
+    assert proxy.defaults()["NGINX_HSTS"] == "max-age=31536000"
     assert "#HSTS_SECONDS=31536000\n" in (PROJECT / ".env.example").read_text()
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("rooms")
 
 PROBLEM = "application/problem+json"
 SECURITY_HEADERS = {
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains; preload",
+    "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",

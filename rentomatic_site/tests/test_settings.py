@@ -83,9 +83,19 @@ def test_what_is_missing_or_weak_stops_the_start_with_one_line(variables, words)
     assert "hidden" not in said
 
 
-def test_production_passes_the_deployment_check_with_nothing_silenced():
+def test_production_passes_the_deployment_check_with_nothing_silenced_but_hsts_for_other_hosts():
     done = run_manage("check", "--deploy", "--fail-level", "WARNING", env=PRODUCTION)
-    assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done
+    assert (done.returncode, done.stdout) == (0, "System check identified no issues (2 silenced).\n"), done
+    assert settings(PRODUCTION, "SILENCED_SYSTEM_CHECKS") == {
+        "SILENCED_SYSTEM_CHECKS": ["security.W005", "security.W021"]
+    }
+
+
+def test_hsts_says_nothing_about_other_hosts_unless_told_to():
+    names = ["SECURE_HSTS_SECONDS", "SECURE_HSTS_INCLUDE_SUBDOMAINS", "SECURE_HSTS_PRELOAD"]
+    assert list(settings(PRODUCTION, *names).values()) == [31536000, False, False]
+    asked = PRODUCTION | {"HSTS_INCLUDE_SUBDOMAINS": "on", "HSTS_PRELOAD": "on"}
+    assert list(settings(asked, *names).values()) == [31536000, True, True]
 
 
 @pytest.mark.parametrize(
