@@ -2,6 +2,9 @@
 
 import logging
 from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from pythonjsonlogger.json import JsonFormatter as PlainJsonFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current thread answers; set by `middleware.request_ids`."""
@@ -16,8 +19,19 @@ class RequestId(logging.Filter):
         return True
 
 
-class TextFormatter(logging.Formatter):
-    """The line for people: `2026-11-20 16:00:00,000 INFO    rooms: message [request id]`."""
+class Timestamp(logging.Formatter):
+    """The time in UTC with its offset, as nginx and PostgreSQL write theirs: `2026-11-20T16:00:00.000+00:00`."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class JsonFormatter(Timestamp, PlainJsonFormatter):
+    """The line for machines."""
+
+
+class TextFormatter(Timestamp):
+    """The line for people: `2026-11-20T16:00:00.000+00:00 INFO    rooms: message [request id]`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

@@ -4,9 +4,12 @@ import io
 import json
 import logging.config
 import re
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
+
+from rentomatic_site import probes
 
 
 def test_the_id_that_nginx_gave_is_in_the_answer(client):
@@ -33,21 +36,25 @@ def test_every_line_of_a_request_carries_its_id(client, settings, monkeypatch, f
     logging.config.dictConfig(settings.LOGGING | {"handlers": {"console": handler}})
     try:
         for id in ("0123456789abcdef", "fedcba9876543210"):
+            probes.database.forget()  # an answer holds for a second
             client.get("/readyz", headers={"X-Request-ID": id})
     finally:
         logging.config.dictConfig(settings.LOGGING)
     if format == "json":
         records = [json.loads(line) for line in stream.getvalue().splitlines()]
         said = [(record["message"].partition(":")[0], record["request_id"]) for record in records]
+        times = [record["time"] for record in records]
     else:
         records = re.split(r"^(?=\d{4}-)", stream.getvalue(), flags=re.MULTILINE)[1:]
         said = [
             re.search(r"(not ready|Service Unavailable): (?s:.*) \[(\w+)\]\n\Z", record).groups()
             for record in records
         ]
+        times = [record.split()[0] for record in records]
     assert said == [
         ("not ready", "0123456789abcdef"),
         ("Service Unavailable", "0123456789abcdef"),
         ("not ready", "fedcba9876543210"),
         ("Service Unavailable", "fedcba9876543210"),
     ]
+    assert {datetime.fromisoformat(time).utcoffset() for time in times} == {timedelta(0)}
