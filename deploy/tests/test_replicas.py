@@ -1,5 +1,6 @@
 """nginx's micro-cache, and how it spreads requests over replicas and hides the dying ones."""
 
+import itertools
 import time
 from collections import Counter
 
@@ -44,6 +45,72 @@ def test_vary_keys_the_cache(edge):
     page = edge.get("/rooms?limit=4", Accept="text/html")
     assert page.headers["X-Cache"] == "MISS"
     assert page.headers["Content-Type"].startswith("text/html")
+
+
+LIMITS = itertools.count(500)
+"""A `limit` that no other test asks for: an address that is not in the cache yet."""
+
+
+@pytest.mark.parametrize("host", ["localhost:1234", "LOCALHOST", "localhost.", "Localhost.:443"])
+def test_links_name_the_one_host_however_host_was_written(edge, host):
+    answer = edge.get(f"/rooms?limit={next(LIMITS)}", Host=host)
+    assert answer.headers["X-Cache"] == "MISS"
+    assert f"<{edge.address}/rooms?limit=" in answer.headers["Link"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"Host": "localhost:1234"},
+        {"Host": "LOCALHOST."},
+        {"method": "HEAD"},
+        {"method": "OPTIONS", "Origin": "https://a.example", "Access_Control_Request_Method": "GET"},
+        {"Accept": "text/html"},
+        {"Accept": "application/geo+json"},
+        {"Accept": "nonsense"},
+        {"Accept_Encoding": "gzip"},
+        {"Accept_Language": "de"},
+        {"Range": "bytes=0-9"},
+        {"If_None_Match": "*"},
+        {"If_Match": '"none"'},
+        {"If_Modified_Since": "Sat, 01 Jan 2033 00:00:00 GMT"},
+        {"If_Unmodified_Since": "Sat, 01 Jan 2000 00:00:00 GMT"},
+        {"Origin": "https://a.example"},
+        {"Cookie": "__Host-csrftoken=x; sessionid=y"},
+        {"Authorization": "Basic eDp4"},
+        {"Content_Type": "text/plain; charset=hex", "body": "x"},
+        {"Cache_Control": "no-cache", "Pragma": "no-cache"},
+        {"X_HTTP_Method_Override": "DELETE"},
+        {"X_Forwarded_Prefix": "/evil", "X_Original_URL": "/evil", "X_Rewrite_URL": "/evil"},
+        {"X_Forwarded_Host": "evil.example.com", "X_Forwarded_Proto": "http"},
+        {"Expect": "100-continue"},
+        {"Prefer": "return=minimal", "Save_Data": "on", "User_Agent": "odd"},
+    ],
+    ids=str,
+)
+def test_no_request_changes_what_another_gets_from_the_cache(edge, odd):
+    def told(answer: rig.Answer) -> tuple:
+        own = {"Date", "X-Request-ID", "X-Cache", "Server-Timing"}
+        return answer.status, answer.body, {k: v for k, v in answer.headers.items() if k not in own}
+
+    path = f"/rooms?limit={next(LIMITS)}"
+    edge.get(path, **odd)
+    plain = edge.get(path)
+    assert told(plain) == told(edge.get(path, Authorization="passes the cache by"))
+    # In the other order too: what a plain request left is right for the odd one.
+    assert odd.keys() & {"method", "Authorization"} or edge.get(path, **odd).status in {
+        200,
+        206,
+        304,
+        406,
+        412,
+    }
+
+
+def test_an_address_with_a_host_in_it_is_answered_for_the_one_host(edge):
+    answer = edge.get(f"https://localhost:99/rooms?limit={next(LIMITS)}", Host="evil.example.com")
+    assert answer.status == 200
+    assert f"<{edge.address}/rooms?limit=" in answer.headers["Link"]
 
 
 @pytest.mark.parametrize("header", [{"Cookie": "a=1; __Host-sessionid=x"}, {"Authorization": "Basic eDp4"}])
