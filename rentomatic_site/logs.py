@@ -20,7 +20,7 @@ class RequestId(logging.Filter):
 
 
 class Timestamp(logging.Formatter):
-    """The time in UTC with its offset, as nginx and PostgreSQL write theirs: `2026-11-20T16:00:00.000+00:00`."""
+    """The time in UTC with its offset, as nginx writes it: `2026-11-20T16:00:00.000+00:00`."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

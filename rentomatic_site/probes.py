@@ -152,7 +152,7 @@ def load_parts() -> None:
 
 @functools.cache
 def migrations() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """The migrations that this version needs, and all that it knows: also those that a squashed one replaces."""
+    """The migrations that this version needs, and all that it knows: also what squashed ones replace."""
     loader = MigrationLoader(None)
     replaced = {key for migration in loader.disk_migrations.values() for key in migration.replaces}
     return set(loader.graph.nodes), set(loader.disk_migrations) | replaced
