@@ -1,4 +1,5 @@
-# The image of the site, for the services `migrate` and `web` of compose.yml. See docs/deployment.md.
+# The image of the site, for the services `migrate` and `web` of compose.yml; ./deploy/rollout builds it. See
+# docs/deployment.md.
 
 # --- Wheels: what a build may need (a cache, the network) stays in this stage.
 FROM python:3.13-slim AS wheels
@@ -19,8 +20,10 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
  && pip --python /venv/bin/python install --no-cache-dir --no-index --no-deps /wheels/*.whl
 WORKDIR /app
 COPY . .
-# Hashed and compressed once, here; the key and the database are only for this line and are never used.
-RUN SECRET_KEY=for-collectstatic-only-0123456789-abcdefghijklmnopqrstuvwxyz \
+# Readable for everybody, whatever the umask of whoever cloned the project. Static files are hashed and compressed
+# once, here; the key and the database are only for this line and are never used.
+RUN chmod -R a+rX . \
+ && SECRET_KEY=for-collectstatic-only-0123456789-abcdefghijklmnopqrstuvwxyz \
     ALLOWED_HOSTS=localhost DATABASE_URL=postgres://nobody@localhost/none \
     python manage.py collectstatic --noinput \
  && python -m compileall -q .

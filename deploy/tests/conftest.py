@@ -74,7 +74,7 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
         pytest.skip("needs a running Docker engine")
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
-        stack.up("--build")
+        stack.run("./deploy/rollout")
         yield stack
     finally:
-        stack.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", check=False)
+        stack.remove()

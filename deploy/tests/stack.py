@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,12 +28,22 @@ class Stack:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(rig.PROJECT / name, folder / name)
         self.said = self.run("./deploy/setup").stdout
-        self.set("COMPOSE_PROJECT_NAME", f"rentomatic-test-{os.getpid()}")
-        self.set("IMAGE", f"rentomatic-test-{os.getpid()}")
         self.set("SITE_ADDRESS", self.address)
         self.set("HTTP_PORT", str(self.http))
         self.set("HTTPS_PORT", str(self.https))
         self.set("NGINX_RATE", "10000r/s")
+
+    def remove(self) -> None:
+        """Containers, volume and images; each step for itself, for the stack may be half there."""
+        self.compose("down", "--volumes", "--remove-orphans", check=False)
+        images = self.run("docker", "images", "--quiet", self.setting("COMPOSE_PROJECT_NAME")).stdout.split()
+        if images:
+            self.run("docker", "image", "rm", "--force", *images, check=False)
+
+    def setting(self, name: str) -> str:
+        """A variable's value in .env; empty where it has none."""
+        found = re.findall(rf"^{name}=(.*)$", (self.folder / ".env").read_text(), re.M)
+        return found[-1] if found else ""
 
     def set(self, name: str, value: str) -> None:
         """A variable in .env, in the place of the one that is there."""

@@ -55,6 +55,40 @@ def test_the_database_is_on_an_internal_network_of_its_own():
     assert set(SERVICES["web"]["networks"]) == {"front", "data"}
 
 
+def megabytes(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([mMgG])B?", text).groups()
+    return int(number) * (1024 if unit in "gG" else 1)
+
+
+def test_postgres_reckons_with_no_more_memory_than_its_container_has():
+    limit = megabytes(SERVICES["db"]["mem_limit"])
+    command = " ".join(SERVICES["db"]["command"])
+    shared = megabytes(re.search(r"shared_buffers=(\w+)", command)[1])
+    assert shared <= limit / 2
+    assert shared < megabytes(re.search(r"effective_cache_size=(\w+)", command)[1]) <= limit * 3 / 4
+
+
+def test_a_tmpfs_lies_where_the_image_has_a_folder_that_its_user_may_write_to():
+    """Older runc gives a restarted container's tmpfs the mode of that folder, whatever is asked for here."""
+    for name, service in SERVICES.items():
+        paths = {mount.split(":")[0] for mount in service["tmpfs"]}
+        assert paths <= ({"/tmp", "/run/postgresql"} if name == "db" else {"/tmp"}), name  # noqa: S108
+        assert "mode" not in str(service["tmpfs"])
+
+
+def test_nothing_but_a_rollout_decides_which_version_runs():
+    assert not any("build" in service for service in SERVICES.values())
+    assert {SERVICES[name]["image"].split(":-")[0] for name in ("web", "migrate")} == {"${IMAGE"}
+    assert {SERVICES[name]["pull_policy"] for name in ("web", "migrate")} == {"never"}
+
+
+def test_every_secret_of_the_settings_is_a_file_in_the_containers():
+    assert SERVICES["web"]["environment"]["SECRET_KEY_FALLBACKS_FILE"] == "/run/secrets/secret_key_fallbacks"
+    managed = (PROJECT / "deploy/compose.managed.yml").read_text()
+    assert set(SERVICES["web"]["secrets"]) == {"secret_key", "secret_key_fallbacks", "application_password"}
+    assert "[secret_key, secret_key_fallbacks, database_url]" in managed
+
+
 def test_services_start_in_their_order():
     assert SERVICES["migrate"]["depends_on"] == {"db": {"condition": "service_healthy"}}
     assert SERVICES["web"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
@@ -218,5 +252,5 @@ def test_shell_scripts_are_clean():
         for path in sorted(Path(PROJECT, "deploy").rglob("*"))
         if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
     ]
-    assert len(scripts) == 4
-    subprocess.run(["shellcheck", *scripts], check=True)
+    assert len(scripts) == 5
+    subprocess.run(["shellcheck", "-x", *scripts], cwd=PROJECT, check=True)

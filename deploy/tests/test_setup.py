@@ -42,8 +42,9 @@ def contents(project: Path) -> dict[Path, bytes]:
 def test_secrets_are_files_that_nobody_else_can_read(project, umask):
     assert setup(project, umask=umask).returncode == 0
     secrets = {path.name: path for path in (project / "deploy" / "secrets").iterdir()}
-    assert secrets.keys() == {"secret_key", "postgres_password", "application_password"}
     assert {path.stat().st_mode & 0o777 for path in secrets.values()} == {0o600}
+    assert secrets.pop("secret_key_fallbacks").read_text() == ""
+    assert secrets.keys() == {"secret_key", "postgres_password", "application_password"}
     assert (project / "deploy" / "secrets").stat().st_mode & 0o777 == 0o700
     assert (project / "deploy" / "certificates" / "privkey.pem").stat().st_mode & 0o777 == 0o600
     values = {path.read_text() for path in secrets.values()}
@@ -67,12 +68,12 @@ def test_nothing_is_overwritten_by_a_second_run(project):
     second = setup(project, "other.example.com")
     assert second.returncode == 0
     assert contents(project) == before
-    assert second.stdout.count("kept ") == 5
+    assert second.stdout.count("kept ") == 6
 
 
 def test_it_prints_the_next_command_and_the_address(project):
     said = setup(project, "rooms.example.com").stdout
-    assert "docker compose up -d --build --wait" in said
+    assert "./deploy/rollout" in said
     assert "https://rooms.example.com:8443/rooms" in said
 
 
@@ -103,6 +104,35 @@ def test_a_developers_env_file_is_in_the_way_and_kept(project):
     assert done.returncode == 1
     assert "mv .env .env.development" in done.stderr
     assert contents(project) == before
+
+
+def test_each_folder_gets_a_project_name_of_its_own(tmp_path):
+    names = []
+    for name in ("one", "two"):
+        (tmp_path / name / "deploy").mkdir(parents=True)
+        shutil.copy(rig.PROJECT / "deploy" / "setup", tmp_path / name / "deploy" / "setup")
+        setup(tmp_path / name)
+        text = (tmp_path / name / ".env").read_text()
+        names += re.findall(r"^COMPOSE_PROJECT_NAME=(rentomatic-[0-9a-f]{8})$", text, re.M)
+        assert f"PROJECT_FOLDER={tmp_path / name}\n" in text
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("script", ["setup", "rollout", "backup", "restore"])
+def test_every_script_refuses_a_folder_that_was_copied_from_another(project, tmp_path_factory, script):
+    setup(project)
+    copied = tmp_path_factory.mktemp("copied") / "site"
+    shutil.copytree(project, copied)
+    for name in ("common", "rollout", "backup", "restore"):
+        shutil.copy(rig.PROJECT / "deploy" / name, copied / "deploy" / name)
+    before = contents(copied)
+    done = subprocess.run(
+        [copied / "deploy" / script], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "mv .env .env.copied && ./deploy/setup" in done.stderr
+    assert f"PROJECT_FOLDER={copied}" in done.stderr
+    assert contents(copied) == before
 
 
 def test_own_certificates_are_kept(project):
