@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.tests import rig
 from deploy.tests.stack import Stack
+from rentomatic_site.testing import rig
 
 pytestmark = pytest.mark.compose
 

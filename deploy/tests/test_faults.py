@@ -34,10 +34,16 @@ def cluster(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gunicorn(cluster, tmp_path_factory):
+def variables(cluster, live_site):
+    """Of a site on the cluster, whose static files are collected: without them it is not ready."""
+    return {**cluster.variables, "STATIC_ROOT": live_site.variables["STATIC_ROOT"]}
+
+
+@pytest.fixture(scope="module")
+def gunicorn(variables, tmp_path_factory):
     """Two workers of four threads that give a hanging request up after 2 s."""
     folder = tmp_path_factory.mktemp("gunicorn")
-    with rig.Gunicorn(folder, REQUEST_TIMEOUT="2", **cluster.variables) as server:
+    with rig.Gunicorn(folder, REQUEST_TIMEOUT="2", **variables) as server:
         yield server
 
 
@@ -229,10 +235,10 @@ def test_without_a_database_at_the_start_the_process_lives_and_is_not_ready(tmp_
         assert_problem_503(gunicorn.get("/rooms"))
 
 
-def test_an_unmigrated_database_is_not_ready_and_503(cluster, tmp_path):
+def test_an_unmigrated_database_is_not_ready_and_503(cluster, variables, tmp_path):
     with cluster.session() as cursor:
         cursor.execute("CREATE DATABASE empty")
-    with rig.Gunicorn(tmp_path, **cluster.variables | {"APPLICATION_DB": "empty"}) as gunicorn:
+    with rig.Gunicorn(tmp_path, **variables | {"APPLICATION_DB": "empty"}) as gunicorn:
         assert b"migrations pending" in gunicorn.get("/readyz").body
         assert_problem_503(gunicorn.get("/rooms"))
 
