@@ -185,6 +185,17 @@ def test_nothing_reaches_the_image_but_what_is_named():
     assert "**/tests" in rules
 
 
+def test_the_image_has_every_module_of_deploy_that_gunicorn_imports():
+    named = (PROJECT / ".dockerignore").read_text().splitlines()
+    imported = {
+        module
+        for path in (PROJECT / "deploy").glob("*.py")
+        for module in re.findall(r"""(?:from |import |")deploy\.(\w+)""", path.read_text())
+    }
+    assert imported == {"watchdog", "worker"}
+    assert {f"!deploy/{module}.py" for module in imported} <= set(named)
+
+
 def test_versions_are_not_below_what_is_known_to_be_safe():
     def version(package: str) -> tuple[int, ...]:
         return tuple(int(part) for part in importlib.metadata.version(package).split(".")[:3])
