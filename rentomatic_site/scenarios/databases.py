@@ -8,7 +8,7 @@ The databases of the scenarios on the server, and the templates that they are cl
 | `tpl__HASH` | a migrated, empty database; refuses connections |
 | `scenario_NAME_RANDOM` | one that is being made; the next load of NAME removes what a killed one left |
 
-A comment on each says what it is and whose (`Mark`). Without it a database is not ours, and nothing here
+A comment on each says what it is and whose (`Metadata`). Without it a database is not ours, and nothing here
 drops, renames or changes it, nor one that another developer or checkout has made; the application's and the
 maintenance database are never touched at all.
 
@@ -32,7 +32,7 @@ from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
-from rentomatic_site.scenarios.isolation import LIVE_PREFIX
+from rentomatic_site.scenarios.isolation import TARGET_PREFIX
 
 FILE_COPY_FROM = 64 * 2**20
 """Bytes from which a clone is quicker by copying files than through the write-ahead log."""
@@ -40,20 +40,20 @@ FILE_COPY_FROM = 64 * 2**20
 ATTEMPTS = 5
 """PostgreSQL itself waits five seconds in each for sessions that are about to end."""
 
-LIVE, TEMPLATE, MIGRATED, BUILDING = "scenario", "template", "migrated", "building"
+TARGET, TEMPLATE, MIGRATED, BUILDING = "scenario", "template", "migrated", "building"
 
 BEGUN = re.compile(r"scenario_([a-z0-9_]+)_([0-9a-f]{6})[0-9a-f]{6}")
 """What `building_name` gives."""
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What the comment on a database of ours says."""
+class Metadata:
+    """What the comment on a database states, as JSON."""
 
     kind: str
     scenario: str = ""
     fingerprint: str = ""
-    """Of the scenario (catalogue.py); of the migrations alone for a migrated template."""
+    """Of the scenario (discovery.py); of the migrations alone for a migrated template."""
     migrations: str = ""
     seed: int = 0
     rooms: int = 0
@@ -73,20 +73,25 @@ class Mark:
 
 @dataclass(frozen=True)
 class Database:
-    """One database with a mark; its size is in bytes, 0 where we may not know it."""
+    """One database that has metadata; its size is in bytes, 0 where this role may not read it."""
 
     name: str
     size: int
-    mark: Mark
+    metadata: Metadata
     mine: bool
     """Whether this checkout made it and its role may drop it."""
     broken: bool
     """Whether dropping it was interrupted: it can be dropped again, and nothing else."""
 
 
-def live_name(scenario: str) -> str:
+def target_name(scenario: str) -> str:
     """The name that `settings.DATABASES` has under SCENARIO=NAME."""
-    return f"{LIVE_PREFIX}{scenario}"
+    return f"{TARGET_PREFIX}{scenario}"
+
+
+def alias_of(name: str) -> str:
+    """The value of SCENARIO under which `settings.DATABASES` has the database of that name."""
+    return name.removeprefix(TARGET_PREFIX)
 
 
 def template_name(scenario: str, fingerprint: str) -> str:
@@ -97,65 +102,67 @@ def template_name(scenario: str, fingerprint: str) -> str:
 def building_name(scenario: str, token: str = "") -> str:
     """A name of its own for a database that is being made; processes reach it by SCENARIO like any other."""
     token = token or secrets.token_hex(3)
-    return live_name(f"{scenario or MIGRATED}_{token}{digest(scenario, token)[:6]}")
+    return target_name(f"{scenario or MIGRATED}_{token}{digest(scenario, token)[:6]}")
 
 
-def substitute_name(live: str) -> str:
-    """What stands for `live` where another developer or checkout has that one."""
-    return f"{live}_{digest(live)[:4]}"
+def substitute_name(target: str) -> str:
+    """The name that replaces `target` where another developer or checkout has a database of that name."""
+    return f"{target}_{digest(target)[:4]}"
 
 
-def failed_name(live: str) -> str:
-    """Where a load that fails leaves its database while `live` holds a good one."""
-    return f"{live}_failed"
+def failed_name(target: str) -> str:
+    """The name of the database of a failed load where `target` holds the complete one of an earlier load."""
+    return f"{target}_failed"
 
 
-def digest(*words: str) -> str:
-    """Twelve digits that another owner and another checkout have others of."""
-    return sha256(json.dumps([*identity(), *words]).encode()).hexdigest()[:12]
+def digest(*parts: str) -> str:
+    """Twelve hexadecimal digits of a hash of the parts, the owner and the checkout."""
+    return sha256(json.dumps([*identity(), *parts]).encode()).hexdigest()[:12]
 
 
 def identity() -> tuple[str, str]:
-    """Whose the databases are that we make: Mark's `owner` and `checkout`."""
+    """Whose the databases are that we make: Metadata's `owner` and `checkout`."""
     return settings.SCENARIOS_OWNER, str(settings.BASE_DIR)
 
 
-def read_mark(comment: str | None, name: str = "") -> Mark | None:
+def read_metadata(comment: str | None, name: str = "") -> Metadata | None:
     """
-    The mark in a comment, without what other versions of this code know, or the one in the name of a database
-    that we began to make; None where neither is ours.
+    The metadata in a comment, without fields that only other versions of this code have. A database without a
+    comment is recognised by its name as one that was being made. None for any other database.
     """
     try:
         written = json.loads(comment or "")["rentomatic"]
-        return Mark(**{field.name: written[field.name] for field in fields(Mark) if field.name in written})
+        return Metadata(
+            **{field.name: written[field.name] for field in fields(Metadata) if field.name in written}
+        )
     except (ValueError, TypeError, KeyError):
         pass
     if comment is None and (begun := BEGUN.fullmatch(name)):
         for scenario in (begun[1], ""):
             if building_name(scenario, begun[2]) == name:
-                return Mark(BUILDING, scenario, owner=identity()[0], checkout=identity()[1])
+                return Metadata(BUILDING, scenario, owner=identity()[0], checkout=identity()[1])
     return None
 
 
-def write_mark(server: cursor, name: str, mark: Mark) -> None:
-    postgres.comment_on_database(server, name, json.dumps({"rentomatic": asdict(mark)}))
+def write_metadata(server: cursor, name: str, metadata: Metadata) -> None:
+    postgres.comment_on_database(server, name, json.dumps({"rentomatic": asdict(metadata)}))
 
 
 def databases(server: cursor) -> list[Database]:
     """This checkout's databases on the server, by name."""
-    return [database for database in marked(server) if database.mine]
+    return [database for database in with_metadata(server) if database.mine]
 
 
 def others(server: cursor) -> list[Database]:
     """The databases that other developers and checkouts have made, by name."""
-    return [database for database in marked(server) if not database.mine]
+    return [database for database in with_metadata(server) if not database.mine]
 
 
 def find(server: cursor, name: str) -> Database | None:
     """
-    The marked database of that name. ScenarioError where there is one without a mark.
+    The database of that name, None where there is none. ScenarioError where there is one without metadata.
 
-    Only for names that we are about to use: what bears one of them and not our mark is in the way.
+    Only for names that are about to be used: a database of such a name without metadata is in the way.
     """
     if name in protected():
         raise ScenarioError(
@@ -164,7 +171,7 @@ def find(server: cursor, name: str) -> Database | None:
         )
     if not postgres.database_exists(server, name):
         return None
-    for database in marked(server, name):
+    for database in with_metadata(server, name):
         return database
     raise ScenarioError(
         f"The database {name} was not made by load_scenario, which therefore leaves it alone. "
@@ -172,8 +179,8 @@ def find(server: cursor, name: str) -> Database | None:
     )
 
 
-def marked(server: cursor, only: str | None = None) -> Iterator[Database]:
-    """The databases with a mark, by name, or only that one; never those that are protected."""
+def with_metadata(server: cursor, only: str | None = None) -> Iterator[Database]:
+    """The databases that have metadata, in the order of their names, or only that one; no protected ones."""
     server.execute(
         "SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END,"
         " shobj_description(oid, 'pg_database'), pg_has_role(datdba, 'USAGE'), datconnlimit = -2"
@@ -182,16 +189,16 @@ def marked(server: cursor, only: str | None = None) -> Iterator[Database]:
         [only, protected()],
     )
     for name, size, comment, droppable, broken in server.fetchall():
-        if mark := read_mark(comment, name):
-            # Earlier versions' marks name nobody.
-            mine = droppable and (mark.owner, mark.checkout) in {identity(), ("", "")}
-            yield Database(name, size or 0, mark, mine, broken)
+        if metadata := read_metadata(comment, name):
+            # Earlier versions stored no owner.
+            mine = droppable and (metadata.owner, metadata.checkout) in {identity(), ("", "")}
+            yield Database(name, size or 0, metadata, mine, broken)
 
 
-def unmarked(server: cursor) -> list[tuple[str, int]]:
+def without_metadata(server: cursor) -> list[tuple[str, int]]:
     """
-    Name and size of what has no mark, and a name as earlier versions gave to databases that they were making:
-    a load that was killed left it. Only those that we may drop and that nobody is connected to.
+    Name and size of each database that has no metadata and is named as earlier versions named databases that
+    were being made: left by a load that was killed. Only those that have no sessions and are ours to drop.
     """
     server.execute(
         "SELECT datname, pg_database_size(oid) FROM pg_database"
@@ -208,11 +215,11 @@ def protected() -> list[str]:
     return [settings.APPLICATION_DB, settings.POSTGRES["dbname"], "template0", "template1"]
 
 
-def create(server: cursor, scenario: str, template: Database | None, mark: Mark) -> str:
+def create(server: cursor, scenario: str, template: Database | None, metadata: Metadata) -> str:
     """
-    Make a database with a name of its own, a copy of `template`, marked as being built; give its name.
+    Create a database with a unique name, a copy of `template`, of kind BUILDING. Return its name.
 
-    Whatever interrupts this leaves nothing, or what the next load of the scenario knows by its name.
+    An interruption leaves nothing, or a database that the next load of the scenario recognises by its name.
     """
     name = building_name(scenario)
     options = {
@@ -229,7 +236,9 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
         except errors.IoError:  # this file system cannot
             server.execute("SET file_copy_method = copy")
             postgres.create_database(server, name, **options)
-        write_mark(server, name, signed(replace(mark, kind=BUILDING, scenario=scenario, complete=False)))
+        write_metadata(
+            server, name, stamped(replace(metadata, kind=BUILDING, scenario=scenario, complete=False))
+        )
     except BaseException:
         with suppress(psycopg2.Error):
             postgres.drop_database(server, name)
@@ -237,22 +246,22 @@ def create(server: cursor, scenario: str, template: Database | None, mark: Mark)
     return name
 
 
-def signed(mark: Mark) -> Mark:
-    """The mark with the present time and this checkout's name."""
+def stamped(metadata: Metadata) -> Metadata:
+    """The metadata with the present time, this owner and this checkout."""
     owner, checkout = identity()
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    return replace(mark, owner=owner, checkout=checkout, created=created)
+    return replace(metadata, owner=owner, checkout=checkout, created=created)
 
 
-def finish(server: cursor, name: str, new_name: str, mark: Mark) -> None:
+def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> None:
     """
-    Give a built database its place and its mark, in one transaction; what had the place is dropped.
+    Rename a built database to `new_name` and write its metadata, in one transaction; then drop the database
+    that had the name. Templates refuse connections from then on.
 
-    Templates refuse connections from then on. Before the transaction nothing has changed, after it
-    everything has. postgres.InUseError where sessions stay that we may not end.
+    postgres.InUseError where this role may not end a session in one of the two; nothing has changed then.
     """
     replaced = find(server, new_name) if new_name != name else None
-    away = building_name(mark.scenario)
+    away = building_name(metadata.scenario)
     for attempt in range(ATTEMPTS):
         if replaced:
             postgres.end_sessions(server, new_name)
@@ -260,10 +269,10 @@ def finish(server: cursor, name: str, new_name: str, mark: Mark) -> None:
         try:
             with transaction(server):
                 if replaced:
-                    write_mark(server, new_name, replace(replaced.mark, kind=BUILDING))
+                    write_metadata(server, new_name, replace(replaced.metadata, kind=BUILDING))
                     postgres.rename_database(server, new_name, away)
-                write_mark(server, name, signed(mark))
-                postgres.allow_connections(server, name, mark.kind == LIVE)
+                write_metadata(server, name, stamped(metadata))
+                postgres.allow_connections(server, name, metadata.kind == TARGET)
                 if new_name != name:
                     postgres.rename_database(server, name, new_name)
             break

@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
 
-LIVE_PREFIX = "scenario_"
+TARGET_PREFIX = "scenario_"
 """What `settings.DATABASES` puts before SCENARIO."""
 
 
@@ -44,7 +44,7 @@ def django_on(name: str) -> Iterator[None]:
     connection.close()
     with (
         postgres.closed_to_this_process({settings.APPLICATION_DB, usual["NAME"]} - {name}),
-        environment(SCENARIO=name.removeprefix(LIVE_PREFIX), SCENARIO_FILE=None),
+        environment(SCENARIO=name.removeprefix(TARGET_PREFIX), SCENARIO_FILE=None),
     ):
         shared["NAME"] = name
         shared["OPTIONS"] = {

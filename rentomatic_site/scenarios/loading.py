@@ -21,7 +21,7 @@ from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases
-from rentomatic_site.scenarios.databases import BUILDING, LIVE, MIGRATED, TEMPLATE, Database, Mark
+from rentomatic_site.scenarios.databases import BUILDING, MIGRATED, TARGET, TEMPLATE, Database, Metadata
 from rentomatic_site.scenarios.discovery import Scenario, folder, migrations_fingerprint
 from rentomatic_site.scenarios.isolation import django_on, threads_awaited
 from rooms import seeding
@@ -64,28 +64,28 @@ def load(
     reset: bool = False,
     rebuild: bool = False,
     say: Callable[[str], None] = lambda line: None,
-    live: str = "",
+    target: str = "",
 ) -> Loaded:
     """
     Make sure that the scenario's database is there; with `reset` as freshly loaded, with `rebuild` by running
-    the scenario again. `live` is the database's name where it is not the usual one.
+    the scenario again. `target` is the database's name where it is not the usual one.
 
     Raises Failed where the scenario's code raises, ScenarioError where the database cannot be had.
     """
     started = time.monotonic()
-    live = live or databases.live_name(scenario.name)
-    with lock_live(live, say), lock_templates(scenario.name, say) as server:
-        live = own_place(server, live)
-        present = databases.find(server, live)
-        if present and present.mark.scenario != scenario.name:
+    target = target or databases.target_name(scenario.name)
+    with lock_target(target, say), lock_templates(scenario.name, say) as server:
+        target = own_place(server, target)
+        present = databases.find(server, target)
+        if present and present.metadata.scenario != scenario.name:
             raise ScenarioError(
-                f"{live} holds scenario {present.mark.scenario}. "
-                f"Next: ./manage.py drop_scenario {live.removeprefix(databases.live_name(''))}"
+                f"{target} holds scenario {present.metadata.scenario}. "
+                f"Next: ./manage.py drop_scenario {databases.alias_of(target)}"
             )
         if present and present.broken:
-            databases.drop(server, live)
+            databases.drop(server, target)
             present = None
-        if present and present.mark.complete and not (reset or rebuild):
+        if present and present.metadata.complete and not (reset or rebuild):
             kept, stale = keep(server, present, scenario, seed)
             return Loaded(kept, "kept", time.monotonic() - started, stale)
 
@@ -95,53 +95,57 @@ def load(
         template = databases.find(server, databases.template_name(scenario.name, fingerprint))
         how = "cloned" if template and not rebuild else "filled"
         if template is None or rebuild:
-            good = live if present and present.mark.complete else ""
-            template = fill(server, scenario, fingerprint, seed, live, good, say)
-        name = databases.create(server, scenario.name, template, template.mark)
+            good = target if present and present.metadata.complete else ""
+            template = fill(server, scenario, fingerprint, seed, target, good, say)
+        name = databases.create(server, scenario.name, template, template.metadata)
         try:
-            databases.finish(server, name, live, replace(template.mark, kind=LIVE))
+            databases.promote(server, name, target, replace(template.metadata, kind=TARGET))
         except BaseException:
             clean_up(server, scenario.name)
             raise
         # A template's age counts from its last use.
-        databases.write_mark(server, template.name, databases.signed(template.mark))
-        if failed := failed_load(server, scenario.name, live):
+        databases.write_metadata(server, template.name, databases.stamped(template.metadata))
+        if failed := failed_load(server, scenario.name, target):
             databases.drop(server, failed.name)
-        database = databases.find(server, live)
+        database = databases.find(server, target)
     assert database
     return Loaded(database, how, time.monotonic() - started)
 
 
-def own_place(server: cursor, live: str) -> str:
+def own_place(server: cursor, target: str) -> str:
     """The name itself, or what stands for it where that is another developer's."""
-    substitute = databases.substitute_name(live)
-    for name in (substitute, live):
+    substitute = databases.substitute_name(target)
+    for name in (substitute, target):
         if (present := databases.find(server, name)) and present.mine:
             return name
-    return substitute if databases.find(server, live) else live
+    return substitute if databases.find(server, target) else target
 
 
-def place_beside(server: cursor, scenario: str, live: str) -> str:
-    """Where a failed load leaves its database while `live` holds a good one; "" where that is taken."""
-    name = databases.failed_name(live)
-    if postgres.database_exists(server, name) and not failed_load(server, scenario, live):
+def place_beside(server: cursor, scenario: str, target: str) -> str:
+    """Where a failed load leaves its database while `target` holds a good one; "" where that is taken."""
+    name = databases.failed_name(target)
+    if postgres.database_exists(server, name) and not failed_load(server, scenario, target):
         return ""
     return name
 
 
-def failed_load(server: cursor, scenario: str, live: str) -> Database | None:
-    """What a failed load of the scenario left beside the good database `live`."""
-    name = databases.failed_name(live)
+def failed_load(server: cursor, scenario: str, target: str) -> Database | None:
+    """What a failed load of the scenario left beside the good database `target`."""
+    name = databases.failed_name(target)
     for database in databases.databases(server):
-        if database.name == name and database.mark.scenario == scenario and not database.mark.complete:
+        if (
+            database.name == name
+            and database.metadata.scenario == scenario
+            and not database.metadata.complete
+        ):
             return database
     return None
 
 
 @contextmanager
-def lock_live(live: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
+def lock_target(target: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
     """The server while nobody else loads a scenario, whichever it is, into the database of that name."""
-    what = f"scenario {live.removeprefix(databases.live_name(''))}"
+    what = f"scenario {databases.alias_of(target)}"
     with lock(f"rentomatic {what}", what, say) as server:
         yield server
 
@@ -150,7 +154,7 @@ def lock_live(live: str, say: Callable[[str], None] = lambda line: None) -> Iter
 def lock_templates(scenario: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
     """
     The server while nobody else in this checkout loads or drops the scenario of that name, or works on the
-    migrated template: "". Whoever wants both locks takes that of the live database first.
+    migrated template: "". A command that needs both locks takes the one of the target database first.
     """
     what = f"scenario {scenario}" if scenario else "migrations"
     with lock(f"rentomatic templates {databases.digest(scenario)}", what, say) as server:
@@ -170,8 +174,8 @@ def lock(name: str, what: str, say: Callable[[str], None]) -> Iterator[cursor]:
 
 def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None) -> tuple[Database, str]:
     """The database as it is, but with migrations that came since; and why it is stale, if it is."""
-    mark = present.mark
-    if mark.migrations != migrations_fingerprint():
+    metadata = present.metadata
+    if metadata.migrations != migrations_fingerprint():
         try:
             with django_on(present.name):
                 call_command("migrate", verbosity=0)
@@ -180,24 +184,26 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
                 f"{present.name} was made by other migrations or another role, and cannot be brought up to "
                 f"date: {str(error).strip()}. Next: ./manage.py load_scenario {scenario.name} --reset"
             ) from None
-        mark = replace(mark, migrations=migrations_fingerprint())
-    if mark != present.mark or not mark.owner:  # earlier versions' comments hold what run() printed
+        metadata = replace(metadata, migrations=migrations_fingerprint())
+    if (
+        metadata != present.metadata or not metadata.owner
+    ):  # earlier versions' comments hold what run() printed
         owner, checkout = databases.identity()
-        mark = replace(mark, owner=owner, checkout=checkout)
-        databases.write_mark(server, present.name, mark)
+        metadata = replace(metadata, owner=owner, checkout=checkout)
+        databases.write_metadata(server, present.name, metadata)
     stale = ""
-    if seed not in {None, mark.seed}:
-        stale = f"it was made with seed {mark.seed}"
-    elif mark.fingerprint != scenario.fingerprint(mark.seed):
+    if seed not in {None, metadata.seed}:
+        stale = f"it was made with seed {metadata.seed}"
+    elif metadata.fingerprint != scenario.fingerprint(metadata.seed):
         stale = "the scenario or the migrations have changed since"
-    return replace(present, mark=mark), stale
+    return replace(present, metadata=metadata), stale
 
 
 def remove_leftovers(server: cursor, scenario: str) -> None:
     """Drop what a killed load of this scenario (or of the migrated template: "") left half done."""
     for database in databases.databases(server):
-        half = database.mark.kind == BUILDING or (database.mark.kind != LIVE and database.broken)
-        if half and database.mark.scenario == scenario:
+        half = database.metadata.kind == BUILDING or (database.metadata.kind != TARGET and database.broken)
+        if half and database.metadata.scenario == scenario:
             databases.drop(server, database.name)
 
 
@@ -221,20 +227,20 @@ def fill(
     scenario: Scenario,
     fingerprint: str,
     seed: int,
-    live: str,
+    target: str,
     good: str,
     say: Callable[[str], None],
 ) -> Database:
     """
     Run the scenario on a new migrated database, and make that the scenario's only template.
 
-    When it raises, the database takes the place of the live one, marked incomplete, or a place beside it
-    where that is `good`.
+    When it raises, the database is promoted to `target`, as incomplete, or to a name beside it
+    where `good` names a complete one.
     """
-    mark = Mark(TEMPLATE, scenario.name, fingerprint, migrations_fingerprint(), seed)
+    metadata = Metadata(TEMPLATE, scenario.name, fingerprint, migrations_fingerprint(), seed)
     with lock_templates("", say) as migrations:
         migrated = migrated_template(migrations)
-        name = databases.create(server, scenario.name, migrated, mark)
+        name = databases.create(server, scenario.name, migrated, metadata)
     try:
         with django_on(name):
             error, output = run(scenario, seed)
@@ -242,16 +248,16 @@ def fill(
                 raise error  # nothing of it stays: there is no room for looking at it
             store_output(output)
             rooms = Room.objects.count()
-            mark = replace(mark, rooms=rooms)
+            metadata = replace(metadata, rooms=rooms)
         if error is not None:
             words = f"{type(error).__name__}: {error}".splitlines()[0]
-            place = live
+            place = target
             if good:
-                place = place_beside(server, scenario.name, live) or name
-            databases.finish(server, name, place, replace(mark, kind=LIVE, error=words))
+                place = place_beside(server, scenario.name, target) or name
+            databases.promote(server, name, place, replace(metadata, kind=TARGET, error=words))
             raise Failed(own_traceback(error), rooms, place, good) from error
         new_name = databases.template_name(scenario.name, fingerprint)
-        databases.finish(server, name, new_name, replace(mark, complete=True))
+        databases.promote(server, name, new_name, replace(metadata, complete=True))
     except BaseException as interruption:
         if isinstance(interruption.__cause__, errors.DiskFull):
             empty(name)
@@ -259,7 +265,10 @@ def fill(
             clean_up(server, scenario.name)
         raise
     for other in databases.databases(server):
-        if (other.mark.kind, other.mark.scenario) == (TEMPLATE, scenario.name) and other.name != new_name:
+        if (other.metadata.kind, other.metadata.scenario) == (
+            TEMPLATE,
+            scenario.name,
+        ) and other.name != new_name:
             databases.drop(server, other.name)
     template = databases.find(server, new_name)
     assert template
@@ -273,18 +282,18 @@ def migrated_template(server: cursor) -> Database:
     template = databases.find(server, name)
     if template is None:
         remove_leftovers(server, "")
-        mark = Mark(MIGRATED, "", fingerprint, fingerprint, complete=True)
-        building = databases.create(server, "", None, mark)
+        metadata = Metadata(MIGRATED, "", fingerprint, fingerprint, complete=True)
+        building = databases.create(server, "", None, metadata)
         try:
             with django_on(building):
                 call_command("migrate", verbosity=0)
                 vacuum()
-            databases.finish(server, building, name, mark)
+            databases.promote(server, building, name, metadata)
         except BaseException:
             clean_up(server, "")
             raise
         for other in databases.databases(server):
-            if other.mark.kind == MIGRATED and other.name != name:
+            if other.metadata.kind == MIGRATED and other.name != name:
                 databases.drop(server, other.name)
         template = databases.find(server, name)
     assert template

@@ -74,8 +74,8 @@ class ScenarioFile(pytest.File):
             pytest.skip("the scenario does not load")
         if not self.loaded:
             # A name of its own: another pytest may run on the same server.
-            self.database = databases.live_name(f"{self.alias}_{secrets.token_hex(4)}")
-            loading.load(self.scenario, reset=True, live=self.database)
+            self.database = databases.target_name(f"{self.alias}_{secrets.token_hex(4)}")
+            loading.load(self.scenario, reset=True, target=self.database)
             expectations.expectations(self.scenario.module())  # of the right form?
             self.loaded = True
         return self.database

@@ -173,7 +173,7 @@ def test_a_change_in_an_imported_scenario_makes_it_stale(workshop: Workshop, sta
     workshop.load("t_more", "--reset")
     assert workshop.prices("t_more") == [30, 60, 99]
     # The template of the old state has gone with it.
-    assert sorted(mark.kind for mark in workshop.databases().values()) == ["scenario", "template"]
+    assert sorted(metadata.kind for metadata in workshop.databases().values()) == ["scenario", "template"]
 
 
 def test_a_kept_database_gets_the_migrations_that_came_since(workshop: Workshop) -> None:
@@ -187,8 +187,8 @@ def test_a_kept_database_gets_the_migrations_that_came_since(workshop: Workshop)
     from rentomatic_site.scenarios import databases
 
     with postgres.session() as server:
-        mark = databases.find(server, "scenario_t_three").mark
-        databases.write_mark(server, "scenario_t_three", replace(mark, migrations="an earlier state"))
+        metadata = databases.find(server, "scenario_t_three").metadata
+        databases.write_metadata(server, "scenario_t_three", replace(metadata, migrations="an earlier state"))
     workshop.load("t_three")
     assert workshop.sql("t_three", "SELECT count(*) FROM django_session") == [(0,)]
     assert workshop.prices("t_three") == [60, 90]

@@ -145,7 +145,7 @@ def test_pytest_collects_each_expectation_of_each_file(workshop: Workshop) -> No
     for name in ("loads", "all → 2 rooms", "filter_price__lt=60 → 1 room"):
         assert f"t_good.py::{name} PASSED" in done.stdout
     # What passed is gone, but for the template that makes the next time quick.
-    assert [mark.kind for mark in workshop.databases().values()] == ["template"]
+    assert [metadata.kind for metadata in workshop.databases().values()] == ["template"]
 
 
 def test_what_fails_under_pytest_stays_and_the_report_says_how_to_open_it(workshop: Workshop) -> None:

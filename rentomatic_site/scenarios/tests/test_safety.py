@@ -52,7 +52,7 @@ def test_a_database_without_our_mark_is_left_alone(workshop: Workshop, foreign: 
     assert workshop.call("drop_scenario", "t_mine").returncode == 1
     workshop.call("drop_scenario", "--older-than", "0s", "--dry-run")
     assert workshop.sql("t_mine", "SELECT count(*) FROM precious") == [(0,)]
-    assert not any(mark.kind == databases.LIVE for mark in workshop.databases().values())
+    assert not any(metadata.kind == databases.TARGET for metadata in workshop.databases().values())
 
 
 def test_the_applications_database_is_never_touched_whatever_its_name_and_comment(
@@ -60,7 +60,9 @@ def test_the_applications_database_is_never_touched_whatever_its_name_and_commen
 ) -> None:
     workshop.write("t_mine", ONE)
     with postgres.session() as server:  # somebody copied a comment
-        databases.write_mark(server, foreign, databases.signed(databases.Mark(databases.LIVE, "t_mine")))
+        databases.write_metadata(
+            server, foreign, databases.stamped(databases.Metadata(databases.TARGET, "t_mine"))
+        )
     with override_settings(APPLICATION_DB=foreign):
         for arguments in (["t_mine"], ["t_mine", "--reset"]):
             done = workshop.load(*arguments)
@@ -105,15 +107,15 @@ def test_a_load_that_is_stopped_leaves_the_old_state(
     assert words in output
     assert "Traceback" not in output
     assert workshop.prices("t_slow") == [30]
-    left = [mark for name, mark in workshop.databases().items() if name not in before]
-    assert all(mark.kind == databases.BUILDING and not mark.complete for mark in left)
+    left = [metadata for name, metadata in workshop.databases().items() if name not in before]
+    assert all(metadata.kind == databases.BUILDING and not metadata.complete for metadata in left)
     assert len(left) == (stop == signal.SIGKILL)
 
     workshop.write("t_slow", ONE.replace("30", "32"))
     assert workshop.load("t_slow", "--reset").returncode == 0
     assert workshop.prices("t_slow") == [32]
-    kinds = sorted(mark.kind for mark in workshop.databases().values())
-    assert kinds == [databases.LIVE, databases.TEMPLATE]
+    kinds = sorted(metadata.kind for metadata in workshop.databases().values())
+    assert kinds == [databases.TARGET, databases.TEMPLATE]
 
 
 def test_two_loads_of_one_name_at_once_are_one_database(workshop: Workshop) -> None:
@@ -190,7 +192,7 @@ def test_a_dropped_scenario_takes_its_template_along_and_no_other(workshop: Work
     with postgres.session("scenario_t_one"):  # whoever is connected is asked to leave
         done = workshop.call("drop_scenario", "t_one")
     assert done.stdout.count("Dropped ") == 2
-    assert {mark.scenario for mark in workshop.databases().values()} == {"t_two"}
+    assert {metadata.scenario for metadata in workshop.databases().values()} == {"t_two"}
     assert (
         "No scenario t_one is loaded, nothing was dropped" in workshop.call("drop_scenario", "t_one").stderr
     )
@@ -203,24 +205,24 @@ def test_older_ones_are_dropped_and_younger_ones_stay(workshop: Workshop) -> Non
     workshop.load("t_new")
     three_days_ago = (datetime.now(UTC) - timedelta(days=3)).isoformat()
     with postgres.session() as server:
-        for name, mark in workshop.databases().items():
-            if mark.scenario == "t_old":
-                databases.write_mark(server, name, replace(mark, created=three_days_ago))
+        for name, metadata in workshop.databases().items():
+            if metadata.scenario == "t_old":
+                databases.write_metadata(server, name, replace(metadata, created=three_days_ago))
     assert "3d" in workshop.call("list_scenarios").stdout
     tried = workshop.call("drop_scenario", "--older-than", "2d", "--dry-run")
     assert tried.stdout.count("Would drop ") == 2
     assert workshop.call("drop_scenario", "--older-than", "2d").stdout.count("Dropped ") == 2
-    assert {mark.scenario for mark in workshop.databases().values()} == {"t_new"}
+    assert {metadata.scenario for metadata in workshop.databases().values()} == {"t_new"}
 
 
 def test_a_template_is_as_old_as_its_last_use(workshop: Workshop) -> None:
     workshop.write("t_old", ONE)
     workshop.load("t_old")
     with postgres.session() as server:
-        for name, mark in workshop.databases().items():
-            databases.write_mark(server, name, replace(mark, created="2020-01-01T00:00:00+00:00"))
+        for name, metadata in workshop.databases().items():
+            databases.write_metadata(server, name, replace(metadata, created="2020-01-01T00:00:00+00:00"))
     workshop.load("t_old", "--reset")
-    assert all(mark.age < timedelta(hours=1) for mark in workshop.databases().values())
+    assert all(metadata.age < timedelta(hours=1) for metadata in workshop.databases().values())
 
 
 def test_all_drops_every_database_of_ours_and_no_other(workshop: Workshop, foreign: str) -> None:
@@ -308,7 +310,7 @@ def test_a_role_that_may_create_no_database_is_told_so(
     ],
 )
 def test_only_our_own_comment_is_our_mark(comment: str | None, ours: bool) -> None:
-    assert (databases.read_mark(comment) is not None) == ours
+    assert (databases.read_metadata(comment) is not None) == ours
 
 
 # --- A good database, and what a load leaves
@@ -361,13 +363,13 @@ def test_a_comment_of_an_earlier_version_loses_its_password_at_the_next_load(wor
     workshop.write("t_one", ONE)
     workshop.load("t_one")
     with postgres.session() as server:
-        mark = asdict(databases.find(server, "scenario_t_one").mark)
-        earlier = {name: mark[name] for name in mark if name not in {"owner", "checkout"}}
+        metadata = asdict(databases.find(server, "scenario_t_one").metadata)
+        earlier = {name: metadata[name] for name in metadata if name not in {"owner", "checkout"}}
         comment = json.dumps({"rentomatic": earlier | {"output": "Staff: boss, password hidden-1"}})
         postgres.comment_on_database(server, "scenario_t_one", comment)
         assert "kept as it is" in workshop.load("t_one").stdout
         assert "hidden-1" not in postgres.database_comment(server, "scenario_t_one")
-        assert databases.find(server, "scenario_t_one").mark.owner == settings.SCENARIOS_OWNER
+        assert databases.find(server, "scenario_t_one").metadata.owner == settings.SCENARIOS_OWNER
 
 
 def test_a_database_that_a_killed_load_never_marked_is_removed_by_the_next(workshop: Workshop) -> None:
@@ -386,12 +388,12 @@ def test_a_database_that_a_killed_load_never_marked_is_removed_by_the_next(works
 
 @pytest.mark.parametrize("name", ["scenario_t_one_0123456789ab", "scenario_t_one", "scenario_t_one_"])
 def test_an_unmarked_database_of_another_name_is_not_ours(workshop: Workshop, name: str) -> None:
-    assert databases.read_mark(None, name) is None
+    assert databases.read_metadata(None, name) is None
     ours = databases.building_name("t_one")
-    assert databases.read_mark(None, ours).scenario == "t_one"
+    assert databases.read_metadata(None, ours).scenario == "t_one"
     with override_settings(SCENARIOS_OWNER="somebody@elsewhere"):
-        assert databases.read_mark(None, ours) is None
-    assert databases.read_mark("my precious", ours) is None
+        assert databases.read_metadata(None, ours) is None
+    assert databases.read_metadata("my precious", ours) is None
 
 
 def test_the_server_does_not_finish_what_a_killed_load_began(workshop: Workshop) -> None:

@@ -70,13 +70,13 @@ class Workshop:
     def prices(self, name: str) -> list[int]:
         return [price for (price,) in self.sql(name, "SELECT price FROM room ORDER BY id")]
 
-    def databases(self) -> dict[str, databases.Mark]:
-        """Name → mark of the databases of this test's scenarios."""
+    def databases(self) -> dict[str, databases.Metadata]:
+        """Name → metadata of the databases of this test's scenarios."""
         with postgres.session() as server:
             return {
-                database.name: database.mark
+                database.name: database.metadata
                 for database in databases.databases(server)
-                if database.mark.scenario.startswith("t_")
+                if database.metadata.scenario.startswith("t_")
             }
 
 

@@ -21,13 +21,13 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(scope="module", autouse=True)
 def many(django_db_setup, django_db_blocker):
     """The rooms of the scenario `million_rooms`, for all tests here; its own tests use the same template."""
-    live = databases.live_name(f"test_speed_{os.getpid()}")
+    target = databases.target_name(f"test_speed_{os.getpid()}")
     with django_db_blocker.unblock():
-        loading.load(discovery.find("million_rooms"), reset=True, live=live)
-        with isolation.django_on(live):
+        loading.load(discovery.find("million_rooms"), reset=True, target=target)
+        with isolation.django_on(target):
             yield
         with postgres.session() as server:
-            databases.drop(server, live)
+            databases.drop(server, target)
 
 
 def plans(queries, part):

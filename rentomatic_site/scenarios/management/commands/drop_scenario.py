@@ -11,7 +11,7 @@ from django.template.defaultfilters import filesizeformat
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases, discovery, loading
 from rentomatic_site.scenarios.command import ScenarioCommand
-from rentomatic_site.scenarios.databases import LIVE, Database
+from rentomatic_site.scenarios.databases import TARGET, Database
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -39,7 +39,7 @@ class Command(ScenarioCommand):
         parser.add_argument(
             "--unmarked",
             action="store_true",
-            help="what killed loads of earlier versions left without a mark; a usual run only lists it",
+            help="what killed loads of earlier versions left without metadata; a usual run only lists it",
         )
         parser.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
 
@@ -56,7 +56,7 @@ class Command(ScenarioCommand):
         with postgres.session() as server:
             present = databases.databases(server)
             others = databases.others(server)
-            unmarked = databases.unmarked(server)
+            unmarked = databases.without_metadata(server)
         for name in names:
             if any(concerns(database, name) for database in present):
                 continue
@@ -73,7 +73,7 @@ class Command(ScenarioCommand):
             for database in present
             if everything
             or any(concerns(database, name) for name in names)
-            or (limit is not None and database.mark.age > limit)
+            or (limit is not None and database.metadata.age > limit)
         ]
         for database in chosen:
             size = filesizeformat(database.size)
@@ -88,7 +88,7 @@ class Command(ScenarioCommand):
             for other in others:
                 self.stdout.write(f"  {other.name} {whose(other)}")
         if unmarked:
-            self.stdout.write("Killed loads of earlier versions seem to have left, without a mark:")
+            self.stdout.write("Killed loads of earlier versions seem to have left, without metadata:")
             for name, bytes_ in unmarked:
                 self.stdout.write(f"  {name}, {filesizeformat(bytes_)}")
             self.stdout.write("Next, if that is so: ./manage.py drop_scenario --unmarked")
@@ -96,14 +96,14 @@ class Command(ScenarioCommand):
     def drop(self, database: Database) -> bool:
         """Drop it when nobody loads it any more; False where it has gone by then."""
         with ExitStack() as locks:
-            if database.mark.kind == LIVE:
-                locks.enter_context(loading.lock_live(database.name, self.say))
-            server = locks.enter_context(loading.lock_templates(database.mark.scenario, self.say))
+            if database.metadata.kind == TARGET:
+                locks.enter_context(loading.lock_target(database.name, self.say))
+            server = locks.enter_context(loading.lock_templates(database.metadata.scenario, self.say))
             return databases.drop(server, database.name)
 
     def drop_unmarked(self, dry_run: bool) -> None:
         with postgres.session() as server:
-            found = databases.unmarked(server)
+            found = databases.without_metadata(server)
             for name, size in found:
                 if not dry_run:
                     postgres.drop_database(server, name)
@@ -113,15 +113,19 @@ class Command(ScenarioCommand):
 
 
 def whose(database: Database) -> str:
-    """Who made another developer's database, as far as its mark tells."""
-    return f"belongs to {database.mark.owner or 'another role'}, {database.mark.checkout or 'who made it'}"
+    """The owner and the checkout of another developer's database, for a message."""
+    metadata = database.metadata
+    return f"belongs to {metadata.owner or 'another role'}, {metadata.checkout or 'who made it'}"
 
 
 def concerns(database: Database, name: str) -> bool:
     """Whether the database goes with that name; one loaded with --as goes by the name that it got."""
-    if database.mark.kind == LIVE:
-        live = databases.live_name(name)
-        if database.name == databases.failed_name(live):
-            return not database.mark.complete and databases.live_name(database.mark.scenario) != database.name
-        return database.name in {live, databases.substitute_name(live)}
-    return database.mark.scenario == name and bool(discovery.NAME.fullmatch(name))
+    if database.metadata.kind == TARGET:
+        target = databases.target_name(name)
+        if database.name == databases.failed_name(target):
+            return (
+                not database.metadata.complete
+                and databases.target_name(database.metadata.scenario) != database.name
+            )
+        return database.name in {target, databases.substitute_name(target)}
+    return database.metadata.scenario == name and bool(discovery.NAME.fullmatch(name))

@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import databases, discovery
 from rentomatic_site.scenarios.command import ScenarioCommand, age
-from rentomatic_site.scenarios.databases import LIVE, Database
+from rentomatic_site.scenarios.databases import TARGET, Database
 from rentomatic_site.scenarios.discovery import Scenario
 
 HEADER = ("scenario", "state", "rooms", "size", "age", "description")
@@ -28,18 +28,18 @@ class Command(ScenarioCommand):
             present = databases.databases(server)
             others = databases.others(server)
         loaded = {
-            database.name.removeprefix(databases.live_name("")): database
+            databases.alias_of(database.name): database
             for database in present
-            if database.mark.kind == LIVE
+            if database.metadata.kind == TARGET
         }
-        templates = [database for database in present if database.mark.kind != LIVE]
+        templates = [database for database in present if database.metadata.kind != TARGET]
         rows: list[tuple[str, ...]] = []
         for name in sorted(known | loaded):
             database = loaded.get(name)
-            scenario = known.get(database.mark.scenario if database else name)
+            scenario = known.get(database.metadata.scenario if database else name)
             description = scenario.description if scenario else "(its file is gone)"
-            if database and not database.mark.complete:
-                description = f"failed: {database.mark.error}"
+            if database and not database.metadata.complete:
+                description = f"failed: {database.metadata.error}"
             if database:
                 rows.append((name, *figures(database, scenario), description))
             else:
@@ -53,21 +53,21 @@ class Command(ScenarioCommand):
         self.stdout.write(
             f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."
         )
-        if owners := sorted({database.mark.owner for database in others if database.mark.owner}):
+        if owners := sorted({database.metadata.owner for database in others if database.metadata.owner}):
             self.stdout.write(f"Others have scenarios on this server, too: {', '.join(owners)}.")
         self.stdout.write("Next: ./manage.py load_scenario NAME")
 
 
 def figures(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
     """State, rooms, size and age of a loaded scenario."""
-    mark = database.mark
-    if not mark.complete:
+    metadata = database.metadata
+    if not metadata.complete:
         state = "incomplete"
-    elif scenario is None or mark.fingerprint != scenario.fingerprint(mark.seed):
+    elif scenario is None or metadata.fingerprint != scenario.fingerprint(metadata.seed):
         state = "stale"
     else:
         state = "loaded"
-    return state, rooms_now(database), filesizeformat(database.size), age(mark.age)
+    return state, rooms_now(database), filesizeformat(database.size), age(metadata.age)
 
 
 def rooms_now(database: Database) -> str:

@@ -69,7 +69,7 @@ class Command(ScenarioCommand):
         listener = launch.listen(options["serve"]) if options["serve"] is not None else None
 
         loaded = self.load(scenario, alias, options)
-        name = alias_of(loaded.database.name)
+        name = databases.alias_of(loaded.database.name)
         if name != alias:
             self.stdout.write(f"scenario_{alias} is another developer's, so yours is called {name}.")
         alias = name
@@ -99,14 +99,14 @@ class Command(ScenarioCommand):
         try:
             loaded = loading.load(
                 scenario,
-                live=databases.live_name(alias),
+                target=databases.target_name(alias),
                 seed=options["seed"],
                 reset=options["reset"],
                 rebuild=options["rebuild"],
                 say=self.say,
             )
         except loading.Failed as failure:
-            failed = alias_of(failure.database)
+            failed = databases.alias_of(failure.database)
             self.stderr.write(str(failure))
             self.open_lines(failed, f"SCENARIO={failed} ./manage.py runserver")
             told = (
@@ -114,20 +114,21 @@ class Command(ScenarioCommand):
                 f"{expectations.rooms(failure.rooms)}, marked incomplete; the next load replaces it."
             )
             if failure.good:
-                told += f" {alias_of(failure.good)}, which was good, is as it was."
+                told += f" {databases.alias_of(failure.good)}, which was good, is as it was."
             raise CommandError(told) from None
-        mark = loaded.database.mark
+        metadata = loaded.database.metadata
         if loaded.how != "filled":
             with isolation.django_on(loaded.database.name):
                 self.stdout.write(loading.stored_output(), ending="")
         how = {
             "filled": f"filled in {loaded.seconds:.2f} s",
             "cloned": f"loaded from its template in {loaded.seconds:.2f} s",
-            "kept": f"kept as it is, made {age(mark.age)} ago",
+            "kept": f"kept as it is, made {age(metadata.age)} ago",
         }[loaded.how]
         size = filesizeformat(loaded.database.size)
         self.stdout.write(
-            f"Scenario {scenario.name}: {how}; {expectations.rooms(mark.rooms)}, {size}, seed {mark.seed}."
+            f"Scenario {scenario.name}: {how}; {expectations.rooms(metadata.rooms)}, {size}, "
+            f"seed {metadata.seed}."
         )
         if loaded.stale:
             next_step = f"Next: ./manage.py load_scenario {scenario.name} --reset"
@@ -153,8 +154,3 @@ class Command(ScenarioCommand):
         self.stdout.write(f"  SQL shell  SCENARIO={alias} ./manage.py dbshell")
         self.stdout.write(f"  rooms      SCENARIO={alias} ./manage.py rooms")
         self.stdout.write(f"  the app    {app}")
-
-
-def alias_of(database: str) -> str:
-    """The name by which SCENARIO knows a database."""
-    return database.removeprefix(databases.live_name(""))

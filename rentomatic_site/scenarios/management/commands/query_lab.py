@@ -12,7 +12,7 @@ from psycopg2.sql import SQL, Identifier
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases, isolation, loading, query_lab
 from rentomatic_site.scenarios.command import ScenarioCommand
-from rentomatic_site.scenarios.databases import LIVE, Database
+from rentomatic_site.scenarios.databases import TARGET, Database
 from rentomatic_site.scenarios.query_lab import Measurement
 from rooms.api.errors import ParametersError
 from rooms.api.parameters import Search
@@ -60,9 +60,9 @@ class Command(ScenarioCommand):
         """The scenarios to look at, by name."""
         with postgres.session() as server:
             loaded = {
-                database.name.removeprefix(databases.live_name("")): database
+                databases.alias_of(database.name): database
                 for database in databases.databases(server)
-                if database.mark.kind == LIVE and database.mark.complete
+                if database.metadata.kind == TARGET and database.metadata.complete
             }
         wanted = names.split(",") if names else list(loaded)
         for name in wanted:
@@ -108,11 +108,11 @@ class Command(ScenarioCommand):
 @contextmanager
 def copy(name: str, database: Database) -> Iterator[str]:
     """The name of a copy of the scenario's database, which is dropped at the end."""
-    mark = database.mark
-    with loading.lock_templates(mark.scenario) as server:
-        template = databases.find(server, databases.template_name(mark.scenario, mark.fingerprint))
+    metadata = database.metadata
+    with loading.lock_templates(metadata.scenario) as server:
+        template = databases.find(server, databases.template_name(metadata.scenario, metadata.fingerprint))
         try:
-            copied = databases.create(server, mark.scenario, template or database, mark)
+            copied = databases.create(server, metadata.scenario, template or database, metadata)
         except errors.ObjectInUse:
             raise ScenarioError(
                 f"{name} cannot be copied while somebody is connected to it, and has no template any more. "
