@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
+from django.utils.translation import ngettext
 
 from rentomatic_site import postgres
 from rentomatic_site.embedded import server as embedded_server
@@ -64,7 +65,8 @@ class Command(BaseCommand):
             users = sorted(embedded_server.users(folder))
             self.stdout.write(f"process {embedded_server.server_pid(folder)}, kept by {keeper}")
             self.stdout.write(f"{size_on_disk(folder)} MB on disk")
-            self.stdout.write(f"used by {counted(len(users), 'process', 'processes')} {users or ''}".rstrip())
+            processes = ngettext("%d process", "%d processes", len(users)) % len(users)
+            self.stdout.write(f"used by {processes} {users or ''}".rstrip())
         else:
             server = settings.POSTGRES
             self.stdout.write(f"PostgreSQL at {server['host']}:{server['port']}, as {server['user']}")
@@ -74,7 +76,7 @@ class Command(BaseCommand):
             self.stdout.write(f"version {version}")
             cursor.execute(DATABASES)
             for name, size, connections in cursor.fetchall():
-                used = counted(connections, "connection", "connections")
+                used = ngettext("%d connection", "%d connections", connections) % connections
                 self.stdout.write(f"  {name:<40} {size:>10}  {used}")
 
     def stop(self) -> None:
@@ -98,10 +100,6 @@ class Command(BaseCommand):
             ) from None
         except CalledProcessError as error:
             raise CommandError("psql failed, see above.", returncode=error.returncode) from None
-
-
-def counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def size_on_disk(folder: Path) -> int:
