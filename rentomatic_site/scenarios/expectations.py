@@ -1,13 +1,13 @@
 """
-What a scenario expects of its rooms, asked of the API as any client would ask.
+What a scenario expects of its rooms, checked through the API's URLs.
 
     EXPECT = {
-        "filter_price__lt=66": 3,                                          # so many rooms match
+        "filter_price__lt=66": 3,                                          # the number of matching rooms
         "order=price&limit=2": ["f853578c-…", "eed76e77-…"],               # these, in this order
         "filter_size__gte=50": {"f853578c-…", "fe2c3195-…"},               # these, in any order
     }
 
-    def check(client):                                                     # whatever else: asserts
+    def check(client):                                                     # anything else, with assert
         assert client.get("/rooms/stats").json()["count"] == 4
 """
 
@@ -22,16 +22,18 @@ from django.conf import settings
 from django.test import Client
 
 from rentomatic_site.scenarios import ScenarioError, loading
+from rooms.counting import Count
 
 CHECK = "check(client)"
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """One line of EXPECT, or the function `check`; `ask` gives what is wrong, "" where nothing is."""
+    """One line of EXPECT, or the function `check`."""
 
-    words: str
-    ask: Callable[[Client], str]
+    label: str
+    problem: Callable[[Client], str]
+    """Checks it; returns what is wrong, "" where it is met."""
 
 
 def expectations(module: ModuleType) -> list[Expectation]:
@@ -47,11 +49,11 @@ def expectations(module: ModuleType) -> list[Expectation]:
 def _expectations(module: ModuleType, expect: dict[str, Any]) -> Iterator[Expectation]:
     for query, expected in expect.items():
         if isinstance(expected, int) and not isinstance(expected, bool):
-            words = f"{query or 'all'} → {rooms(expected)}"
-            yield Expectation(words, partial(number_problem, query=query, expected=expected))
+            label = f"{query or 'all'} → {Count(expected)}"
+            yield Expectation(label, partial(number_problem, query=query, expected=expected))
         elif isinstance(expected, list | tuple | set | frozenset):
-            words = f"{query or 'all'} → {rooms(len(expected))} by code"
-            yield Expectation(words, partial(codes_problem, query=query, expected=expected))
+            label = f"{query or 'all'} → {Count(len(expected))} by code"
+            yield Expectation(label, partial(codes_problem, query=query, expected=expected))
         else:
             raise ScenarioError(
                 f"{module.__file__}: EXPECT[{query!r}] is {expected!r}, neither a number of rooms "
@@ -64,31 +66,36 @@ def _expectations(module: ModuleType, expect: dict[str, Any]) -> Iterator[Expect
 def number_problem(client: Client, query: str, expected: int) -> str:
     """Compare the number of rooms that match, or that are on the page where the query asks for a page."""
     paged = {"limit", "after", "count"} & {part.partition("=")[0] for part in query.split("&")}
-    whole = f"{query}{'&' if query else ''}count=exact&limit=1"
-    answer = client.get(f"/rooms.json?{query if paged else whole}")
-    if answer.status_code != 200:
-        return refusal(answer)
-    found = len(answer.json()) if paged else int(answer.headers["X-Total-Count"])
-    return "" if found == expected else f"found {rooms(found)}"
+    if not paged:
+        query = "&".join(filter(None, [query, "count=exact&limit=1"]))
+    response = client.get(f"/rooms.json?{query}")
+    if response.status_code != 200:
+        return error_message(response)
+    found = len(response.json()) if paged else int(response.headers["X-Total-Count"])
+    return "" if found == expected else f"found {Count(found)}"
 
 
 def codes_problem(client: Client, query: str, expected: Any) -> str:
     """Compare the codes: a list in its order, a set in any."""
-    answer = client.get(f"/rooms.ndjson?{query}")
-    if answer.status_code != 200:
-        return refusal(answer)
-    found = [json.loads(line)["code"] for line in answer.getvalue().decode().splitlines()]
+    response = client.get(f"/rooms.ndjson?{query}")
+    if response.status_code != 200:
+        return error_message(response)
+    found = [json.loads(line)["code"] for line in response.getvalue().decode().splitlines()]
     wanted = [str(code) for code in expected]
     missing = [code for code in wanted if code not in set(found)]
     surplus = [code for code in found if code not in set(wanted)]
     if missing or surplus:
-        parts = [("missing", missing), ("not expected", surplus)]
-        return "; ".join(
-            f"{word}: {', '.join(codes[:5])}{' …' * (len(codes) > 5)}" for word, codes in parts if codes
-        )
+        parts = {"missing": missing, "not expected": surplus}
+        return "; ".join(f"{problem}: {first_codes(codes)}" for problem, codes in parts.items() if codes)
     if isinstance(expected, list | tuple) and found != wanted:
-        return f"in another order: {', '.join(found[:5])}{' …' * (len(found) > 5)}"
+        return f"in another order: {first_codes(found)}"
     return ""
+
+
+def first_codes(codes: list[str]) -> str:
+    """The first five codes, for a message."""
+    shown = ", ".join(codes[:5])
+    return f"{shown} …" if len(codes) > 5 else shown
 
 
 def check_problem(client: Client, check: Callable[[Client], None]) -> str:
@@ -100,18 +107,15 @@ def check_problem(client: Client, check: Callable[[Client], None]) -> str:
     return ""
 
 
-def refusal(answer: Any) -> str:
-    """What the API said instead of rooms."""
-    problem = json.loads(answer.content)
-    return f"{answer.status_code} {problem['message']}; try {problem.get('try', '/rooms')}"
-
-
-def rooms(n: int) -> str:
-    return f"{n:,} room{'s' * (n != 1)}"
+def error_message(response: Any) -> str:
+    """The message of the API's error document."""
+    problem = json.loads(response.content)
+    return f"{response.status_code} {problem['message']}; try {problem.get('try', '/rooms')}"
 
 
 def client() -> Client:
-    """A client that the site takes for one behind its proxy, on a host that it answers to."""
+    """A client whose requests look like the proxy's: over HTTPS, to an allowed host."""
+    # ALLOWED_HOSTS may begin with "*", and an entry ".example.com" stands for a domain with its subdomains.
     host = next((host for host in settings.ALLOWED_HOSTS if host.strip(".*")), "localhost")
     headers = {"host": host.lstrip("."), "x-forwarded-proto": "https"}
     return Client(raise_request_exception=False, headers=headers)

@@ -33,8 +33,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ScenarioF
     return ScenarioFile.from_parent(parent, path=file_path) if file_path.suffix == ".py" else None
 
 
-class Cross(Exception):
-    """Something is not as the scenario expects; the message is for people."""
+class ExpectationFailed(Exception):
+    """An expectation of the scenario is not met; the message says which, and what was found."""
 
 
 class ScenarioFile(pytest.File):
@@ -64,7 +64,7 @@ class ScenarioFile(pytest.File):
         except Exception:  # `loads` will tell
             return
         for expectation in expected:
-            yield ScenarioItem.from_parent(self, name=expectation.words, expectation=expectation)
+            yield ScenarioItem.from_parent(self, name=expectation.label, expectation=expectation)
 
     def load(self) -> str:
         """The name of the scenario's database, freshly loaded by the first call."""
@@ -105,14 +105,14 @@ class ScenarioItem(pytest.Item):
             database = self.parent.load()
             if self.expectation:
                 with isolation.django_on(database):
-                    problem = self.expectation.ask(expectations.client())
+                    problem = self.expectation.problem(expectations.client())
                 if problem:
-                    raise Cross(f"✗ {self.expectation.words}: {problem}")
+                    raise ExpectationFailed(f"✗ {self.expectation.label}: {problem}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         from rentomatic_site.scenarios import ScenarioError
 
-        if not isinstance(excinfo.value, Cross | ScenarioError):
+        if not isinstance(excinfo.value, ExpectationFailed | ScenarioError):
             return super().repr_failure(excinfo, style)
         told = str(excinfo.value)
         if not self.parent.failed:

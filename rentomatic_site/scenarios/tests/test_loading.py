@@ -220,7 +220,7 @@ EXPECTING = """
         '{"limit=1": 1}',
     ],
 )
-def test_what_is_so_has_a_tick(workshop: Workshop, expect: str) -> None:
+def test_an_expectation_that_is_met_is_shown_as_passed(workshop: Workshop, expect: str) -> None:
     workshop.write("t_expect", EXPECTING.format(expect=expect))
     done = workshop.load("t_expect")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -238,7 +238,7 @@ def test_what_is_so_has_a_tick(workshop: Workshop, expect: str) -> None:
         ('{"filter_prize__lt=60": 1}', "400 filters: Key prize__lt cannot be used"),
     ],
 )
-def test_what_is_not_so_has_a_cross_and_the_database_stays(
+def test_a_failed_expectation_is_shown_and_the_database_stays(
     workshop: Workshop, expect: str, problem: str
 ) -> None:
     workshop.write("t_expect", EXPECTING.format(expect=expect))
@@ -250,7 +250,7 @@ def test_what_is_not_so_has_a_cross_and_the_database_stays(
     assert workshop.prices("t_expect") == [30, 60]
 
 
-def test_check_may_assert_whatever_else(workshop: Workshop) -> None:
+def test_check_may_assert_anything(workshop: Workshop) -> None:
     source = EXPECTING.format(expect="{}") + (
         "\n    def check(client):\n"
         "        prices = [room['price'] for room in client.get('/rooms?order=-price').json()]\n"

@@ -149,16 +149,16 @@ def test_pytest_collects_each_expectation_of_each_file(workshop: Workshop) -> No
 
 
 def test_what_fails_under_pytest_stays_and_the_report_says_how_to_open_it(workshop: Workshop) -> None:
-    workshop.write("t_cross", "EXPECT = {'': 2, 'filter_price__lt=60': 7}\n" + TWO)
+    workshop.write("t_unmet", "EXPECT = {'': 2, 'filter_price__lt=60': 7}\n" + TWO)
     workshop.write("t_raises", ONE + "    1 / 0\n")
     done = run_pytest(workshop)
     assert done.returncode == 1
-    assert "t_cross.py::all → 2 rooms PASSED" in done.stdout
+    assert "t_unmet.py::all → 2 rooms PASSED" in done.stdout
     assert "✗ filter_price__lt=60 → 7 rooms: found 1 room" in done.stdout
-    assert "SCENARIO=pytest_t_cross ./manage.py dbshell" in done.stdout
+    assert "SCENARIO=pytest_t_unmet ./manage.py dbshell" in done.stdout
     assert "t_raises.py::loads FAILED" in done.stdout
     assert 't_raises.py", line 4, in run\n    1 / 0' in done.stdout
-    assert workshop.prices("pytest_t_cross") == [30, 60]
+    assert workshop.prices("pytest_t_unmet") == [30, 60]
     assert workshop.prices("pytest_t_raises") == [90]
 
 
@@ -187,7 +187,7 @@ def test_scenarios_need_nothing_that_only_tests_have(workshop: Workshop) -> None
     assert "!scenarios" in ignored
 
 
-def test_a_scenario_with_a_cross_is_served_for_looking_at(workshop: Workshop) -> None:
+def test_a_scenario_whose_expectation_fails_is_served(workshop: Workshop) -> None:
     workshop.write("t_two", "EXPECT = {'': 3}\n" + TWO)
     with served(workshop, "t_two") as address, urlopen(f"{address}/rooms") as answer:  # noqa: S310
         assert len(json.load(answer)) == 2

@@ -16,6 +16,7 @@ from rentomatic_site.scenarios import (
     loading,
 )
 from rentomatic_site.scenarios.command import ScenarioCommand, age
+from rooms.counting import Count
 
 
 class Command(ScenarioCommand):
@@ -73,7 +74,7 @@ class Command(ScenarioCommand):
         if name != alias:
             self.stdout.write(f"scenario_{alias} is another developer's, so yours is called {name}.")
         alias = name
-        wrong = self.try_expectations(scenario, loaded)
+        failed = self.check_expectations(scenario, loaded)
         if listener:
             host, port = listener.getsockname()
             self.stdout.write(f"Rooms: http://{host}:{port}/rooms")
@@ -83,14 +84,15 @@ class Command(ScenarioCommand):
         if options["shell"]:
             launch.shell(alias)
         load = scenario.name if alias == scenario.name else f"{scenario.name} --as {alias}"
-        if wrong or not options["run"]:
+        if failed or not options["run"]:
             self.open_lines(alias, f"./manage.py load_scenario {load} --serve")
-        if wrong:
-            first = f" Next: ./manage.py load_scenario {load} --reset brings back its first state."
-            raise CommandError(
-                f"{wrong} of what scenario {scenario.name} expects is not so, see above. Its database stays."
-                + first * (loaded.how == "kept")
+        if failed:
+            message = (
+                f"{failed} of what scenario {scenario.name} expects is not so, see above. Its database stays."
             )
+            if loaded.how == "kept":  # a change by hand may be the cause
+                message += f" Next: ./manage.py load_scenario {load} --reset brings back its first state."
+            raise CommandError(message)
         if options["run"]:
             launch.command(alias, *options["run"])
 
@@ -111,7 +113,7 @@ class Command(ScenarioCommand):
             self.open_lines(failed, f"SCENARIO={failed} ./manage.py runserver")
             told = (
                 f"Scenario {scenario.name} failed, see above. Its database stays, with "
-                f"{expectations.rooms(failure.rooms)}, marked incomplete; the next load replaces it."
+                f"{Count(failure.rooms)}, marked incomplete; the next load replaces it."
             )
             if failure.good:
                 told += f" {databases.alias_of(failure.good)}, which was good, is as it was."
@@ -127,27 +129,26 @@ class Command(ScenarioCommand):
         }[loaded.how]
         size = filesizeformat(loaded.database.size)
         self.stdout.write(
-            f"Scenario {scenario.name}: {how}; {expectations.rooms(metadata.rooms)}, {size}, "
-            f"seed {metadata.seed}."
+            f"Scenario {scenario.name}: {how}; {Count(metadata.rooms)}, {size}, seed {metadata.seed}."
         )
         if loaded.stale:
             next_step = f"Next: ./manage.py load_scenario {scenario.name} --reset"
             self.stdout.write(self.style.WARNING(f"It is stale: {loaded.stale}. {next_step}"))
         return loaded
 
-    def try_expectations(self, scenario: discovery.Scenario, loaded: loading.Loaded) -> int:
-        """Print each expectation with a tick or a cross; how many crosses there are."""
-        wrong = 0
+    def check_expectations(self, scenario: discovery.Scenario, loaded: loading.Loaded) -> int:
+        """Print each expectation as passed (✓) or failed (✗); return the number of failed ones."""
+        failed = 0
         with isolation.django_on(loaded.database.name):
             client = expectations.client()
             for expectation in expectations.expectations(scenario.module()):
-                problem = expectation.ask(client)
-                wrong += bool(problem)
+                problem = expectation.problem(client)
                 if problem:
-                    self.stdout.write(self.style.ERROR(f"  ✗ {expectation.words}: {problem}"))
+                    failed += 1
+                    self.stdout.write(self.style.ERROR(f"  ✗ {expectation.label}: {problem}"))
                 else:
-                    self.stdout.write(self.style.SUCCESS(f"  ✓ {expectation.words}"))
-        return wrong
+                    self.stdout.write(self.style.SUCCESS(f"  ✓ {expectation.label}"))
+        return failed
 
     def open_lines(self, alias: str, app: str) -> None:
         """The lines that open the database; they can be pasted as they are."""
