@@ -1,17 +1,17 @@
 """
 The supervisor of an embedded PostgreSQL (server.py starts it):
 
-    python -m rentomatic_site.embedded.supervisor FOLDER LOCK LINGER
+    python -m rentomatic_site.embedded.supervisor FOLDER LOCK IDLE_TIMEOUT
 
-It makes the cluster in FOLDER where there is none, runs the server, says "ready" or why not, and stops the
-server when nobody has used it for LINGER seconds. LOCK is the open file of the lock that makes it the only
-one. A folder whose name ends in `.ephemeral` holds the tests' kind of cluster: quick and unsafe, gone with
-its last user.
+It creates the cluster in FOLDER where there is none, runs the server, prints "ready" or the error, and stops
+the server after IDLE_TIMEOUT seconds without a user. LOCK is the file descriptor of the lock that keeps a
+second supervisor from starting. A folder whose name ends in `.ephemeral` holds a cluster for tests: without
+fsync, and removed after its last user.
 
-PostgreSQL refuses root, and a user without an account. Their server runs in a user namespace, where it is
-nobody and yet the same user as before for the kernel: it reaches the files of a home with mode 0700, and no
-mode, owner or account is changed. Where namespaces are forbidden, as in many containers, root's server runs
-as nobody indeed.
+PostgreSQL refuses to run as root and as a user without an account. For these it runs in a user namespace,
+where its user id is that of nobody, while the kernel treats it as the original user: it can read the files of
+a home directory with mode 0700, and no mode, owner or account is changed. Where namespaces are forbidden, as
+in many containers, root's server runs as the user nobody.
 """
 
 import errno
@@ -35,39 +35,39 @@ AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-group
 
 OPTIONS = {
     "listen_addresses": "",
-    # Relative to the data folder: short, and never the socket of a folder that was made anew.
+    # Relative to the data folder: short, and a folder that was removed and created again has another socket.
     "unix_socket_directories": "..",
     "unix_socket_permissions": "0700",
-    # No replica reads the WAL: bulk loads may leave most of it out.
+    # There are no replicas, so bulk loads can skip most of the WAL.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
-    # A power cut costs the last half second of development data, and never a consistent cluster.
+    # A power cut loses up to half a second of commits; the cluster stays consistent.
     "synchronous_commit": "off",
 }
 EPHEMERAL = ".ephemeral"
 EPHEMERAL_OPTIONS = {"fsync": "off", "full_page_writes": "off"}
 WAL_SEGMENT = 16 * 2**20
-"""Bytes without which PostgreSQL cannot start: its log is written in files of this size."""
+"""Bytes of one file of the WAL; with less free space PostgreSQL cannot start."""
 START_SPACE = 100 * 2**20
-"""Bytes that are enough for a new cluster, and for a recovery."""
+"""Bytes of free space, enough for a new cluster and for a recovery."""
 STOP_LIMIT = 10.0
-"""Seconds that the server may take to stop before it is told to drop everything."""
+"""Seconds that a fast shutdown may take before an immediate one."""
 
 
-class Keeper:
-    """Runs the server of one cluster until its last user is gone."""
+class Supervisor:
+    """Runs the server of one cluster until it has no users."""
 
-    def __init__(self, folder: Path, lock: int, linger: float) -> None:
+    def __init__(self, folder: Path, lock: int, idle_timeout: float) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.lock = lock
-        self.linger = linger
+        self.idle_timeout = idle_timeout
         self.ephemeral = folder.suffix == EPHEMERAL
         self.prefix = self._choose_user()
 
     def run(self) -> None:
-        """Start the server, report it, and see it to its end."""
+        """Start the server, report that it is ready, and wait until it has stopped."""
         self._stop_orphan()
         if not self.data.exists():
             self._make_cluster()
@@ -80,20 +80,20 @@ class Keeper:
         os.ftruncate(self.lock, 0)
 
     def _choose_user(self) -> list[str]:
-        """The words before a command that make PostgreSQL run it."""
-        us = os.geteuid()
-        if us != 0 and has_account(us):
+        """The command prefix that runs a program as a user that PostgreSQL accepts."""
+        uid = os.geteuid()
+        if uid != 0 and has_account(uid):
             return []
         made_by_nobody = self.data.exists() and self.data.stat().st_uid == NOBODY
         if not made_by_nobody and succeeds([*IN_NAMESPACE, "true"]):
             return IN_NAMESPACE
-        if us != 0:
+        if uid != 0:
             raise Error(
-                f"PostgreSQL wants its user to have an account, and user {us} has none. "
+                f"PostgreSQL wants its user to have an account, and user {uid} has none. "
                 "Next: do this as another user, or set DATABASE_URL to a server of yours."
             )
-        within_reach = ["sh", "-c", 'test -x "$0" && test -x "$1"']
-        if succeeds([*AS_NOBODY, *within_reach, embedded_server.binary("postgres"), str(self.folder.parent)]):
+        accessible = ["sh", "-c", 'test -x "$0" && test -x "$1"']
+        if succeeds([*AS_NOBODY, *accessible, embedded_server.binary("postgres"), str(self.folder.parent)]):
             os.chown(self.folder, NOBODY, NOBODY)
             return AS_NOBODY
         raise Error(
@@ -102,7 +102,7 @@ class Keeper:
         )
 
     def _stop_orphan(self) -> None:
-        """Stop the server of a keeper that was killed; forget one that a power cut ended."""
+        """Stop the server of a supervisor that was killed; remove the lock file that a power cut left."""
         pid = embedded_server.server_pid(self.folder)
         if pid is None or not Path("/proc/self/cwd").exists():
             return
@@ -116,21 +116,21 @@ class Keeper:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _is_server(self, pid: int) -> bool:
-        """Whether the process works in our data folder: a process id alone may be another's by now."""
+        """Whether the process runs in the data folder; its id alone may have been reused."""
         try:
             return Path(f"/proc/{pid}/cwd").samefile(self.data)
         except OSError:
             return False
 
     def _make_cluster(self) -> None:
-        """The cluster with the database `application`: all of it, or nothing when we are killed."""
+        """Create the cluster with the database `application`; an interruption leaves no cluster."""
         new = self.folder / "data.new"
         if new.exists():
             shutil.rmtree(new)
         try:
             self._make_data(new)
         except Error:
-            shutil.rmtree(new, ignore_errors=True)  # tens of MB, of a disk that may be full
+            shutil.rmtree(new, ignore_errors=True)  # tens of MB, and the disk may be full
             raise
         new.rename(self.data)
 
@@ -140,23 +140,23 @@ class Keeper:
             "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
             *(["--no-sync"] if self.ephemeral else []),
         )  # fmt: skip
-        self._run("postgres", "--single", "-D", str(new), "postgres", words="CREATE DATABASE application\n")
+        self._run("postgres", "--single", "-D", str(new), "postgres", sql="CREATE DATABASE application\n")
 
-    def _run(self, name: str, *arguments: str, words: str = "") -> None:
+    def _run(self, name: str, *arguments: str, sql: str = "") -> None:
         done = subprocess.run(
             [*self.prefix, embedded_server.binary(name), *arguments],
-            input=words,
+            input=sql,
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["killed"]
-            self._refuse_full_disk(lines)
+            self._raise_if_disk_full(lines)
             raise Error(f"{name} failed: {lines[-1]}")
 
     def _start_server(self) -> "subprocess.Popen[bytes]":
-        """Start the server and wait until its lock file says that it answers."""
+        """Start the server and wait until its lock file says that it is ready."""
         options = OPTIONS | (EPHEMERAL_OPTIONS if self.ephemeral else {})
         log = self.folder / "log"
         if log.exists():
@@ -164,7 +164,7 @@ class Keeper:
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [*self.prefix, embedded_server.binary("postgres"), "-D", str(self.data)]
-                + [word for name, value in options.items() for word in ("-c", f"{name}={value}")],
+                + [part for name, value in options.items() for part in ("-c", f"{name}={value}")],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -179,12 +179,12 @@ class Keeper:
         if server.poll() is None:
             server.send_signal(signal.SIGQUIT)
         lines = log.read_text(errors="replace").splitlines() or ["it was killed"]
-        self._refuse_full_disk(lines)
+        self._raise_if_disk_full(lines)
         cause = next((line for line in lines if "FATAL" in line or "PANIC" in line), lines[-1])
         raise Error(f"{cause} (see {log})")
 
-    def _refuse_full_disk(self, lines: list[str]) -> None:
-        """Raise Error where a full disk is why a program failed that said this, if it could say it at all."""
+    def _raise_if_disk_full(self, lines: list[str]) -> None:
+        """Raise Error where a full disk made the program with these error lines fail."""
         free = shutil.disk_usage(self.folder).free
         if free < WAL_SEGMENT or any(os.strerror(errno.ENOSPC) in line for line in lines):
             raise Error(
@@ -194,14 +194,14 @@ class Keeper:
             )
 
     def _await_last_user(self) -> None:
-        """Stop the server once no user is left; new ones wait at the lock until we are gone."""
+        """Stop the server once it has no users; new ones wait for the lock until this process has ended."""
         users = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
         while True:
             fcntl.flock(users, fcntl.LOCK_EX)
             if self.ephemeral:
                 break
             fcntl.flock(users, fcntl.LOCK_UN)
-            time.sleep(self.linger)
+            time.sleep(self.idle_timeout)
             if embedded_server.try_lock(users, fcntl.LOCK_EX):
                 if not self._has_clients():
                     break
@@ -209,7 +209,7 @@ class Keeper:
         self._stop_server()
 
     def _has_clients(self) -> bool:
-        """Whether someone without our lock is connected, such as a psql that was given the URL."""
+        """Whether a client without the lock is connected, such as a psql that was given the URL."""
         others = "SELECT count(*) > 1 FROM pg_stat_activity WHERE backend_type = 'client backend'"
         host = embedded_server.socket_folder(self.folder)
         try:
@@ -224,13 +224,13 @@ class Keeper:
                 "-XAtc",
                 others,
             ]
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        except (Error, OSError):  # .venv was removed under us: the server goes, too
+            psql = subprocess.run(command, capture_output=True, text=True, check=False)
+        except (Error, OSError):  # .venv was removed meanwhile: stop the server
             return False
-        return answer.stdout.strip() == "t"
+        return psql.stdout.strip() == "t"
 
     def _stop_server(self) -> None:
-        """Fast: sessions end, everything is written. At once when that takes too long."""
+        """A fast shutdown; an immediate one after STOP_LIMIT."""
         os.ftruncate(self.lock, 0)
         self.server.send_signal(signal.SIGINT)
         timer = threading.Timer(STOP_LIMIT, self.server.send_signal, [signal.SIGQUIT])
@@ -255,21 +255,21 @@ def succeeds(command: list[str]) -> bool:
 
 
 def report(line: str) -> None:
-    """Tell the starter, and end both pipes: it waits no longer."""
+    """Print the line and close both pipes, so that the process that waits for them continues."""
     os.write(1, line.encode())
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
 
 
 def main() -> None:
-    """Leave the starter's family first: it waits for no child, and none of us is ever its zombie."""
+    """Run in a grandchild: it outlives the process that started it, and init reaps it."""
     if os.fork():
         os._exit(0)
-    folder, lock, linger = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    folder, lock, idle_timeout = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     failure = ""
     try:
-        Keeper(folder, lock, linger).run()
+        Supervisor(folder, lock, idle_timeout).run()
     except (Error, OSError) as error:
         failure = str(error)
     link = Path(embedded_server.socket_folder(folder))

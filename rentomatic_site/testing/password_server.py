@@ -7,7 +7,7 @@ from types import TracebackType
 import psycopg2
 
 from rentomatic_site.embedded import server as embedded_server
-from rentomatic_site.embedded.supervisor import Keeper
+from rentomatic_site.embedded.supervisor import Supervisor
 from rentomatic_site.testing.rig import free_port, wait_until
 
 PASSWORD = "only the tests' server has this one"
@@ -20,7 +20,7 @@ class PasswordServer:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "log"
-        self.prefix = Keeper(folder, -1, 0).prefix
+        self.prefix = Supervisor(folder, -1, 0).prefix
         (folder / "password").write_text(PASSWORD)
         command = [
             "initdb",

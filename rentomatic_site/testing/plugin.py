@@ -47,7 +47,7 @@ os.environ.setdefault("DEBUG", "on")
 # Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 if not any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")):
-    # The first connection makes it, the end of the last process that uses it removes it (keeper.py).
+    # The first connection makes it, the end of the last process that uses it removes it (supervisor.py).
     os.environ["EMBEDDED_POSTGRES_DIR"] = str(
         Path(tempfile.gettempdir()) / f"rentomatic-tests-{secrets.token_hex(8)}.ephemeral"
     )

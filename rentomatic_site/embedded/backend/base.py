@@ -15,7 +15,7 @@ from rentomatic_site.embedded.backend.client import DatabaseClient
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """What differs from `django.db.backends.postgresql` is below; the shell differs in client.py."""
+    """`django.db.backends.postgresql` with the differences below; its shell is in client.py."""
 
     client_class = DatabaseClient
     opened: str | None = None
@@ -28,7 +28,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().ensure_connection()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """The first connection starts the embedded server, where that is the one configured."""
+        """Start the embedded server first, where it is the one configured."""
         postgres.refuse_closed(conn_params.get("dbname"))
         postgres.ready()
         self.opened = self.settings_dict["NAME"]
@@ -46,8 +46,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """
         Whether the server still holds its end of an idle connection.
 
-        A server that ends a connection says so on the socket, which is silent otherwise. Looking
-        costs 2 µs; `SELECT 1`, Django's own way, costs a round trip of 100 µs in every request.
+        A server that ends a connection writes to the socket, which has nothing to read otherwise. A poll
+        takes 2 µs; Django's `SELECT 1` takes a round trip of 100 µs in every request.
         """
         if self.connection is None or self.connection.closed:
             return False
@@ -57,7 +57,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def forget_connections() -> None:
-    """Let a forked process open connections of its own: its parent goes on to talk through the others."""
+    """Let a forked process open its own connections: its parent goes on using the inherited ones."""
     for alias in connections:
         with suppress(AttributeError):
             del connections[alias]

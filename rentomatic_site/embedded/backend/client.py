@@ -11,7 +11,7 @@ from rentomatic_site.embedded import server as embedded_server
 
 
 class DatabaseClient(client.DatabaseClient):
-    """Starts the embedded server, and takes the wheel's psql where it is installed."""
+    """Start the embedded server, and run the wheel's psql where it is installed."""
 
     @classmethod
     def settings_to_cmd_args_env(

@@ -23,7 +23,7 @@ from pathlib import Path
 import psycopg2
 from rentomatic_site.embedded import server as embedded_server
 folder = Path(sys.argv[1])
-embedded_server.start(folder, linger=float(sys.argv[2]))
+embedded_server.start(folder, idle_timeout=float(sys.argv[2]))
 place = embedded_server.socket_folder(folder)
 connection = psycopg2.connect(host=place, user="postgres", dbname="application")
 cursor = connection.cursor()
@@ -40,13 +40,13 @@ def use(
     folder: Path,
     sql: str = "SELECT 1",
     *,
-    linger: float = 0.1,
+    idle_timeout: float = 0.1,
     stay: float = 0,
     **popen,
 ) -> "subprocess.Popen[str]":
     """A process that connects, runs the SQL, prints the rows and stays for some seconds."""
     return subprocess.Popen(
-        [sys.executable, "-c", USE, str(folder), str(linger), sql, str(stay)],
+        [sys.executable, "-c", USE, str(folder), str(idle_timeout), sql, str(stay)],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,7 +73,7 @@ def is_open_to_all(file: str | Path) -> bool:
 
 
 def is_stopped(folder: Path) -> bool:
-    return embedded_server.keeper_pid(folder) is None and embedded_server.server_pid(folder) is None
+    return embedded_server.supervisor_pid(folder) is None and embedded_server.server_pid(folder) is None
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def folder(tmp_path) -> Iterator[Path]:
 
 def test_the_first_start_is_quick_and_the_next_ones_are_quicker(folder):
     began = time.monotonic()
-    embedded_server.start(folder, linger=0)
+    embedded_server.start(folder, idle_timeout=0)
     cold = time.monotonic() - began
     began = time.monotonic()
     embedded_server.start(folder)
@@ -105,8 +105,8 @@ def test_the_server_ends_with_its_last_user_and_the_data_stay(folder):
 
 
 def test_a_next_user_within_the_pause_finds_the_same_server(folder):
-    pid = answer(use(folder, "SELECT pg_postmaster_start_time()", linger=5))
-    assert answer(use(folder, "SELECT pg_postmaster_start_time()", linger=5)) == pid
+    pid = answer(use(folder, "SELECT pg_postmaster_start_time()", idle_timeout=5))
+    assert answer(use(folder, "SELECT pg_postmaster_start_time()", idle_timeout=5)) == pid
 
 
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
@@ -124,11 +124,11 @@ def test_ctrl_c_in_the_terminal_reaches_the_user_alone(folder):
     before = first.stdout.readline().strip()
     second = use(folder, stay=60)
     second.stdout.readline()
-    keeper = embedded_server.keeper_pid(folder)
+    supervisor = embedded_server.supervisor_pid(folder)
     os.killpg(first.pid, signal.SIGINT)
     first.communicate()
     assert answer(use(folder, started)) == before  # the same server, not another one in its place
-    assert embedded_server.keeper_pid(folder) == keeper
+    assert embedded_server.supervisor_pid(folder) == supervisor
     second.kill()
     second.communicate()
 
@@ -154,11 +154,11 @@ def test_a_start_that_was_killed_half_way_is_done_again(folder):
     assert not unfinished.exists()
 
 
-def test_the_server_of_a_killed_keeper_is_stopped_by_the_next_user(folder):
+def test_the_server_of_a_killed_supervisor_is_stopped_by_the_next_user(folder):
     user = use(folder, stay=60)
     user.stdout.readline()
     orphan = embedded_server.server_pid(folder)
-    os.kill(embedded_server.keeper_pid(folder), signal.SIGKILL)
+    os.kill(embedded_server.supervisor_pid(folder), signal.SIGKILL)
     assert answer(use(folder, "SELECT 3")) == "(3,)"
     until(lambda: not Path(f"/proc/{orphan}/cwd").exists())
     user.kill()
@@ -167,9 +167,9 @@ def test_the_server_of_a_killed_keeper_is_stopped_by_the_next_user(folder):
 
 
 def test_a_server_that_crashed_is_started_again(folder):
-    embedded_server.start(folder, linger=0)
+    embedded_server.start(folder, idle_timeout=0)
     os.kill(embedded_server.server_pid(folder), signal.SIGKILL)
-    until(lambda: embedded_server.keeper_pid(folder) is None)
+    until(lambda: embedded_server.supervisor_pid(folder) is None)
     assert answer(use(folder, "SELECT 4")) == "(4,)"
 
 
@@ -200,14 +200,14 @@ def test_removing_the_folder_under_a_running_server_starts_afresh(folder):
 
 
 def test_a_client_with_nothing_but_the_address_keeps_the_server(folder):
-    process = use(folder, stay=2, linger=0.3)
+    process = use(folder, stay=2, idle_timeout=0.3)
     process.stdout.readline()
     connection = psycopg2.connect(
         host=embedded_server.socket_folder(folder), user="postgres", dbname="postgres"
     )
     process.communicate()
     time.sleep(1)
-    assert embedded_server.keeper_pid(folder) is not None
+    assert embedded_server.supervisor_pid(folder) is not None
     connection.close()
     until(lambda: is_stopped(folder))
 
@@ -254,7 +254,7 @@ def test_a_missing_wheel_is_one_line_with_the_way_out(folder, tmp_path):
 
 
 def test_only_its_user_may_enter_the_folder(folder):
-    embedded_server.start(folder, linger=0)
+    embedded_server.start(folder, idle_timeout=0)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -279,7 +279,7 @@ class TestAsRoot:
         places = [home, *home.parents, PROJECT, *PROJECT.parents, Path(sys.prefix), *Path(sys.prefix).parents]
         before = [(p.stat().st_mode, p.stat().st_uid, p.stat().st_gid) for p in places]
         accounts = pwd.getpwall()
-        embedded_server.start(home / "pg18", linger=0)
+        embedded_server.start(home / "pg18", idle_timeout=0)
         assert [(p.stat().st_mode, p.stat().st_uid, p.stat().st_gid) for p in places] == before
         assert pwd.getpwall() == accounts
         embedded_server.stop(home / "pg18")

@@ -96,7 +96,7 @@ def test_the_status_says_what_there_is(folder):
     status = postgres(folder, "status").stdout
     assert f"Embedded PostgreSQL in {folder}" in status
     assert (
-        f"process {embedded_server.server_pid(folder)}, kept by {embedded_server.keeper_pid(folder)}"
+        f"process {embedded_server.server_pid(folder)}, kept by {embedded_server.supervisor_pid(folder)}"
         in status
     )
     assert "version 18." in status
@@ -108,7 +108,7 @@ def test_the_status_says_what_there_is(folder):
 def test_stop_stops_it_and_the_next_command_starts_it_again(folder):
     embedded_server.start(folder)
     assert postgres(folder, "stop").stdout == "Stopped; the data stay.\n"
-    assert embedded_server.keeper_pid(folder) is None
+    assert embedded_server.supervisor_pid(folder) is None
     assert "not running; the first command that needs it starts it" in postgres(folder, "status").stdout
     assert postgres(folder, "stop").stdout == "It was not running.\n"
     assert postgres(folder, "shell", input="SELECT 1;").returncode == 0

@@ -58,12 +58,12 @@ class Command(BaseCommand):
         folder = settings.EMBEDDED_POSTGRES
         if folder:
             self.stdout.write(f"Embedded PostgreSQL in {folder}")
-            keeper = embedded_server.keeper_pid(folder)
-            if keeper is None:
+            supervisor = embedded_server.supervisor_pid(folder)
+            if supervisor is None:
                 self.stdout.write("not running; the first command that needs it starts it")
                 return
             users = sorted(embedded_server.users(folder))
-            self.stdout.write(f"process {embedded_server.server_pid(folder)}, kept by {keeper}")
+            self.stdout.write(f"process {embedded_server.server_pid(folder)}, kept by {supervisor}")
             self.stdout.write(f"{size_on_disk(folder)} MB on disk")
             processes = ngettext("%d process", "%d processes", len(users)) % len(users)
             self.stdout.write(f"used by {processes} {users or ''}".rstrip())
@@ -103,12 +103,12 @@ class Command(BaseCommand):
 
 
 def size_on_disk(folder: Path) -> int:
-    """The size of all files below the folder in MB; files come and go meanwhile."""
+    """The size of all files below the folder in MB; the server may remove some meanwhile."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(place, name)).st_size
+                total += os.lstat(os.path.join(parent, name)).st_size
             except FileNotFoundError:
                 continue
     return round(total / 1e6)
