@@ -1,11 +1,10 @@
-"""The scenarios there are: the files of the folder `scenarios/`, and what each one's database depends on."""
+"""Discovery of scenarios: the files of the folder `scenarios/`, and what the database of each depends on."""
 
 import ast
 import difflib
 import importlib
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -16,26 +15,31 @@ from django.apps import apps
 from django.conf import settings
 
 from rentomatic_site.scenarios import ScenarioError
-from rooms import seeding
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """PostgreSQL keeps 63 bytes of a name: enough for this, a prefix and the hash of a template's name."""
 
 PACKAGE = "scenarios"
 
+IMPORT = re.compile(r"^[ \t]*((?:from|import)\b[^\n(]*(?:\([^)]*\))?)", re.MULTILINE)
+"""An import statement; names in parentheses may stand on several lines."""
+
+SEEDING_CODE = ("rooms/seeding.py", "rooms/distributions.py", "rooms/columns.py")
+"""What `rooms.seeding` stores depends on these files of the project."""
+
 
 @dataclass(frozen=True)
 class Scenario:
-    """One file: `run()` fills the database; `EXPECT` and `check(client)`, where present, judge it."""
+    """A file whose `run()` seeds the database; `EXPECT` and `check(client)` are optional (expectations)."""
 
     name: str
     path: Path
 
     @property
     def description(self) -> str:
-        """The first line of the docstring; the file is read, not run."""
+        """The first line of the docstring, or the syntax error; the file is not run."""
         try:
-            docstring = ast.get_docstring(parsed(self.path)) or ""
+            docstring = ast.get_docstring(ast.parse(self.path.read_bytes())) or ""
         except SyntaxError as error:
             return f"(line {error.lineno}: {error.msg})"
         return docstring.partition("\n")[0]
@@ -46,41 +50,36 @@ class Scenario:
         if package is None or list(package.__path__) != [str(folder())]:
             for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
                 del sys.modules[name]
-            # A package of just this folder, wherever it is: one of that name elsewhere does not mix in.
+            # SCENARIOS_DIR is this package, and no other folder named `scenarios` on the path is part of it.
             package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
             package.__path__ = [str(folder())]
         return importlib.import_module(f"{PACKAGE}.{self.name}")
 
     def fingerprint(self, seed: int) -> str:
         """
-        A hash of all that the filled database follows from: migrations, seed, the words for filling, and
-        this file with the files that it imports, without their comments and what only judges the result.
+        Twelve hexadecimal digits of a hash of everything that the seeded database depends on: the migrations,
+        the seed, the seeding code and the scenario's files. Any change of a file is a change, also of a
+        comment: a refill is cheap.
         """
         digest = sha256(f"{migrations_fingerprint()} {seed}".encode())
-        digest.update(ast.dump(parsed(Path(seeding.__file__))).encode())
-        for path in sorted(imported(self.path)):
-            try:
-                tree = parsed(path)
-            except SyntaxError:
-                digest.update(path.read_bytes())
-                continue
-            tree.body = [node for node in tree.body if not judges(node)]
-            digest.update(f"{path.name} {ast.dump(tree)}".encode())
+        seeding_code = [settings.BASE_DIR / name for name in SEEDING_CODE]
+        for path in [*seeding_code, *files(self.path)]:
+            digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:12]
 
 
 def folder() -> Path:
-    """Where the scenarios are."""
+    """The folder of the scenarios' files."""
     return Path(settings.SCENARIOS_DIR)
 
 
 def scenarios() -> list[Scenario]:
-    """All scenarios by name; files whose name begins with an underscore are for being imported only."""
+    """All scenarios by name; files whose name begins with an underscore are only imported by others."""
     return [Scenario(path.stem, path) for path in sorted(folder().glob("*.py")) if NAME.fullmatch(path.stem)]
 
 
 def find(name: str) -> Scenario:
-    """The scenario of that name, or of that file as a shell completes it; an error suggests the nearest."""
+    """The scenario of that name or path; ScenarioError, with the nearest name, where there is none."""
     path = Path(name)
     if path.suffix == ".py" and path.resolve().parent == folder():
         name = path.stem
@@ -97,54 +96,31 @@ def find(name: str) -> Scenario:
     raise ScenarioError(f"There is no scenario {name}: {folder() / name}.py does not exist. {hint}")
 
 
-def parsed(path: Path) -> ast.Module:
-    """The file's syntax tree. Raises SyntaxError."""
-    return ast.parse(path.read_bytes(), filename=str(path))
+def files(scenario: Path) -> list[Path]:
+    """
+    The scenario's file, the modules of the scenarios' folder that it imports, directly or not, and the data
+    files in the folders of their names (`demo/rooms.csv` belongs to `demo.py`).
 
-
-def judges(node: ast.stmt) -> bool:
-    """Whether the statement only describes or judges the data: the docstring, EXPECT, check()."""
-    match node:
-        case ast.Expr(value=ast.Constant()) | ast.FunctionDef(name="check"):
-            return True
-        case ast.Assign(targets=[ast.Name(id="EXPECT")]) | ast.AnnAssign(target=ast.Name(id="EXPECT")):
-            return True
-    return False
-
-
-def imported(path: Path, seen: frozenset[Path] = frozenset()) -> set[Path]:
-    """The file and those of the scenarios' folder that it imports, directly or not."""
-    found = {path}
-    try:
-        names = list(imported_names(parsed(path)))
-    except SyntaxError:
-        return found
-    for name in names:
-        other = folder().joinpath(*name.split(".")).with_suffix(".py")
-        if other not in seen | found and other.is_file():
-            found |= imported(other, seen | found)
-    return found
-
-
-def imported_names(tree: ast.Module) -> Iterator[str]:
-    """What may be modules of the scenarios' package in the tree's import statements, without its name."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            candidates = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, [PACKAGE if node.level else "", node.module]))
-            candidates = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        else:
+    No code is run: each word of an import statement that is the name of a module is taken for that module.
+    """
+    modules = {path.stem: path for path in folder().rglob("*.py")}
+    found: list[Path] = []
+    to_read = [scenario]
+    while to_read:
+        path = to_read.pop()
+        if path in found:
             continue
-        for candidate in candidates:
-            package, _, name = candidate.partition(".")
-            if package == PACKAGE and name:
-                yield name
+        found.append(path)
+        statements = IMPORT.findall(path.read_text(errors="replace"))
+        names = set(re.findall(r"\w+", " ".join(statements)))
+        to_read += [modules[name] for name in sorted(names & modules.keys())]
+    data = [file for path in found for file in path.with_suffix("").rglob("*") if file.is_file()]
+    return found + sorted(file for file in data if "__pycache__" not in file.parts and file not in found)
 
 
 @cache
 def migrations_fingerprint() -> str:
-    """A hash of the installed applications, of all their migrations' files, and of who owns the tables."""
+    """A hash of the installed applications, the files of their migrations and the owner of the tables."""
     digest = sha256(" ".join([settings.DATABASES["default"]["USER"], *settings.INSTALLED_APPS]).encode())
     for app in apps.get_app_configs():
         for path in sorted(Path(app.path, "migrations").glob("*.py")):
