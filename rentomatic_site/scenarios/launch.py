@@ -1,8 +1,9 @@
-"""Opening a scenario's database: this process becomes the application on it, psql or any command."""
+"""Launch gunicorn, psql or a management command on a scenario's database, in place of this process."""
 
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from django.conf import settings
@@ -11,11 +12,12 @@ from rentomatic_site.scenarios import ScenarioError
 
 DEFAULT_PORT = 8000
 MANAGE = str(settings.BASE_DIR / "manage.py")
-ACCESS_LINE = "%(t)s %(r)s %(s)s, %(B)s bytes in %(M)s ms"
+TEMPLATE_FOLDERS = ("rooms/templates", "rentomatic_site/scenarios/templates")
+ACCESS_LOG_FORMAT = "%(t)s %(r)s %(s)s, %(B)s bytes in %(M)s ms"
 
 
 def listen(port: int) -> socket.socket:
-    """A listening socket on loopback; port 0 takes any that is free."""
+    """A listening socket on loopback; port 0 takes any free port."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -30,31 +32,36 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(scenario: str, listener: socket.socket) -> NoReturn:
-    """Become gunicorn on that socket, as in production but for one process that follows changed files."""
+    """Replace this process by gunicorn on that socket; with DEBUG it reloads code and templates."""
     arguments = ["--bind", f"fd://{listener.fileno()}", "--threads", "8", "--no-control-socket"]
-    arguments += ["--log-level", "error", "--access-logfile", "-", "--access-logformat", ACCESS_LINE]
+    arguments += ["--log-level", "error", "--access-logfile", "-", "--access-logformat", ACCESS_LOG_FORMAT]
     if settings.DEBUG:
         arguments.append("--reload")
-        for template in settings.BASE_DIR.glob("r*/templates/**/*.html"):
+        for template in project_templates():
             arguments += ["--reload-extra-file", str(template)]
     os.set_inheritable(listener.fileno(), True)
-    become(scenario, "-m", "gunicorn", *arguments, "rentomatic_site.wsgi")
+    replace_process(scenario, "-m", "gunicorn", *arguments, "rentomatic_site.wsgi")
+
+
+def project_templates() -> list[Path]:
+    """The templates of this project's apps."""
+    return [path for folder in TEMPLATE_FOLDERS for path in (settings.BASE_DIR / folder).rglob("*.html")]
 
 
 def shell(scenario: str) -> NoReturn:
-    """Become psql."""
-    become(scenario, MANAGE, "dbshell")
+    """Replace this process by psql."""
+    replace_process(scenario, MANAGE, "dbshell")
 
 
-def command(scenario: str, *words: str) -> NoReturn:
-    """Become another command of manage.py."""
-    become(scenario, MANAGE, *words)
+def command(scenario: str, *arguments: str) -> NoReturn:
+    """Replace this process by another command of manage.py."""
+    replace_process(scenario, MANAGE, *arguments)
 
 
-def become(scenario: str, *arguments: str) -> NoReturn:
-    """Replace this process by Python with these arguments, on the scenario's database."""
+def replace_process(scenario: str, *arguments: str) -> NoReturn:
+    """Replace this process by Python with these arguments, with SCENARIO set."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(settings.BASE_DIR)
-    # Neither our name nor a shell is involved: the words arrive as they are.
+    # No shell: the arguments need no quoting.
     os.execve(sys.executable, [sys.executable, *arguments], os.environ | {"SCENARIO": scenario})  # noqa: S606

@@ -12,6 +12,7 @@ from http.cookiejar import CookieJar
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
+from rentomatic_site.scenarios import launch
 from rentomatic_site.scenarios.tests.workshop import Workshop
 from rentomatic_site.testing.plugin import PROJECT
 
@@ -105,6 +106,13 @@ def test_run_runs_any_command_on_the_scenario(workshop: Workshop) -> None:
     failed = workshop.manage("load_scenario", "t_two", "--run", "rooms", "prize__lt=50")
     assert failed.returncode == 1
     assert "--run needs a command" in workshop.load("t_two", "--run").stderr
+
+
+def test_changed_templates_of_every_app_are_reloaded() -> None:
+    apps = [
+        path for package in ("rooms", "rentomatic_site") for path in (PROJECT / package).rglob("templates")
+    ]
+    assert set(launch.project_templates()) == {template for app in apps for template in app.rglob("*.html")}
 
 
 def test_shell_opens_psql_on_the_scenario(workshop: Workshop) -> None:
