@@ -31,18 +31,18 @@ logger = logging.getLogger(__name__)
 def middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable:
     """Answer the probes, pass everything else on."""
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         probe = PROBES.get(request.path_info)
-        return probe() if probe else get_response(request)
+        return probe(request) if probe else get_response(request)
 
-    return answer
+    return respond
 
 
-def livez() -> JsonResponse:
+def livez(request: HttpRequest) -> JsonResponse:
     return answer(200, live=True)
 
 
-def readyz() -> JsonResponse:
+def readyz(request: HttpRequest) -> JsonResponse:
     """200 when a request would find what it needs, else 503 with the reason; within 4 seconds."""
     if Path(settings.DRAIN_FILE).exists():
         return answer(503, ready=False, reason="draining: this process is about to stop")

@@ -1,18 +1,26 @@
 """
 The site's URLs: the rooms, the admin for staff, the probes for operators.
 
-Two groups are answered by a middleware instead of Django's handler, and stand here for `reverse` and for the
-reader. `rooms.urls`: middleware.public_pages calls their views before the session, CSRF, login and message
-middleware, which saves 60 µs of CPU of 250 for a response without a query. The probes: probes.middleware
-answers them before the host is checked and before the redirect to HTTPS.
+Two groups of views are called by a middleware instead of Django's handler; their URLs are here for `reverse`
+and for the reader.
+
+- `rooms.urls`: middleware.public_pages calls the views before the session, CSRF, login and message
+  middleware, which saves 60 µs of CPU of 250 for a response without a query.
+- The probes: probes.middleware calls the views before SecurityMiddleware and CommonMiddleware, because a
+  health check sends plain HTTP and an IP address as the host: the redirect to HTTPS would answer it with 301,
+  the check of the host with 400.
 """
 
 from django.contrib import admin
 from django.urls import include, path
 
+from rentomatic_site import probes
+
 admin.autodiscover()
 
 urlpatterns = [
+    path("livez", probes.livez, name="livez"),
+    path("readyz", probes.readyz, name="readyz"),
     path("", include("rooms.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, override_settings
+from django.urls import resolve, reverse
 
 from rentomatic_site import probes
 
@@ -24,8 +25,8 @@ def probe(settings) -> Iterator[Client]:
     probes.load_parts.cache_clear()
 
 
-def test_livez_asks_nobody(probe, django_assert_num_queries):
-    answer = probe.get("/livez")  # no database mark: a query would fail this test
+def test_livez_makes_no_query(probe):
+    answer = probe.get("/livez")  # without pytest.mark.django_db a query fails
     assert (answer.status_code, answer.json()) == (200, {"live": True})
 
 
@@ -135,6 +136,13 @@ def test_readyz_is_503_while_draining(probe, settings, tmp_path):
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "reason": "draining: this process is about to stop"}
     assert answer["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize("name", ["livez", "readyz"])
+@pytest.mark.django_db
+def test_a_probe_is_a_named_url_whose_view_answers(probe, rf, name):
+    match = resolve(reverse(name))
+    assert match.func(rf.get(reverse(name))).status_code == probe.get(reverse(name)).status_code == 200
 
 
 def test_only_the_probes_pass_without_an_allowed_host(probe):
