@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
-from django.http import QueryDict
 
 from rooms.api import queries
+from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError, of_database
 from rooms.api.formats import FORMATS, JSON, Format
 from rooms.api.operators import FILTERS, PREFIX
@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
     def handle(self, *, query: list[str], explain: bool, **options: Any) -> None:
         try:
-            search = Search.parse(spelled_out(query))
+            search = Search.parse(query_from_arguments(query))
             lines = explained(search) if explain else listed(search, options["format"])
             for text in lines:
                 self.stdout.write(text, ending="")
@@ -68,15 +68,6 @@ class Command(BaseCommand):
                 raise CommandError(str(error)) from None
             problem = of_database(error)
             raise CommandError(problem.on_terminal if problem else str(error)) from error
-
-
-def spelled_out(words: list[str]) -> QueryDict:
-    """The parameters of the words; an address is taken from its `?` on, a filter may lack its prefix."""
-    given = QueryDict("&".join(word.rpartition("?")[2] for word in words))
-    pairs = [(name, text) for name, texts in given.lists() for text in texts]
-    return QueryDict(
-        urlencode([(PREFIX + name if PREFIX + name in FILTERS else name, text) for name, text in pairs])
-    )
 
 
 def taught(error: ParametersError) -> str:

@@ -12,11 +12,11 @@ from django.utils import timezone
 from rentomatic_site.scenarios import ScenarioError, discovery
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rooms.api import queries
+from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import WHERE, Search
 from rooms.columns import COLUMNS
-from rooms.management.commands.rooms import spelled_out
 
 DEFAULT_LIMIT = 200
 ROUNDED = 3
@@ -75,7 +75,7 @@ class Command(ScenarioCommand):
         if options["limit"] < 1:
             raise ScenarioError("--limit must be at least 1.")
         try:
-            search = Search.parse(spelled_out([query]))
+            search = Search.parse(query_from_arguments([query]))
         except ParametersError as error:
             next_step = f'Next: ./manage.py capture_scenario {name} "{error.attempt}"'
             raise ScenarioError(f"{error}. {next_step}") from None

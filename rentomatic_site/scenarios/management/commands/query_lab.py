@@ -14,9 +14,9 @@ from rentomatic_site.scenarios import ScenarioError, databases, isolation, loadi
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rentomatic_site.scenarios.databases import TARGET, Database
 from rentomatic_site.scenarios.query_lab import Measurement
+from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError
 from rooms.api.parameters import Search
-from rooms.management.commands.rooms import spelled_out
 
 HEADER = ("scenario", "rooms", "ms", "plan", "index", "planned", "true", "off by")
 
@@ -40,7 +40,7 @@ class Command(ScenarioCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            search = Search.parse(spelled_out([options["query"]]))
+            search = Search.parse(query_from_arguments([options["query"]]))
         except ParametersError as error:
             raise ScenarioError(f'{error}. Next: ./manage.py query_lab "{error.attempt}"') from None
         chosen = self.chosen(options["on"])
