@@ -2,7 +2,7 @@
 How fast the API is, and against what: `make bench`, or `python -m benchmarks --help`.
 
     __main__       the command line
-    targets        this project, Django REST framework, FastAPI: their commands and their addresses
+    targets        this project, Django REST framework, FastAPI: their commands and URLs
     measuring      rounds, and what one measurement yields
     report         the tables, in Markdown
     load           who asks: wrk or our own generator, and the reader of exports

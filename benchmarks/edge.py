@@ -1,9 +1,9 @@
 """
 nginx's micro-cache beside a static file, and gunicorn's worker classes: `python -m benchmarks.edge`.
 
-The micro-cache is to serve a hot list at half the speed of a static file of the same bytes, or better. Both
-come from nginx with the shipped templates' limits and log, over plain HTTP so that TLS does not hide the
-difference. The worker classes are measured behind the same nginx with the cache off.
+The target for the micro-cache: a cached list at half the speed of a static file of the same bytes, or better.
+Both are served by nginx with the limits and the log of the shipped templates, over plain HTTP so that TLS
+does not hide the difference. The worker classes are measured behind the same nginx with the cache off.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CLASSES = {
     "sync, 2": ("2", "--worker-class", "sync", "--threads", "1"),
     "sync, 5 (2 × cores + 1)": ("5", "--worker-class", "sync", "--threads", "1"),
 }
-"""Processes, and what differs from the shipped configuration."""
+"""WEB_WORKERS, and the arguments that differ from the shipped configuration."""
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def main() -> int:
 
 @dataclass
 class Bench:
-    """The servers of one run; what `cores` says, so that the server never shares with who asks."""
+    """The servers of one run; `cores` keeps the load generator off the core of the servers."""
 
     folder: Path
     database: Any
@@ -86,36 +86,34 @@ class Bench:
         from rentomatic_site.testing import rig
 
         with self.site("cached", cache="on") as cached, self.site("uncached") as uncached:
-            # The folder of ACME is the one place from which the shipped nginx serves files.
+            # The shipped nginx serves files from the folder of ACME challenges only.
             folder = cached.acme / ".well-known" / "acme-challenge"
             folder.mkdir(parents=True)
             (folder / "rooms").write_bytes(rig.get(cached.http, "/rooms", Host="localhost").body)
-            return self.hammered(
+            return self.request_rates(
                 {
-                    "nginx, a static file of these bytes": f"{cached.http}/.well-known/acme-challenge/rooms",
-                    "nginx, micro-cache": f"{cached.http}/rooms",
-                    "nginx, then gunicorn": f"{uncached.http}/rooms",
+                    "nginx, a static file of these bytes": f"http://localhost:{cached.http}/.well-known/acme-challenge/rooms",
+                    "nginx, micro-cache": f"http://localhost:{cached.http}/rooms",
+                    "nginx, then gunicorn": f"http://localhost:{uncached.http}/rooms",
                 }
             )
 
     def worker_classes(self) -> dict[str, list[float]]:
         with ExitStack() as stack:
-            addresses = {}
+            urls = {}
             for number, (name, (workers, *arguments)) in enumerate(CLASSES.items()):
                 nginx = stack.enter_context(self.site(str(number), *arguments, WEB_WORKERS=workers))
-                addresses[name] = f"{nginx.http}/rooms"
-            return self.hammered(addresses)
+                urls[name] = f"http://localhost:{nginx.http}/rooms"
+            return self.request_rates(urls)
 
-    def hammered(self, addresses: dict[str, str]) -> dict[str, list[float]]:
-        """Requests per second, in interleaved rounds: a change of the machine's speed meets them all."""
+    def request_rates(self, urls: dict[str, str]) -> dict[str, list[float]]:
+        """Requests per second, in interleaved rounds, so that a change of the machine's speed affects all."""
         from benchmarks import load
 
-        rates: dict[str, list[float]] = {name: [] for name in addresses}
+        rates: dict[str, list[float]] = {name: [] for name in urls}
         for number in range(self.rounds + 1):
-            for name, address in addresses.items():
-                rate = load.load_test(
-                    f"http://localhost:{address}", self.seconds, load.generator()
-                ).per_second
+            for name, url in urls.items():
+                rate = load.load_test(url, self.seconds, load.generator()).per_second
                 if number:  # the first round warms up
                     rates[name].append(rate)
         return rates

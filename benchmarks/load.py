@@ -101,20 +101,20 @@ async def client(url: str, end: float, times: list[float]) -> None:
 
 
 def get(url: str) -> tuple[http.client.HTTPResponse, bytes]:
-    """The answer to one request, which has to be a good one."""
+    """The response to one request, which has to be a good one."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.netloc, timeout=60)
     try:
         connection.request("GET", f"{target.path}?{target.query}" if target.query else target.path)
-        answer = connection.getresponse()
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
     except (OSError, http.client.HTTPException) as error:
         raise LoadError(f"{url}: {error!r}") from None
     finally:
         connection.close()
-    if answer.status != 200:
-        raise LoadError(f"{answer.status} {answer.reason}: {url}: {body[:200].decode(errors='replace')}")
-    return answer, body
+    if response.status != 200:
+        raise LoadError(f"{response.status} {response.reason}: {url}: {body[:200].decode(errors='replace')}")
+    return response, body
 
 
 def one_by_one(url: str, seconds: float, at_least: int) -> list[float]:
@@ -134,15 +134,15 @@ def export(url: str) -> Export:
     start = time.perf_counter()
     try:
         connection.request("GET", target.path)
-        answer = connection.getresponse()
-        lines = answer.read(1).count(b"\n")
+        response = connection.getresponse()
+        lines = response.read(1).count(b"\n")
         first_byte = time.perf_counter() - start
-        while block := answer.read(1 << 18):
+        while block := response.read(1 << 18):
             lines += block.count(b"\n")
     except (OSError, http.client.HTTPException) as error:
         raise LoadError(f"{url}: {error!r}") from None
     finally:
         connection.close()
-    if answer.status != 200:
-        raise LoadError(f"{answer.status} {answer.reason}: {url}")
+    if response.status != 200:
+        raise LoadError(f"{response.status} {response.reason}: {url}")
     return Export(time.perf_counter() - start, first_byte, lines)

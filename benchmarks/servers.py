@@ -67,7 +67,7 @@ def running(
 
 
 def wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, name: str, log: BinaryIO) -> None:
-    """Return after the first answer of any kind: a worker is there, not just gunicorn's socket."""
+    """Return after the first response of any kind: a worker is there, not just gunicorn's socket."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:

@@ -171,8 +171,8 @@ def install_peers() -> None:
 
 
 def codes(body: bytes) -> list[str]:
-    """The codes of the rooms in an answer, whatever a framework wraps them in."""
-    answer = json.loads(body)
-    if isinstance(answer, dict):
-        answer = answer.get("results", [answer])
-    return [room["code"] for room in answer]
+    """The codes of the rooms in a response, whatever a framework wraps them in."""
+    response = json.loads(body)
+    if isinstance(response, dict):
+        response = response.get("results", [response])
+    return [room["code"] for room in response]

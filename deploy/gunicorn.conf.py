@@ -46,7 +46,7 @@ class ApplicationLogger(Logger):
             "bytes": resp.sent,
             "seconds": seconds,
             "client": environ.get("HTTP_X_FORWARDED_FOR") or environ["REMOTE_ADDR"],
-            # The answer's header, because the request is over and its context gone.
+            # The response's header, because the request is over and its context gone.
             "request_id": dict(resp.headers).get("X-Request-ID"),
         }
         self.access_log.info(

@@ -39,7 +39,7 @@ class Request:
 
     name: str
     client: socket.socket
-    id: str | None
+    request_id: str | None
     # The thread's own connection: Django keeps one object per thread, open or not.
     database: Any = field(default_factory=lambda: connections[DEFAULT_DB_ALIAS])
     clock: int = field(default_factory=own_clock)
@@ -51,7 +51,7 @@ class Request:
 
     def waits_for_database(self) -> bool:
         """
-        Whether it is in the same wait for an answer of the database as at the last look.
+        Whether it is in the same wait for a response of the database as at the last look.
 
         The thread has not run since, and libpq holds a statement that is sent and not answered.
         """
@@ -69,7 +69,7 @@ class Watchdog:
     It looks at every request in progress: `watch()` around each, `start()` in the worker, after the fork.
 
     `database` is how many seconds one wait for the database may take, `whole` how many a request may take
-    from its first byte to the last of its answer.
+    from its first byte to the last of its response.
     """
 
     def __init__(self, database: float, whole: float) -> None:
@@ -91,9 +91,9 @@ class Watchdog:
             self.look()
 
     @contextmanager
-    def watch(self, name: str, client: socket.socket, id: str | None = None) -> Iterator[None]:
+    def watch(self, name: str, client: socket.socket, request_id: str | None = None) -> Iterator[None]:
         """Keep the bounds for the request that this thread answers within the block."""
-        request = Request(name, client, id)
+        request = Request(name, client, request_id)
         with self.lock:
             self.requests.add(request)
         try:
@@ -112,7 +112,7 @@ class Watchdog:
                     if message := self.judge(request):
                         said.append((message, request))
         for message, request in said:
-            logger.error(message, request.name, extra={"request_id": request.id})
+            logger.error(message, request.name, extra={"request_id": request.request_id})
 
     def judge(self, request: Request) -> str | None:
         """Cut the request's connection to the database or to its client; says which, None where neither."""

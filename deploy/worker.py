@@ -62,8 +62,8 @@ class Worker(ThreadWorker):
         super().finish_request(conn, fs)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        id = dict(req.headers).get("X-REQUEST-ID")
-        with self.watchdog.watch(f"{req.method} {req.path}", conn.sock, id):
+        request_id = dict(req.headers).get("X-REQUEST-ID")
+        with self.watchdog.watch(f"{req.method} {req.path}", conn.sock, request_id):
             return super().handle_request(req, conn)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
@@ -71,9 +71,8 @@ class Worker(ThreadWorker):
         try:
             return super()._keepalive_after(conn, keepalive)  # type: ignore[misc, no-any-return]
         except errors.ParseException:
-            return (
-                False  # The request has its answer; a second one would be taken for that of the next request.
-            )
+            # The request has its response; the client would take a second one for that of the next request.
+            return False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer a request that cannot be parsed with a problem document instead of a page of HTML."""

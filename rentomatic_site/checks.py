@@ -1,4 +1,4 @@
-"""System checks of the settings; `migrate` runs them, so that a deployment stops before it serves."""
+"""System checks of the settings; `migrate` runs them, so that a deployment with an error never serves."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, register
 
 
 @register()
@@ -14,7 +15,7 @@ def check_map_tiles(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> I
     """A URL that the Content Security Policy can name, or none."""
     url = urlsplit(settings.MAP_TILES_URL.replace("{s}", "*"))
     if settings.MAP_TILES_URL and not (url.scheme in {"http", "https"} and url.hostname):
-        yield Error(
+        yield checks.Error(
             f"MAP_TILES_URL is no URL of map tiles: {settings.MAP_TILES_URL!r}.",
             hint="MAP_TILES_URL=https://tile.openstreetmap.org/{z}/{x}/{y}.png",
             id="rentomatic_site.E001",
@@ -23,9 +24,9 @@ def check_map_tiles(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> I
 
 @register()
 def check_timeouts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
-    """PostgreSQL gives a statement up, and says so, before the watchdog cuts its connection."""
+    """PostgreSQL has to cancel a slow statement before the watchdog cuts its connection."""
     if settings.STATEMENT_TIMEOUT >= 1000 * settings.REQUEST_TIMEOUT:
-        yield Warning(
+        yield checks.Warning(
             f"STATEMENT_TIMEOUT ({settings.STATEMENT_TIMEOUT} ms) is not shorter than REQUEST_TIMEOUT "
             f"({settings.REQUEST_TIMEOUT} s): slow searches lose their connection instead of being refused.",
             hint=f"STATEMENT_TIMEOUT={1000 * settings.REQUEST_TIMEOUT // 3}",

@@ -126,7 +126,7 @@ def known_browser(request: HttpRequest, username: str | None) -> str:
 def remember_browsers(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable:
     """Middleware that gives the cookie to a browser whose login succeeds. The cookie logs nobody in."""
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
         name: str = getattr(request, "logged_in_name", "")
         if name:
@@ -143,4 +143,4 @@ def remember_browsers(get_response: Callable[[HttpRequest], HttpResponseBase]) -
             )
         return response
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""What a log line knows beyond its message: the request that it belongs to."""
+"""Logging: the id of the request in every record, and the text format."""
 
 import logging
 from contextvars import ContextVar
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pythonjsonlogger.json import JsonFormatter as PlainJsonFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that the current thread answers; set by `middleware.request_ids`."""
+"""The id of the request that the current thread handles; set by `middleware.request_ids`."""
 
 
 class RequestId(logging.Filter):
-    """Adds the request's id to every record, so that one search finds all lines of one request."""
+    """Adds the request's id to every record, so that one search finds all lines of a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "request_id"):
@@ -27,13 +27,13 @@ class Timestamp(logging.Formatter):
 
 
 class JsonFormatter(Timestamp, PlainJsonFormatter):
-    """The line for machines."""
+    """JSON, one object per line."""
 
 
 class TextFormatter(Timestamp):
-    """The line for people: `2026-11-20T16:00:00.000+00:00 INFO    rooms: message [request id]`."""
+    """Formats a record as `2026-11-20T16:00:00.000+00:00 INFO    rooms: message [request id]`."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
-        id = getattr(record, "request_id", None)
-        return f"{line} [{id}]" if id else line
+        request = getattr(record, "request_id", None)
+        return f"{line} [{request}]" if request else line

@@ -22,20 +22,20 @@ def request_ids(get_response: GetResponse) -> GetResponse:
     """
     Give the request its id: nginx's `X-Request-ID`, or one made here.
 
-    It is in every log line of the request, in the answer's `X-Request-ID` and at `request.id`.
+    It is in every log line of the request, in the response's `X-Request-ID` and at `request.id`.
     """
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request.id = given if GIVEN_ID.fullmatch(given) else uuid.uuid4().hex  # type: ignore[attr-defined]
-        # Never reset: Django logs an error answer after the last middleware, and a thread's next request
+        # Never reset: Django logs an error response after the last middleware, and a thread's next request
         # sets it anew.
         request_id.set(request.id)  # type: ignore[attr-defined]
         response = get_response(request)
         response["X-Request-ID"] = request.id  # type: ignore[attr-defined]
         return response
 
-    return answer
+    return respond
 
 
 def refuse_nul(get_response: GetResponse) -> GetResponse:
@@ -46,7 +46,7 @@ def refuse_nul(get_response: GetResponse) -> GetResponse:
     by themselves. A cookie writes it as an octal escape, and needs no login to reach the session's query.
     """
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         places = {"path": request.path_info, "cookies": request.META.get("HTTP_COOKIE", "")}
         if "%00" in request.META["QUERY_STRING"]:
             places |= {f"parameter {name}": "".join([name, *texts]) for name, texts in request.GET.lists()}
@@ -58,7 +58,7 @@ def refuse_nul(get_response: GetResponse) -> GetResponse:
                 )
         return get_response(request)
 
-    return answer
+    return respond
 
 
 def public_pages(get_response: GetResponse) -> GetResponse:
@@ -68,7 +68,7 @@ def public_pages(get_response: GetResponse) -> GetResponse:
     Everybody may read them, nobody is logged in there; the admin's middleware would only cost time.
     """
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         try:
             match = resolve(request.path_info, "rooms.urls")
         except Resolver404:
@@ -77,7 +77,7 @@ def public_pages(get_response: GetResponse) -> GetResponse:
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         return response
 
-    return answer
+    return respond
 
 
 def client_address(request: HttpRequest) -> str:

@@ -58,11 +58,11 @@ def edge(gunicorn, tmp_path_factory):
 
 @contextmanager
 def in_background(ask):
-    """Ask in a thread for the time of the block; a list that holds the answer afterwards."""
-    answers = []
-    thread = threading.Thread(target=lambda: answers.append(ask()))
+    """Ask in a thread for the time of the block; a list that holds the response afterwards."""
+    responses = []
+    thread = threading.Thread(target=lambda: responses.append(ask()))
     thread.start()
-    yield answers
+    yield responses
     thread.join(30)
 
 
@@ -86,11 +86,11 @@ def is_closed(wire: socket.socket) -> bool:
         return True
 
 
-def assert_problem_503(answer: rig.Answer) -> None:
-    assert answer.status == 503, answer
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert int(answer.headers["Retry-After"]) > 0
-    assert json.loads(answer.body)["type"] == "SystemError"
+def assert_problem_503(response: rig.Answer) -> None:
+    assert response.status == 503, response
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert int(response.headers["Retry-After"]) > 0
+    assert json.loads(response.body)["type"] == "SystemError"
 
 
 def test_a_database_restarted_while_idle_is_not_noticed(cluster, gunicorn):
@@ -121,7 +121,7 @@ def test_a_frozen_database_is_503_in_bounded_time_and_frees_every_thread(cluster
         load.wait_for(100)
         cluster.freeze()
         frozen = time.monotonic() - load.began
-        rig.wait_until(lambda: load.statuses()[503] > 8, "answers without a database", 10)
+        rig.wait_until(lambda: load.statuses()[503] > 8, "responses without a database", 10)
         assert gunicorn.get("/livez", timeout=10).status == 200
         assert gunicorn.get("/readyz", timeout=10).status == 503
         cluster.thaw()
@@ -167,12 +167,12 @@ def test_a_request_in_flight_is_answered_before_a_stop(cluster, tmp_path):
         cluster.session() as cursor,
     ):
         lock.execute(LOCK)
-        with in_background(lambda: gunicorn.get("/rooms")) as answers:
+        with in_background(lambda: gunicorn.get("/rooms")) as responses:
             rig.wait_until(lambda: waiting(cursor) == 1, "a waiting statement")
             gunicorn.signal(signal.SIGTERM)
             time.sleep(0.5)
             lock.execute("ROLLBACK")
-        assert [answer.status for answer in answers] == [200]
+        assert [response.status for response in responses] == [200]
         assert gunicorn.process.wait(35) == 0
 
 
@@ -195,21 +195,21 @@ def test_a_worker_without_a_free_thread_leaves_connections_to_the_other(cluster,
         for _ in range(3):
             lock.execute(LOCK)
             with contextlib.ExitStack() as together:
-                answers = [
+                responses = [
                     together.enter_context(in_background(lambda: gunicorn.get("/rooms"))) for _ in "1234"
                 ]
                 rig.wait_until(lambda: waiting(cursor) == 4, "all four threads of both workers")
                 lock.execute("ROLLBACK")
-            assert [answer.status for (answer,) in answers] == [200] * 4
+            assert [response.status for (response,) in responses] == [200] * 4
 
 
 def test_a_lock_held_too_long_is_503(cluster, gunicorn):
     with cluster.session() as lock:
         lock.execute(LOCK)
-        answer = gunicorn.get("/rooms")
+        response = gunicorn.get("/rooms")
         lock.execute("ROLLBACK")
-    assert_problem_503(answer)
-    assert 1.9 < answer.seconds < 4
+    assert_problem_503(response)
+    assert 1.9 < response.seconds < 4
 
 
 def test_without_a_free_connection_it_is_503_and_people_still_get_in(cluster, tmp_path):

@@ -20,12 +20,12 @@ def gunicorn(live_site, tmp_path_factory):
 
 
 def test_access_lines_are_in_the_applications_format_with_nginxs_request_id(gunicorn):
-    answer = gunicorn.get("/no-such-page?price=1", X_Request_ID="0123456789abcdef")
-    assert answer.headers["X-Request-ID"] == "0123456789abcdef"
+    response = gunicorn.get("/no-such-page?price=1", X_Request_ID="0123456789abcdef")
+    assert response.headers["X-Request-ID"] == "0123456789abcdef"
     record = rig.access_record(gunicorn, "0123456789abcdef")
     assert record["logger"] == "gunicorn.access"
     assert (record["method"], record["target"], record["status"]) == ("GET", "/no-such-page?price=1", 404)
-    assert record["bytes"] == len(answer.body)
+    assert record["bytes"] == len(response.body)
     assert 0 < record["seconds"] < 5
 
 
@@ -93,7 +93,7 @@ INVALID = {
 
 
 def refused(server: rig.Gunicorn, request: bytes) -> int:
-    """The status of the one answer, which is a problem document, before the connection is closed."""
+    """The status of the one response, which is a problem document, before the connection is closed."""
     with socket.create_connection(("127.0.0.1", server.port)) as wire:
         received = rig.exchange(wire, request)
     head, _, body = received.partition(b"\r\n\r\n")

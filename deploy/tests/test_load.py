@@ -168,7 +168,7 @@ def test_an_export_ends_with_its_longest_life_visibly_torn_and_frees_its_place(m
         received = b""
         while piece := crowd.wires[0].recv(1_000_000):
             received += piece
-        assert not received.endswith(b"\r\n0\r\n\r\n")  # the end of a whole answer
+        assert not received.endswith(b"\r\n0\r\n\r\n")  # the end of a whole response
         assert "its client is cut off" in gunicorn.log.read_text()
 
 
@@ -184,7 +184,7 @@ def test_the_place_of_an_export_whose_client_left_is_free_again(many_rooms, tmp_
 
 # --- Everything else that a client may do slowly
 
-COOKIE = b"Cookie: __Host-sessionid=x\r\n"  # past the cache, which would take an answer at once
+COOKIE = b"Cookie: __Host-sessionid=x\r\n"  # past the cache, which would take a response at once
 SLOW = {
     "readers of big pages": b"GET /rooms.geojson?limit=1000" + HOST + COOKIE + b"\r\n",
     "uploads": b"POST /admin/login/" + HOST + b"Content-Length: 10000\r\n\r\nx",

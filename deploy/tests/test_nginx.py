@@ -30,15 +30,15 @@ SECURITY_HEADERS = {
 }
 
 
-def assert_nginx_problem(answer: rig.Answer, status: int) -> None:
+def assert_nginx_problem(response: rig.Answer, status: int) -> None:
     """A problem body of nginx's own, with every security header."""
-    assert (answer.status, answer.headers["Content-Type"]) == (status, PROBLEM)
-    body = json.loads(answer.body)
+    assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
+    body = json.loads(response.body)
     assert body["status"] == status
     assert {"type", "title", "message", "request_id"} <= body.keys()
-    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
-    assert answer.headers["Server"] == "nginx"
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert {name: response.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert response.headers["Server"] == "nginx"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 # --- TLS and hosts
@@ -99,10 +99,10 @@ def test_another_host_on_the_plain_port_gets_no_answer(edge):
 
 
 def test_the_plain_port_redirects_to_the_one_address(edge):
-    answer = rig.get(edge.http, "/rooms?filter_price__lt=66", Host="localhost:80")
-    assert answer.status == 301
-    assert answer.headers["Location"] == f"{edge.address}/rooms?filter_price__lt=66"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    response = rig.get(edge.http, "/rooms?filter_price__lt=66", Host="localhost:80")
+    assert response.status == 301
+    assert response.headers["Location"] == f"{edge.address}/rooms?filter_price__lt=66"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_an_acme_challenge_is_served_on_the_plain_port(edge):
@@ -116,12 +116,12 @@ def test_an_acme_challenge_is_served_on_the_plain_port(edge):
 
 
 def test_the_site_answers_through_tls(edge):
-    answer = edge.get("/rooms?limit=1")
-    assert answer.status == 200
-    assert len(json.loads(answer.body)) == 1
+    response = edge.get("/rooms?limit=1")
+    assert response.status == 200
+    assert len(json.loads(response.body)) == 1
     for name in ("Strict-Transport-Security", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"):
-        assert answer.headers.get_all(name) == [SECURITY_HEADERS[name]]
-    assert "gunicorn" not in answer.headers["Server"]
+        assert response.headers.get_all(name) == [SECURITY_HEADERS[name]]
+    assert "gunicorn" not in response.headers["Server"]
 
 
 @pytest.mark.parametrize(
@@ -140,25 +140,25 @@ def test_the_site_answers_through_tls(edge):
     ids=lambda header: next(iter(header)),
 )
 def test_a_forwarding_header_of_a_client_has_no_effect(edge, site, header):
-    answer = edge.get(f"/rooms?limit=1&price__lt={len(str(header))}", **header)  # a mistake: not cached
-    assert answer.status == 400
-    assert b"evil" not in answer.body
-    assert "evil" not in str(answer.headers)
-    assert rig.access_record(site, answer.headers["X-Request-ID"])["client"] == "127.0.0.1"
-    assert edge.line(answer)["client"] == "127.0.0.1"
+    response = edge.get(f"/rooms?limit=1&price__lt={len(str(header))}", **header)  # a mistake: not cached
+    assert response.status == 400
+    assert b"evil" not in response.body
+    assert "evil" not in str(response.headers)
+    assert rig.access_record(site, response.headers["X-Request-ID"])["client"] == "127.0.0.1"
+    assert edge.line(response)["client"] == "127.0.0.1"
 
 
 def test_links_carry_the_address_that_people_use(edge):
-    answer = edge.get("/rooms?limit=2")
-    assert f"<{edge.address}/rooms?limit=2" in answer.headers["Link"]
+    response = edge.get("/rooms?limit=2")
+    assert f"<{edge.address}/rooms?limit=2" in response.headers["Link"]
 
 
 def test_the_request_id_is_nginxs_and_the_same_everywhere(edge, site):
-    answer = edge.get("/rooms?nonsense=1", X_Request_ID="claimed-by-the-client")
-    id = answer.headers["X-Request-ID"]
-    assert answer.headers.get_all("X-Request-ID") == [id]
-    assert len(id) == 32
-    assert rig.access_record(site, id)["status"] == 400
+    response = edge.get("/rooms?nonsense=1", X_Request_ID="claimed-by-the-client")
+    request_id = response.headers["X-Request-ID"]
+    assert response.headers.get_all("X-Request-ID") == [request_id]
+    assert len(request_id) == 32
+    assert rig.access_record(site, request_id)["status"] == 400
 
 
 def test_the_access_log_names_upstream_and_timings(edge, site):
@@ -171,13 +171,13 @@ def test_the_access_log_names_upstream_and_timings(edge, site):
 
 @pytest.mark.parametrize("path", ["/rooms", "/rooms.json", "/rooms.csv", "/rooms.geojson", "/rooms.ndjson"])
 def test_text_is_compressed(edge, path):
-    answer = edge.get(f"{path}?limit=100", Accept_Encoding="gzip")
-    assert answer.headers["Content-Encoding"] == "gzip"
+    response = edge.get(f"{path}?limit=100", Accept_Encoding="gzip")
+    assert response.headers["Content-Encoding"] == "gzip"
     plain = edge.get(f"{path}?limit=100")
     assert plain.headers["Content-Encoding"] is None
-    assert gzip.decompress(answer.body) == plain.body
+    assert gzip.decompress(response.body) == plain.body
     # Caches on the way keep both kinds apart, and both from other formats.
-    for headers in (answer.headers, plain.headers):
+    for headers in (response.headers, plain.headers):
         varied = {name.strip() for line in headers.get_all("Vary") for name in line.split(",")}
         assert {"Accept", "Accept-Encoding"} <= varied
 
@@ -198,9 +198,9 @@ def test_an_export_comes_line_by_line(edge, tmp_path):
 
 def test_an_export_by_accept_is_not_cached_either(edge):
     for _ in range(2):
-        answer = edge.get("/rooms", Accept="text/csv")
-        assert answer.body.count(b"\n") == 20_001
-        assert answer.headers["X-Cache"] in {None, "MISS"}
+        response = edge.get("/rooms", Accept="text/csv")
+        assert response.body.count(b"\n") == 20_001
+        assert response.headers["X-Cache"] in {None, "MISS"}
 
 
 def test_posting_the_login_form_passes_the_csrf_check(edge):
@@ -246,10 +246,10 @@ def test_an_endless_header_is_431(edge):
     ids=["the address", "many headers"],
 )
 def test_what_only_gunicorn_refuses_is_a_problem_document_too(edge, path, headers, status):
-    answer = edge.get(path, **headers)
-    assert (answer.status, answer.headers["Content-Type"]) == (status, PROBLEM)
-    assert json.loads(answer.body)["status"] == status
-    assert answer.headers["X-Request-ID"]
+    response = edge.get(path, **headers)
+    assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
+    assert json.loads(response.body)["status"] == status
+    assert response.headers["X-Request-ID"]
 
 
 LOCALHOST = b"Host: localhost\r\n"
@@ -286,7 +286,7 @@ def test_a_request_that_is_no_valid_http_is_answered_before_the_connection_close
 def test_too_many_requests_are_429_with_retry_after(nginx, site):
     edge = nginx(site.port, NGINX_RATE="1r/s")
     answers = [edge.get("/rooms?limit=1") for _ in range(110)]
-    assert 101 <= Counter(answer.status for answer in answers)[200] < 110  # the burst, and one a second
+    assert 101 <= Counter(response.status for response in answers)[200] < 110  # the burst, and one a second
     assert_nginx_problem(answers[-1], 429)
     assert answers[-1].headers["Retry-After"] == "2"
 
@@ -344,7 +344,7 @@ def test_a_large_page_is_taken_from_the_application_at_once_however_slowly_it_is
         wire.connect(("127.0.0.1", edge.https))
         with rig.UNVERIFIED.wrap_socket(wire, server_hostname="localhost") as tls:
             tls.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            rig.wait_until(lambda: replica.answered == 1, "an answer that has left the application", 10)
+            rig.wait_until(lambda: replica.answered == 1, "a response that has left the application", 10)
 
 
 def test_readiness_is_not_for_the_public(nginx):

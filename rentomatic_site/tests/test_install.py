@@ -56,7 +56,7 @@ class Index:
         self.open.set()
         self.reached = threading.Event()
 
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+    def respond(self, handler: BaseHTTPRequestHandler) -> None:
         *_, folder, name = ["", *handler.path.rstrip("/").split("/")]
         if folder == "files":
             name = name.removesuffix(".metadata")
@@ -84,9 +84,9 @@ class Index:
 class Project:
     """A folder with requirements/ and nothing else."""
 
-    def __init__(self, folder: Path, bin: Path, url: str) -> None:
+    def __init__(self, folder: Path, programs: Path, url: str) -> None:
         self.folder = folder
-        self.bin = bin
+        self.programs = programs
         shutil.rmtree(folder / "requirements", ignore_errors=True)
         (folder / "requirements").mkdir(parents=True)
         for name in ("install", "packages.py"):
@@ -117,8 +117,8 @@ class Project:
         if uv is None:
             pytest.skip("needs uv")
         self.bin.mkdir()
-        (self.bin / "uv").symlink_to(uv)
-        self.env["PATH"] = f"{self.bin}:{self.env['PATH']}"
+        (self.programs / "uv").symlink_to(uv)
+        self.env["PATH"] = f"{self.programs}:{self.env['PATH']}"
 
     def start(self, level: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -161,9 +161,9 @@ def index() -> Iterator[Index]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            index.answer(self)
+            index.respond(self)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

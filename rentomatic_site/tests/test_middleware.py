@@ -1,4 +1,4 @@
-"""The request id: from nginx to the log, the answer and back."""
+"""The request id: from nginx to the log, the response and back."""
 
 import io
 import json
@@ -26,21 +26,21 @@ def test_an_id_that_is_none_is_replaced(client, given):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("format", ["text", "json"])
-def test_every_line_of_a_request_carries_its_id(client, settings, monkeypatch, format):
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_every_line_of_a_request_carries_its_id(client, settings, monkeypatch, log_format):
     """Two requests of two lines each: why the database was not reached, and what was answered."""
     monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
     monkeypatch.setitem(connection.settings_dict, "PORT", 1)
     stream = io.StringIO()
-    handler = settings.LOGGING["handlers"]["console"] | {"formatter": format, "stream": stream}
+    handler = settings.LOGGING["handlers"]["console"] | {"formatter": log_format, "stream": stream}
     logging.config.dictConfig(settings.LOGGING | {"handlers": {"console": handler}})
     try:
-        for id in ("0123456789abcdef", "fedcba9876543210"):
-            probes.database.forget()  # an answer holds for a second
-            client.get("/readyz", headers={"X-Request-ID": id})
+        for request_id in ("0123456789abcdef", "fedcba9876543210"):
+            probes.database.forget()  # the result is kept for a second
+            client.get("/readyz", headers={"X-Request-ID": request_id})
     finally:
         logging.config.dictConfig(settings.LOGGING)
-    if format == "json":
+    if log_format == "json":
         records = [json.loads(line) for line in stream.getvalue().splitlines()]
         said = [(record["message"].partition(":")[0], record["request_id"]) for record in records]
         times = [record["time"] for record in records]

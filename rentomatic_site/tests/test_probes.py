@@ -26,33 +26,33 @@ def probe(settings) -> Iterator[Client]:
 
 
 def test_livez_makes_no_query(probe):
-    answer = probe.get("/livez")  # without pytest.mark.django_db a query fails
-    assert (answer.status_code, answer.json()) == (200, {"live": True})
+    response = probe.get("/livez")  # without pytest.mark.django_db a query fails
+    assert (response.status_code, response.json()) == (200, {"live": True})
 
 
 @pytest.mark.django_db(transaction=True)
 def test_readyz_is_200_when_the_migrations_are_applied(probe):
-    answer = probe.get("/readyz")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True})
-    assert answer["Cache-Control"] == "no-store"
+    response = probe.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"ready": True})
+    assert response["Cache-Control"] == "no-store"
 
 
 @pytest.mark.django_db
 def test_readyz_names_a_pending_migration(probe):
     # Not the app's last one: a gap counts too.
     MigrationRecorder(connection).record_unapplied("rooms", "0002_groups")
-    answer = probe.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "reason": "migrations pending: rooms.0002_groups"}
-    assert answer["Retry-After"] == "2"
+    response = probe.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"ready": False, "reason": "migrations pending: rooms.0002_groups"}
+    assert response["Retry-After"] == "2"
 
 
 @pytest.mark.django_db
 def test_readyz_is_503_where_the_schema_is_newer_than_the_code(probe):
     MigrationRecorder(connection).record_applied("rooms", "9999_later")
-    answer = probe.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["reason"] == "the schema is newer than this version: rooms.9999_later"
+    response = probe.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["reason"] == "the schema is newer than this version: rooms.9999_later"
 
 
 @pytest.mark.django_db
@@ -70,9 +70,9 @@ def test_readyz_is_503_where_a_template_does_not_compile(probe, template, monkey
     monkeypatch.setitem(django_settings.TEMPLATES[0], "DIRS", [tmp_path / "templates"])
     probes.load_parts.cache_clear()
     with override_settings(TEMPLATES=django_settings.TEMPLATES):
-        answer = probe.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["reason"].startswith("URLs, templates or static files cannot be loaded")
+        response = probe.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["reason"].startswith("URLs, templates or static files cannot be loaded")
     assert "Invalid block tag" in caplog.text or "is not a registered tag library" in caplog.text
 
 
@@ -107,9 +107,9 @@ def test_readyz_is_503_until_static_files_are_collected(probe, tmp_path, caplog)
 def test_readyz_is_503_without_a_database_and_keeps_the_drivers_text(probe, monkeypatch, caplog):
     monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
     monkeypatch.setitem(connection.settings_dict, "PORT", 1)
-    answer = probe.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "reason": "the database does not answer"}
+    response = probe.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"ready": False, "reason": "the database does not answer"}
     assert "Connection refused" in caplog.text
 
 
@@ -123,8 +123,8 @@ def test_readyz_asks_the_database_once_in_a_second(probe, monkeypatch):
 
 def test_readyz_is_503_within_a_second_while_another_probe_gets_no_answer(probe):
     with probes.database.lock:  # as the one that waits holds it
-        answer = probe.get("/readyz")
-    assert (answer.status_code, answer.json()["reason"]) == (503, "the database does not answer")
+        response = probe.get("/readyz")
+    assert (response.status_code, response.json()["reason"]) == (503, "the database does not answer")
 
 
 @pytest.mark.django_db
@@ -132,10 +132,10 @@ def test_readyz_is_503_while_draining(probe, settings, tmp_path):
     settings.DRAIN_FILE = str(tmp_path / "draining")
     assert probe.get("/readyz").status_code == 200
     (tmp_path / "draining").touch()
-    answer = probe.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "reason": "draining: this process is about to stop"}
-    assert answer["Retry-After"] == "2"
+    response = probe.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"ready": False, "reason": "draining: this process is about to stop"}
+    assert response["Retry-After"] == "2"
 
 
 @pytest.mark.parametrize("name", ["livez", "readyz"])

@@ -15,8 +15,8 @@ def test_another_process_sees_the_tests_database(manage):
     script = (
         "from django.contrib.auth.models import Group; print(Group.objects.filter(name__contains='outside'))"
     )
-    answer = manage("shell", "-v0", "-c", script)
-    assert (answer.stdout, answer.stderr, answer.returncode) == (
+    response = manage("shell", "-v0", "-c", script)
+    assert (response.stdout, response.stderr, response.returncode) == (
         "<QuerySet [<Group: seen from outside>]>\n",
         "",
         0,

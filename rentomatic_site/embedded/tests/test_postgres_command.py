@@ -19,9 +19,9 @@ def folder(tmp_path_factory) -> Path:
     embedded_server.stop(folder)
 
 
-def postgres(folder: Path, *arguments: str, command: str = "postgres", input: str | None = None):
+def postgres(folder: Path, *arguments: str, command: str = "postgres", sql: str | None = None):
     env = {"EMBEDDED_POSTGRES_DIR": str(folder), "DATABASE_URL": None, "POSTGRES_HOSTNAME": None}
-    return run_manage(command, *arguments, input=input, env={**os.environ, **env})
+    return run_manage(command, *arguments, input=sql, env={**os.environ, **env})
 
 
 @pytest.mark.parametrize("arguments", [("help",), ("help", "migrate"), ("check",), ("postgres", "status")])
@@ -70,13 +70,13 @@ def test_the_url_of_another_database(folder):
 
 
 def test_the_shell_is_on_the_applications_database(folder):
-    done = postgres(folder, "shell", input="SELECT current_database(), 6 * 7 AS answer \\g (format=csv)\n")
+    done = postgres(folder, "shell", sql="SELECT current_database(), 6 * 7 AS answer \\g (format=csv)\n")
     assert done.stdout == "current_database,answer\napplication,42\n"
     assert done.returncode == 0
 
 
 def test_the_shell_on_a_named_database(folder):
-    done = postgres(folder, "shell", "postgres", input="SELECT current_database() \\g (format=csv)\n")
+    done = postgres(folder, "shell", "postgres", sql="SELECT current_database() \\g (format=csv)\n")
     assert done.stdout == "current_database\npostgres\n"
 
 
@@ -87,7 +87,7 @@ def test_the_shell_on_a_missing_database_fails(folder):
 
 
 def test_dbshell_works_too(folder):
-    done = postgres(folder, command="dbshell", input="SELECT 7 AS n \\g (format=csv)\n")
+    done = postgres(folder, command="dbshell", sql="SELECT 7 AS n \\g (format=csv)\n")
     assert done.stdout == "n\n7\n"
 
 
@@ -111,7 +111,7 @@ def test_stop_stops_it_and_the_next_command_starts_it_again(folder):
     assert embedded_server.supervisor_pid(folder) is None
     assert "not running; the first command that needs it starts it" in postgres(folder, "status").stdout
     assert postgres(folder, "stop").stdout == "It was not running.\n"
-    assert postgres(folder, "shell", input="SELECT 1;").returncode == 0
+    assert postgres(folder, "shell", sql="SELECT 1;").returncode == 0
 
 
 def test_a_configured_server_is_never_stopped():

@@ -23,17 +23,17 @@ STAFF = "from rooms.seeding import staff_user\ndef run():\n    staff_user('boss'
 
 @contextmanager
 def served(workshop: Workshop, name: str) -> Iterator[str]:
-    """The address of the scenario's site, which is served until the block ends."""
+    """The url of the scenario's site, which is served until the block ends."""
     process = workshop.start("load_scenario", name, "--serve", "0")
     assert process.stdout
-    address = ""
+    url = ""
     for line in process.stdout:
         if line.startswith("Rooms: "):
-            address = line.removeprefix("Rooms: ").strip().removesuffix("/rooms")
+            url = line.removeprefix("Rooms: ").strip().removesuffix("/rooms")
         if line.startswith("Ctrl-C"):
             break
     try:
-        yield address
+        yield url
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
@@ -44,17 +44,19 @@ def test_several_scenarios_are_served_at_once_each_with_its_name(workshop: Works
     workshop.write("t_two", TWO)
     workshop.write("t_one", ONE)
     with served(workshop, "t_two") as two, served(workshop, "t_one") as one:
-        for address, name, prices in ((two, "t_two", [30, 60]), (one, "t_one", [90])):
-            with urlopen(f"{address}/rooms") as answer:  # noqa: S310
-                assert answer.headers["X-Scenario"] == name
-                assert [room["price"] for room in json.load(answer)] == prices
-            with urlopen(Request(f"{address}/rooms", headers={"Accept": "text/html"})) as answer:  # noqa: S310
-                page = answer.read().decode()
+        for url, name, prices in ((two, "t_two", [30, 60]), (one, "t_one", [90])):
+            with urlopen(f"{url}/rooms") as response:  # noqa: S310
+                assert response.headers["X-Scenario"] == name
+                assert [room["price"] for room in json.load(response)] == prices
+            with urlopen(Request(f"{url}/rooms", headers={"Accept": "text/html"})) as response:  # noqa: S310
+                page = response.read().decode()
             assert f"Scenario <strong>{name}</strong>" in page
             banner = re.search(r'href="(/static/scenarios/banner[^"]*)"', page)
             assert banner
-            with urlopen(address + banner[1]) as answer:  # noqa: S310
-                assert re.search(r'class="scenario-banner (scenario-\d)"', page)[1] in answer.read().decode()
+            with urlopen(url + banner[1]) as response:  # noqa: S310
+                assert (
+                    re.search(r'class="scenario-banner (scenario-\d)"', page)[1] in response.read().decode()
+                )
 
 
 def test_staff_log_in_to_two_scenarios_side_by_side_and_see_which_is_which(workshop: Workshop) -> None:
@@ -67,14 +69,14 @@ def test_staff_log_in_to_two_scenarios_side_by_side_and_see_which_is_which(works
         for name in ("t_boss", "t_chief")
     }
     with served(workshop, "t_boss") as boss, served(workshop, "t_chief") as chief:
-        addresses = {"t_boss": boss, "t_chief": chief}
-        for name, address in addresses.items():
-            form = browser.open(f"{address}/admin/login/").read().decode()
+        urls = {"t_boss": boss, "t_chief": chief}
+        for name, url in urls.items():
+            form = browser.open(f"{url}/admin/login/").read().decode()
             token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)[1]
             fields = {"username": "boss", "password": passwords[name], "csrfmiddlewaretoken": token}
-            browser.open(f"{address}/admin/login/?next=/admin/", urlencode(fields).encode())
-        for name, address in addresses.items():
-            page = browser.open(f"{address}/admin/").read().decode()
+            browser.open(f"{url}/admin/login/?next=/admin/", urlencode(fields).encode())
+        for name, url in urls.items():
+            page = browser.open(f"{url}/admin/").read().decode()
             assert "Log out" in page
             assert f"Scenario <strong>{name}</strong>" in page
 
@@ -197,5 +199,5 @@ def test_scenarios_need_nothing_that_only_tests_have(workshop: Workshop) -> None
 
 def test_a_scenario_whose_expectation_fails_is_served(workshop: Workshop) -> None:
     workshop.write("t_two", "EXPECT = {'': 3}\n" + TWO)
-    with served(workshop, "t_two") as address, urlopen(f"{address}/rooms") as answer:  # noqa: S310
-        assert len(json.load(answer)) == 2
+    with served(workshop, "t_two") as url, urlopen(f"{url}/rooms") as response:  # noqa: S310
+        assert len(json.load(response)) == 2
