@@ -1,4 +1,4 @@
-"""The header that tells programs what the banner tells people: the answer is from a scenario's database."""
+"""The response header `X-Scenario`, for clients that do not see the banner of the pages."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from django.http import HttpRequest, HttpResponseBase
 def middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Add `X-Scenario: NAME`; in use only where SCENARIO is set."""
 
-    def named(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
         response.headers["X-Scenario"] = settings.SCENARIO
         return response
 
-    return named
+    return respond

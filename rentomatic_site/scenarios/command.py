@@ -1,4 +1,4 @@
-"""What the commands of the scenarios have in common."""
+"""The base class of the scenarios' management commands."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,9 +16,9 @@ from rentomatic_site.scenarios import ScenarioError
 
 
 class ScenarioCommand(BaseCommand):
-    """A command whose failures are words for people."""
+    """A command that turns the errors of scenarios and of the server into CommandError."""
 
-    # The application's database need not exist.
+    # The checks load the admin, and the application's database need not exist.
     requires_system_checks: list[str] = []
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -33,12 +33,12 @@ class ScenarioCommand(BaseCommand):
         except errors.InsufficientPrivilege as error:
             raise CommandError(f"PostgreSQL refuses: {str(error).strip()}. {next_step(error)}") from None
         except (psycopg2.Error, DatabaseError) as error:
-            raise CommandError(trouble(error)) from None
+            raise CommandError(server_error(error)) from None
         except KeyboardInterrupt:
             raise CommandError("Interrupted; nothing is left half done.") from None
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-        """Print rows in aligned columns; those named in `right` end below each other."""
+        """Print rows in aligned columns; those named in `right` are right-aligned."""
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         for row in (header, *rows):
             cells = [
@@ -48,12 +48,12 @@ class ScenarioCommand(BaseCommand):
             self.stdout.write("  ".join(cells).rstrip())
 
     def say(self, line: str) -> None:
-        """Print a line at once, also into a pipe: something is waited for."""
+        """Print a line of progress at once, also into a pipe."""
         self.stdout.write(line)
         self.stdout.flush()
 
-    def allowed(self) -> None:
-        """Refuse to change databases where nobody said that this is a place for it."""
+    def require_permission(self) -> None:
+        """CommandError unless SCENARIOS_ALLOWED permits scenarios here."""
         if not settings.SCENARIOS_ALLOWED:
             raise CommandError(
                 "Scenarios are for development and are refused here: DEBUG is off. On a server that may hold "
@@ -61,29 +61,29 @@ class ScenarioCommand(BaseCommand):
             )
 
 
-def trouble(error: Exception) -> str:
-    """What the server's failure means; a defect of ours is raised again."""
+def server_error(error: Exception) -> str:
+    """The message for a full disk or a lost connection; raise any other error again."""
     cause = error if isinstance(error, psycopg2.Error) else error.__cause__
-    told = str(error).strip().partition("\n")[0].rstrip(".")
+    message = str(error).strip().partition("\n")[0].rstrip(".")
     if isinstance(cause, errors.DiskFull):
         return (
-            f"The database server's disk is full: {told}. What was begun is gone again. Next: free some of "
-            "it, such as by ./manage.py drop_scenario --older-than 2d, and do this again."
+            f"The database server's disk is full: {message}. Nothing of this is kept. Next: free some of it, "
+            "such as by ./manage.py drop_scenario --older-than 2d, and do this again."
         )
-    # psycopg2 has no class of its own for a connection that broke.
+    # psycopg2 has no separate class for a broken connection.
     if isinstance(cause, psycopg2.OperationalError) or type(cause) is psycopg2.DatabaseError:
-        step = "" if "Next:" in told else " Next: ./manage.py wait_for_db"
-        return f"The database server cannot be used: {told}.{step}"
+        step = "" if "Next:" in message else " Next: ./manage.py wait_for_db"
+        return f"The database server cannot be used: {message}.{step}"
     raise error
 
 
 def next_step(error: errors.InsufficientPrivilege) -> str:
-    """What to do about a right that PostgreSQL misses."""
+    """The statement that grants the missing privilege."""
     role, application = settings.POSTGRES["user"], settings.DATABASES["default"]["USER"]
-    told = str(error)
-    if "create database" in told:
+    message = str(error)
+    if "create database" in message:
         return f"Next, as a superuser: ALTER ROLE {role} CREATEDB"
-    if "SET ROLE" in told or "member of role" in told:
+    if "SET ROLE" in message or "member of role" in message:
         return (
             f"The role {role} gives the scenarios' databases to {application}. "
             f"Next, as a superuser: GRANT {application} TO {role}"
@@ -92,7 +92,7 @@ def next_step(error: errors.InsufficientPrivilege) -> str:
 
 
 def age(elapsed: timedelta) -> str:
-    """In the largest unit that fits, as `drop_scenario --older-than` takes it."""
+    """A time span in its largest whole unit, as `drop_scenario --older-than` reads it."""
     for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m")):
         if elapsed >= unit:
             return f"{elapsed // unit}{name}"

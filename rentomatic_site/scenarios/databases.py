@@ -3,17 +3,17 @@ The databases of the scenarios on the server, and the templates that they are cl
 
 | name | what |
 |---|---|
-| `scenario_NAME` | what people work on |
-| `tpl_NAME_HASH` | the freshly filled state of a scenario; refuses connections |
+| `scenario_NAME` | a target: the database that developers use |
+| `tpl_NAME_HASH` | the freshly seeded state of a scenario; refuses connections |
 | `tpl__HASH` | a migrated, empty database; refuses connections |
-| `scenario_NAME_RANDOM` | one that is being made; the next load of NAME removes what a killed one left |
+| `scenario_NAME_RANDOM` | a database that is being built, or was when a load was killed |
 
-A comment on each says what it is and whose (`Metadata`). Without it a database is not ours, and nothing here
-drops, renames or changes it, nor one that another developer or checkout has made; the application's and the
-maintenance database are never touched at all.
+The comment on each holds its metadata (`Metadata`). Nothing here drops, renames or changes a
+database without metadata, nor one that another developer or checkout has created, nor the application's and
+the maintenance database.
 
-A server finishes what a killed client began, so a database may appear that nobody marked. Its name tells: the
-last digits of RANDOM follow from the others and from who made it.
+The server finishes a CREATE DATABASE whose client was killed, which leaves a database without metadata. It is
+recognised by its name: the last six digits of RANDOM are a hash of the first six, the owner and the checkout.
 """
 
 import json
@@ -35,15 +35,15 @@ from rentomatic_site.scenarios import ScenarioError
 from rentomatic_site.scenarios.isolation import TARGET_PREFIX
 
 FILE_COPY_FROM = 64 * 2**20
-"""Bytes from which a clone is quicker by copying files than through the write-ahead log."""
+"""Bytes; larger databases are cloned faster by copying files than through the write-ahead log."""
 
 ATTEMPTS = 5
-"""PostgreSQL itself waits five seconds in each for sessions that are about to end."""
+"""Of a rename; in each, PostgreSQL waits up to five seconds for sessions to end."""
 
 TARGET, TEMPLATE, MIGRATED, BUILDING = "scenario", "template", "migrated", "building"
 
-BEGUN = re.compile(r"scenario_([a-z0-9_]+)_([0-9a-f]{6})[0-9a-f]{6}")
-"""What `building_name` gives."""
+BUILDING_NAME = re.compile(r"scenario_([a-z0-9_]+)_([0-9a-f]{6})[0-9a-f]{6}")
+"""Matches what `building_name` returns."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Metadata:
     complete: bool = False
     error: str = ""
     created: str = ""
-    """UTC, ISO 8601; empty where nobody knows."""
+    """UTC, ISO 8601; empty where it is not known."""
     owner: str = ""
-    """SCENARIOS_OWNER of who made it; empty in what earlier versions made."""
+    """SCENARIOS_OWNER of the load; empty in databases of earlier versions."""
     checkout: str = ""
-    """The project's folder there."""
+    """The project's folder on the machine of the load."""
 
     @property
     def age(self) -> timedelta:
@@ -79,9 +79,9 @@ class Database:
     size: int
     metadata: Metadata
     mine: bool
-    """Whether this checkout made it and its role may drop it."""
+    """Whether this checkout created it and its role may drop it."""
     broken: bool
-    """Whether dropping it was interrupted: it can be dropped again, and nothing else."""
+    """Whether a DROP DATABASE was interrupted: it can only be dropped again."""
 
 
 def target_name(scenario: str) -> str:
@@ -95,12 +95,12 @@ def alias_of(name: str) -> str:
 
 
 def template_name(scenario: str, fingerprint: str) -> str:
-    """Each checkout has templates of its own: only their owner may copy them."""
+    """The name contains a hash of the owner and the checkout: each checkout has its own templates."""
     return f"tpl_{scenario}_{digest(scenario, fingerprint, settings.POSTGRES['user'])}"
 
 
 def building_name(scenario: str, token: str = "") -> str:
-    """A name of its own for a database that is being made; processes reach it by SCENARIO like any other."""
+    """A unique name for a database that is being built; SCENARIO can name it like a target."""
     token = token or secrets.token_hex(3)
     return target_name(f"{scenario or MIGRATED}_{token}{digest(scenario, token)[:6]}")
 
@@ -121,7 +121,7 @@ def digest(*parts: str) -> str:
 
 
 def identity() -> tuple[str, str]:
-    """Whose the databases are that we make: Metadata's `owner` and `checkout`."""
+    """Metadata's `owner` and `checkout` for databases that this process creates."""
     return settings.SCENARIOS_OWNER, str(settings.BASE_DIR)
 
 
@@ -137,9 +137,9 @@ def read_metadata(comment: str | None, name: str = "") -> Metadata | None:
         )
     except (ValueError, TypeError, KeyError):
         pass
-    if comment is None and (begun := BEGUN.fullmatch(name)):
-        for scenario in (begun[1], ""):
-            if building_name(scenario, begun[2]) == name:
+    if comment is None and (building := BUILDING_NAME.fullmatch(name)):
+        for scenario in (building[1], ""):
+            if building_name(scenario, building[2]) == name:
                 return Metadata(BUILDING, scenario, owner=identity()[0], checkout=identity()[1])
     return None
 
@@ -154,7 +154,7 @@ def databases(server: cursor) -> list[Database]:
 
 
 def others(server: cursor) -> list[Database]:
-    """The databases that other developers and checkouts have made, by name."""
+    """The databases that other developers and checkouts have created, by name."""
     return [database for database in with_metadata(server) if not database.mine]
 
 
@@ -211,7 +211,7 @@ def without_metadata(server: cursor) -> list[tuple[str, int]]:
 
 
 def protected() -> list[str]:
-    """The databases that are never ours, whatever their names and comments."""
+    """The databases that are never touched, whatever their names and comments."""
     return [settings.APPLICATION_DB, settings.POSTGRES["dbname"], "template0", "template1"]
 
 
@@ -229,11 +229,11 @@ def create(server: cursor, scenario: str, template: Database | None, metadata: M
     }
     try:
         try:
-            # PostgreSQL 18 lets the file system share or copy the blocks: several times quicker.
+            # PostgreSQL 18 can let the file system share or copy the blocks, which is several times faster.
             with suppress(errors.UndefinedObject):
                 server.execute("SET file_copy_method = clone")
             postgres.create_database(server, name, **options)
-        except errors.IoError:  # this file system cannot
+        except errors.IoError:  # not supported by this file system
             server.execute("SET file_copy_method = copy")
             postgres.create_database(server, name, **options)
         write_metadata(
@@ -276,7 +276,7 @@ def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> Non
                 if new_name != name:
                     postgres.rename_database(server, name, new_name)
             break
-        except errors.ObjectInUse:  # somebody came back between the two statements
+        except errors.ObjectInUse:  # a client connected again between the two statements
             if attempt == ATTEMPTS - 1:
                 raise ScenarioError(
                     f"{new_name} is in use by programs that connect again and again. "
@@ -287,7 +287,7 @@ def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> Non
 
 
 def drop(server: cursor, name: str) -> bool:
-    """Drop a database of ours, ending connections to it; False where it has gone meanwhile."""
+    """Drop a database of this checkout and end its sessions; False where it does not exist any more."""
     database = find(server, name)
     if database is None or not database.mine:
         return False
@@ -297,7 +297,7 @@ def drop(server: cursor, name: str) -> bool:
 
 @contextmanager
 def transaction(server: cursor) -> Iterator[None]:
-    """One transaction on a session that is in autocommit mode otherwise."""
+    """One transaction on a session in autocommit mode."""
     server.execute("BEGIN")
     try:
         yield

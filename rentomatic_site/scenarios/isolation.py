@@ -1,6 +1,6 @@
 """
-A scenario's code has the scenario's database and no other, in every thread and in every process that it
-starts.
+Isolation: a scenario's code uses the scenario's database and no other, in every thread and every process that
+it starts.
 """
 
 import os
@@ -17,26 +17,25 @@ from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
 
 TARGET_PREFIX = "scenario_"
-"""What `settings.DATABASES` puts before SCENARIO."""
+"""The prefix of database names, as in settings.DATABASES."""
 
 
 @contextmanager
 def django_on(name: str) -> Iterator[None]:
     """
-    Point Django's connections to the database `scenario_…`, without a request's limits; those of all threads
-    of this process and of the processes that it starts meanwhile.
+    Point Django's connections to the database `scenario_…`, without the limits of requests: in all threads
+    of this process and in the processes that it starts.
 
-    Nothing can open the application's database until the end. A thread that is still at work then gets no
-    other connection. What is written may be lost with the machine, not with the process: it is made anew
-    anyway.
+    Until the end of the block nothing can open the application's database. A thread that still runs at the
+    end can open no further connection. Commits are asynchronous: a crash of the machine may lose some.
     """
     if connection.in_atomic_block:
         raise ScenarioError(
             "A scenario cannot be loaded within a transaction, such as run() of another scenario. "
             "Next: import that scenario and call its run()."
         )
-    # Connections of all threads read this one dictionary, and other processes the environment; an assignment
-    # to `connection.settings_dict` would be for the connection of this thread only.
+    # The connections of all threads share this dictionary, and other processes read the environment; an
+    # assignment to `connection.settings_dict` would change the connection of this thread only.
     shared = connections.settings[DEFAULT_DB_ALIAS]
     usual = {key: shared[key] for key in ("NAME", "OPTIONS")}
     options = "-c statement_timeout=0 -c synchronous_commit=off -c client_connection_check_interval=500"
@@ -56,13 +55,13 @@ def django_on(name: str) -> Iterator[None]:
             yield
         finally:
             connection.close()
-            postgres.without_database.update(at_work(threads))
+            postgres.without_database.update(running_threads(threads))
             shared.update(usual)
 
 
 @contextmanager
 def environment(**variables: str | None) -> Iterator[None]:
-    """Set variables for the processes that are started meanwhile; None takes one out."""
+    """Set environment variables within the block; None removes one."""
     usual = {name: os.environ.get(name) for name in variables}
 
     def put(values: dict[str, str | None]) -> None:
@@ -80,31 +79,31 @@ def environment(**variables: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def threads_awaited(failed: Callable[[BaseException], None]) -> Iterator[None]:
+def wait_for_threads(on_error: Callable[[BaseException], None]) -> Iterator[None]:
     """
-    Wait in the end for the threads that were started meanwhile, as Python does at its own end: not for
-    daemons, nor for those of a pool that have nothing to do. `failed` is told what a thread raises.
+    At the end of the block wait for the threads that were started in it, except daemon threads and idle
+    threads of a pool. `on_error` is called with what a thread raises.
     """
     threads = set(threading.enumerate())
     usual = threading.excepthook
 
-    def failure(what: threading.ExceptHookArgs) -> None:
-        if what.thread in threads or what.exc_value is None:
-            usual(what)
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.thread in threads or args.exc_value is None:
+            usual(args)
         else:
-            failed(what.exc_value)
+            on_error(args.exc_value)
 
-    threading.excepthook = failure
+    threading.excepthook = hook
     try:
         yield
-        while awaited := [thread for thread in at_work(threads) if not thread.daemon]:
+        while awaited := [thread for thread in running_threads(threads) if not thread.daemon]:
             awaited[0].join(0.05)
     finally:
         threading.excepthook = usual
 
 
-def at_work(threads: set[threading.Thread]) -> set[threading.Thread]:
-    """The threads that there are beside the given ones, without those of a pool that wait for work."""
+def running_threads(threads: set[threading.Thread]) -> set[threading.Thread]:
+    """The running threads beside the given ones, without the idle threads of a pool."""
     frames = sys._current_frames()
     idle = thread_pool._worker.__code__
     return {

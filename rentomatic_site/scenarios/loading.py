@@ -1,4 +1,4 @@
-"""Loading a scenario: from its file to a database that is migrated, filled, analysed, and cloned again."""
+"""Loading a scenario: a database is migrated, seeded by run(), analysed, and cloned to the target."""
 
 import random
 import sys
@@ -23,30 +23,30 @@ from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases
 from rentomatic_site.scenarios.databases import BUILDING, MIGRATED, TARGET, TEMPLATE, Database, Metadata
 from rentomatic_site.scenarios.discovery import Scenario, folder, migrations_fingerprint
-from rentomatic_site.scenarios.isolation import django_on, threads_awaited
+from rentomatic_site.scenarios.isolation import django_on, wait_for_threads
 from rooms import seeding
 from rooms.models import Room
 
 OUTPUT_LIMIT = 10_000
-"""Characters of what `run()` prints that are printed again at later loads."""
+"""Characters of the output of `run()` that are kept and printed again at later loads."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load came to."""
+    """The result of a load."""
 
     database: Database
     how: str
-    """filled (the scenario ran), cloned (its template was current) or kept (it was there)."""
+    """filled (run() was called), cloned (from a current template) or kept (the target existed)."""
     seconds: float
     stale: str = ""
-    """Why a kept database is not what a load would make now."""
+    """Why a kept database differs from what a load would make now; "" where it does not."""
 
 
 class Failed(ScenarioError):
     """
-    The scenario's own code raised; the message is its traceback. The database is there for looking at,
-    with the rooms that it had by then.
+    The scenario's code raised an error; the message is its traceback. The database stays for inspection,
+    with the rooms that were stored before the error.
     """
 
     def __init__(self, message: str, rooms: int, database: str, good: str) -> None:
@@ -54,7 +54,7 @@ class Failed(ScenarioError):
         self.rooms = rooms
         self.database = database
         self.good = good
-        """The scenario's database from an earlier load, which stays in its place; "" without one."""
+        """The target of an earlier load, which is unchanged; "" without one."""
 
 
 def load(
@@ -67,15 +67,15 @@ def load(
     target: str = "",
 ) -> Loaded:
     """
-    Make sure that the scenario's database is there; with `reset` as freshly loaded, with `rebuild` by running
-    the scenario again. `target` is the database's name where it is not the usual one.
+    Make sure that the scenario's target exists; `reset` brings back the freshly loaded state, `rebuild` calls
+    run() again. `target` is the name of the database, by default `scenario_NAME`; `say` prints progress.
 
     Raises Failed where the scenario's code raises, ScenarioError where the database cannot be had.
     """
     started = time.monotonic()
     target = target or databases.target_name(scenario.name)
     with lock_target(target, say), lock_templates(scenario.name, say) as server:
-        target = own_place(server, target)
+        target = own_target(server, target)
         present = databases.find(server, target)
         if present and present.metadata.scenario != scenario.name:
             raise ScenarioError(
@@ -112,8 +112,8 @@ def load(
     return Loaded(database, how, time.monotonic() - started)
 
 
-def own_place(server: cursor, target: str) -> str:
-    """The name itself, or what stands for it where that is another developer's."""
+def own_target(server: cursor, target: str) -> str:
+    """The name, or its substitute where another developer has a database of that name."""
     substitute = databases.substitute_name(target)
     for name in (substitute, target):
         if (present := databases.find(server, name)) and present.mine:
@@ -121,8 +121,8 @@ def own_place(server: cursor, target: str) -> str:
     return substitute if databases.find(server, target) else target
 
 
-def place_beside(server: cursor, scenario: str, target: str) -> str:
-    """Where a failed load leaves its database while `target` holds a good one; "" where that is taken."""
+def free_failed_name(server: cursor, scenario: str, target: str) -> str:
+    """The name for the database of a failed load beside a complete `target`; "" where it is taken."""
     name = databases.failed_name(target)
     if postgres.database_exists(server, name) and not failed_load(server, scenario, target):
         return ""
@@ -130,7 +130,7 @@ def place_beside(server: cursor, scenario: str, target: str) -> str:
 
 
 def failed_load(server: cursor, scenario: str, target: str) -> Database | None:
-    """What a failed load of the scenario left beside the good database `target`."""
+    """The database that a failed load of the scenario left beside the complete `target`."""
     name = databases.failed_name(target)
     for database in databases.databases(server):
         if (
@@ -144,7 +144,7 @@ def failed_load(server: cursor, scenario: str, target: str) -> Database | None:
 
 @contextmanager
 def lock_target(target: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
-    """The server while nobody else loads a scenario, whichever it is, into the database of that name."""
+    """Hold the lock for loading a scenario into the database of that name; yield a server session."""
     what = f"scenario {databases.alias_of(target)}"
     with lock(f"rentomatic {what}", what, say) as server:
         yield server
@@ -153,8 +153,8 @@ def lock_target(target: str, say: Callable[[str], None] = lambda line: None) -> 
 @contextmanager
 def lock_templates(scenario: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
     """
-    The server while nobody else in this checkout loads or drops the scenario of that name, or works on the
-    migrated template: "". A command that needs both locks takes the one of the target database first.
+    Hold the lock of this checkout for loading or dropping the scenario of that name, or ("") for the migrated
+    template. A command that needs both locks takes the one of the target first.
     """
     what = f"scenario {scenario}" if scenario else "migrations"
     with lock(f"rentomatic templates {databases.digest(scenario)}", what, say) as server:
@@ -163,17 +163,17 @@ def lock_templates(scenario: str, say: Callable[[str], None] = lambda line: None
 
 @contextmanager
 def lock(name: str, what: str, say: Callable[[str], None]) -> Iterator[cursor]:
-    """That lock, by a session that ends what it was doing when this process is killed."""
+    """The advisory lock of that name, by a session that is cancelled when this process is killed."""
     with postgres.advisory_lock(
         name, waiting=lambda: say(f"Waiting for another command that works on {what} …")
     ) as server:
-        # PostgreSQL finishes a statement whose client has gone, unless it looks. Milliseconds.
+        # Without this PostgreSQL finishes the statement of a client that was killed. Milliseconds.
         server.execute("SET client_connection_check_interval = 50")
         yield server
 
 
 def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None) -> tuple[Database, str]:
-    """The database as it is, but with migrations that came since; and why it is stale, if it is."""
+    """Keep the database, apply new migrations to it; return it, and why it is stale ("" where it is not)."""
     metadata = present.metadata
     if metadata.migrations != migrations_fingerprint():
         try:
@@ -187,7 +187,7 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
         metadata = replace(metadata, migrations=migrations_fingerprint())
     if (
         metadata != present.metadata or not metadata.owner
-    ):  # earlier versions' comments hold what run() printed
+    ):  # comments of earlier versions hold the output of run()
         owner, checkout = databases.identity()
         metadata = replace(metadata, owner=owner, checkout=checkout)
         databases.write_metadata(server, present.name, metadata)
@@ -200,23 +200,25 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
 
 
 def remove_leftovers(server: cursor, scenario: str) -> None:
-    """Drop what a killed load of this scenario (or of the migrated template: "") left half done."""
+    """Drop the unfinished databases of killed loads of this scenario ("": of the migrated template)."""
     for database in databases.databases(server):
-        half = database.metadata.kind == BUILDING or (database.metadata.kind != TARGET and database.broken)
-        if half and database.metadata.scenario == scenario:
+        unfinished = database.metadata.kind == BUILDING or (
+            database.metadata.kind != TARGET and database.broken
+        )
+        if unfinished and database.metadata.scenario == scenario:
             databases.drop(server, database.name)
 
 
 def clean_up(server: cursor, scenario: str) -> None:
-    """`remove_leftovers` after an error, which stays the one that is told: the server may be gone."""
+    """`remove_leftovers` after an error; errors of its own are suppressed, since the server may be away."""
     with suppress(psycopg2.Error):
         remove_leftovers(server, scenario)
 
 
 def empty(name: str) -> None:
     """
-    Give the disk back that a database has filled: DROP DATABASE begins with a checkpoint, which wants to
-    write what the tables still have in memory, and cannot on a disk that is full.
+    Remove the tables of a database that has filled the disk: DROP DATABASE begins with a checkpoint, which
+    would write their dirty buffers and fails on a full disk.
     """
     with suppress(DatabaseError), django_on(name), connection.cursor() as session:
         session.execute("DROP SCHEMA public CASCADE")
@@ -232,9 +234,9 @@ def fill(
     say: Callable[[str], None],
 ) -> Database:
     """
-    Run the scenario on a new migrated database, and make that the scenario's only template.
+    Call run() on a new migrated database and promote that to the scenario's only template.
 
-    When it raises, the database is promoted to `target`, as incomplete, or to a name beside it
+    When run() raises, the database is promoted to `target`, as incomplete, or to a name beside it
     where `good` names a complete one.
     """
     metadata = Metadata(TEMPLATE, scenario.name, fingerprint, migrations_fingerprint(), seed)
@@ -245,17 +247,17 @@ def fill(
         with django_on(name):
             error, output = run(scenario, seed)
             if error is not None and isinstance(error.__cause__, errors.DiskFull):
-                raise error  # nothing of it stays: there is no room for looking at it
+                raise error  # dropped: the disk has no space for it
             store_output(output)
             rooms = Room.objects.count()
             metadata = replace(metadata, rooms=rooms)
         if error is not None:
-            words = f"{type(error).__name__}: {error}".splitlines()[0]
-            place = target
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            name_of_failed = target
             if good:
-                place = place_beside(server, scenario.name, target) or name
-            databases.promote(server, name, place, replace(metadata, kind=TARGET, error=words))
-            raise Failed(own_traceback(error), rooms, place, good) from error
+                name_of_failed = free_failed_name(server, scenario.name, target) or name
+            databases.promote(server, name, name_of_failed, replace(metadata, kind=TARGET, error=message))
+            raise Failed(own_traceback(error), rooms, name_of_failed, good) from error
         new_name = databases.template_name(scenario.name, fingerprint)
         databases.promote(server, name, new_name, replace(metadata, complete=True))
     except BaseException as interruption:
@@ -276,7 +278,7 @@ def fill(
 
 
 def migrated_template(server: cursor) -> Database:
-    """The template that has the migrations of this code and nothing else; it replaces those of other code."""
+    """The template that is migrated and empty; it replaces templates with other migrations."""
     fingerprint = migrations_fingerprint()
     name = databases.template_name("", fingerprint)
     template = databases.find(server, name)
@@ -301,7 +303,7 @@ def migrated_template(server: cursor) -> Database:
 
 
 class Tee(StringIO):
-    """Remembers what is printed through it to `stream`."""
+    """Copies what is written to `stream` and keeps it."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -315,10 +317,10 @@ class Tee(StringIO):
 
 def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
     """
-    Run the scenario in one transaction; what its code raised, and what it printed.
+    Call run() of the scenario in one transaction; return the error that it raised, and its output.
 
-    What it stored before it raised is kept, for looking at, unless the database refused a statement of
-    its own outside of `transaction.atomic()`: PostgreSQL then takes the transaction back.
+    Rows that it stored before the error stay for inspection, unless a statement failed in PostgreSQL outside
+    of an inner `transaction.atomic()`: then the transaction is rolled back.
     """
     failures: list[BaseException] = []
     ContentType.objects.clear_cache()  # ids differ from one database to the next
@@ -329,7 +331,7 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
             module = scenario.module()
             if not callable(getattr(module, "run", None)):
                 raise ScenarioError(f"{scenario.path} has no function run(). Next: write `def run():` in it.")
-            with threads_awaited(failures.append), transaction.atomic():
+            with wait_for_threads(failures.append), transaction.atomic():
                 try:
                     module.run()
                 except (Exception, SystemExit) as error:
@@ -346,8 +348,8 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
 
 def store_output(output: str) -> None:
     """
-    Keep what `run()` printed in the scenario's database, for later loads: it holds the staff's passwords,
-    and every role may read the comment on a database, even where it may not connect to it.
+    Store the output of `run()` in the scenario's database, for later loads. It contains passwords of staff
+    users, and every role can read the comment on a database, even without the privilege to connect.
     """
     with connection.cursor() as session:
         session.execute("CREATE SCHEMA load_scenario")
@@ -355,7 +357,7 @@ def store_output(output: str) -> None:
 
 
 def stored_output() -> str:
-    """What `run()` printed, from the database of Django's connection; "" where it was not kept."""
+    """The output of `run()`, from the database of Django's connection; "" where it was not stored."""
     with connection.cursor() as session:
         session.execute("SELECT to_regclass('load_scenario.output') IS NOT NULL")
         if session.fetchone() != (True,):
@@ -366,20 +368,20 @@ def stored_output() -> str:
 
 
 def set_sequences() -> None:
-    """Let each table's ids go on behind the largest: a scenario may state ids itself."""
+    """Set each table's sequence to its largest id: a scenario may set ids itself."""
     with connection.cursor() as session:
         for statement in connection.ops.sequence_reset_sql(no_style(), list(apps.get_models())):
             session.execute(statement)
 
 
 def vacuum() -> None:
-    """Statistics for the planner, and rows that no reader has to touch again: clones begin so."""
+    """Collect the planner's statistics and freeze the rows, for all clones."""
     with connection.cursor() as session:
         session.execute("VACUUM (FREEZE, ANALYZE)")
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback as far as it is the scenario's: the frames in its folder, and what was raised."""
+    """The traceback with only the frames in the scenarios' folder, and the error."""
     trace = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = trace
     while link:

@@ -1,11 +1,11 @@
 """
-The pytest plugin for which each file of `scenarios/` is a test file: that it loads, each line of its EXPECT,
-and its check(client) are one test each.
+A pytest plugin that collects each file of `scenarios/` as a test file, with one test each for: it loads, each
+line of its EXPECT, its check(client).
 
     pytest scenarios/book_rooms.py
 
-A scenario that fails here is loaded once more where the developer works, as `pytest_NAME`: the tests' own
-server ends with them.
+A scenario that fails is loaded again on the developer's server, as `pytest_NAME`, since the server of the
+tests stops with them.
 """
 
 import secrets
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_django.plugin import blocking_manager_key
 
-if TYPE_CHECKING:  # the settings are read when pytest has its options, not when it imports this
+if TYPE_CHECKING:  # importing them reads the settings, which pytest-django configures later
     from rentomatic_site.scenarios.discovery import Scenario
     from rentomatic_site.scenarios.expectations import Expectation
 
@@ -38,7 +38,7 @@ class ExpectationFailed(Exception):
 
 
 class ScenarioFile(pytest.File):
-    """One scenario. Its database is made for the first of its tests and dropped after the last."""
+    """One scenario. Its database is created for the first of its tests and dropped after the last."""
 
     database = ""
     loaded = False
@@ -52,7 +52,7 @@ class ScenarioFile(pytest.File):
 
     @property
     def alias(self) -> str:
-        """Under which a scenario that fails is kept."""
+        """The name under which a failed scenario is loaded on the developer's server."""
         return f"pytest_{self.scenario.name}"[:40]
 
     def collect(self) -> Iterator[pytest.Item]:
@@ -61,7 +61,7 @@ class ScenarioFile(pytest.File):
         yield ScenarioItem.from_parent(self, name=LOADS)
         try:
             expected = expectations.expectations(self.scenario.module())
-        except Exception:  # `loads` will tell
+        except Exception:  # the test `loads` reports it
             return
         for expectation in expected:
             yield ScenarioItem.from_parent(self, name=expectation.label, expectation=expectation)
@@ -73,10 +73,10 @@ class ScenarioFile(pytest.File):
         if self.failed and not self.loaded:
             pytest.skip("the scenario does not load")
         if not self.loaded:
-            # A name of its own: another pytest may run on the same server.
+            # A unique name: another pytest may run on the same server.
             self.database = databases.target_name(f"{self.alias}_{secrets.token_hex(4)}")
             loading.load(self.scenario, reset=True, target=self.database)
-            expectations.expectations(self.scenario.module())  # of the right form?
+            expectations.expectations(self.scenario.module())  # ScenarioError where EXPECT is invalid
             self.loaded = True
         return self.database
 
@@ -90,7 +90,7 @@ class ScenarioFile(pytest.File):
 
 
 class ScenarioItem(pytest.Item):
-    """That the scenario loads, or one of the things that it expects."""
+    """The test that the scenario loads, or the test of one expectation."""
 
     parent: ScenarioFile
 
@@ -114,14 +114,14 @@ class ScenarioItem(pytest.Item):
 
         if not isinstance(excinfo.value, ExpectationFailed | ScenarioError):
             return super().repr_failure(excinfo, style)
-        told = str(excinfo.value)
+        message = str(excinfo.value)
         if not self.parent.failed:
             self.parent.failed = True
-            told += f"\n\n{self.keep()}"
-        return told
+            message += f"\n\n{self.keep()}"
+        return message
 
     def keep(self) -> str:
-        """Load the scenario on the developer's own server; what that says, with the lines that open it."""
+        """Load the scenario on the developer's server; return the output, with the lines that open it."""
         from rentomatic_site.testing import plugin
 
         name = self.parent.scenario.name

@@ -1,4 +1,4 @@
-"""What PostgreSQL does with one address of the API: measured on a database, from the very statement."""
+"""Measures the statement of one URL of the API on a database: time, plan, index, estimate."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rooms.api.parameters import Search
 from rooms.counting import planned_rows
 
 RUNS = 3
-"""The best of so many: the first one reads what the others find in memory."""
+"""The fastest of these counts: the first one has to read from disk."""
 
 INDEX = "query_lab_index"
 
@@ -24,23 +24,23 @@ class Measurement:
     rooms: int
     """All rooms of the database."""
     estimate: int
-    """Rooms that match, as the planner expects …"""
+    """Matching rooms as the planner estimates them."""
     truth: int
-    """… and as they are."""
+    """Matching rooms, counted."""
     milliseconds: float
-    """Of the statement of the first page, in PostgreSQL."""
+    """Execution time of the statement of the first page."""
     node: str
-    """How the table is read, with the sort above it where there is one."""
+    """The scan node of the table, with the sort node above it where there is one."""
     index: str
 
 
 def statement(search: Search) -> tuple[str, list[Any]]:
-    """What the API executes for the first page."""
+    """The SQL of the first page, and its parameters."""
     return queries.page_statement(search, JSON.line(queries.column_names(search)))
 
 
 def measure(search: Search) -> Measurement:
-    """Run the search on the database of Django's connection, some times over."""
+    """Run the search RUNS times on the database of Django's connection."""
     sql, values = statement(search)
     counted, count_values = queries.matching(search)
     with connection.cursor() as session:
@@ -52,7 +52,7 @@ def measure(search: Search) -> Measurement:
         session.execute(f"SELECT (SELECT count(*) FROM room), (SELECT count(*) {counted})", count_values)
         rooms, truth = session.fetchone()
     best = min(plans, key=lambda plan: plan["Execution Time"])
-    (node, index), *_ = [*ways(best["Plan"]), ("nothing is read", "")]
+    (node, index), *_ = [*scans(best["Plan"]), ("nothing is read", "")]
     return Measurement(
         rooms=rooms,
         estimate=planned_rows(queries.planned(search)),
@@ -63,8 +63,8 @@ def measure(search: Search) -> Measurement:
     )
 
 
-def ways(plan: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """How the plan reads the table of rooms: (nodes, indexes), once for each time that it does."""
+def scans(plan: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """(nodes, indexes) of each scan of the table of rooms in the plan."""
     name = plan["Node Type"]
     if plan.get("Scan Direction") == "Backward":
         name += " Backward"
@@ -73,11 +73,11 @@ def ways(plan: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     if "Sort" in name:
         above += f"{name} over "
     for child in plan.get("Plans", []):
-        yield from ways(child, above)
+        yield from scans(child, above)
 
 
 def indexes(plan: dict[str, Any]) -> Iterator[str]:
-    """The indexes of a node: a bitmap's are in the nodes below it."""
+    """The indexes of a scan; those of a bitmap scan are in the nodes below it."""
     if "Index Name" in plan:
         yield plan["Index Name"]
     for child in plan.get("Plans", []):

@@ -116,7 +116,7 @@ class Project:
         uv = shutil.which("uv", path=f"{PROJECT / '.venv' / 'bin'}:{os.environ['PATH']}")
         if uv is None:
             pytest.skip("needs uv")
-        self.bin.mkdir()
+        self.programs.mkdir()
         (self.programs / "uv").symlink_to(uv)
         self.env["PATH"] = f"{self.programs}:{self.env['PATH']}"
 

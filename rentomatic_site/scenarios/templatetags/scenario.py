@@ -1,4 +1,4 @@
-"""`{% scenario_banner %}`: which throw-away database a page is of; nothing on the application's own."""
+"""`{% scenario_banner %}`: the name of the scenario; empty on the application's database."""
 
 from zlib import crc32
 
@@ -8,10 +8,10 @@ from django.conf import settings
 register = template.Library()
 
 COLOURS = 8
-"""Classes in banner.css: the strict content security policy forbids a style attribute."""
+"""CSS classes in banner.css: the content security policy forbids style attributes."""
 
 
 @register.inclusion_tag("scenarios/banner.html")
 def scenario_banner() -> dict[str, str | int]:
-    """The scenario's name and the number of its colour, which follows from the name."""
+    """The scenario's name and the number of its colour, a hash of the name."""
     return {"scenario": settings.SCENARIO, "colour": crc32(settings.SCENARIO.encode()) % COLOURS}

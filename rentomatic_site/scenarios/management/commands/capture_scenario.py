@@ -1,4 +1,4 @@
-"""`capture_scenario`: real rooms become a scenario, a file that can be read, reviewed and kept in git."""
+"""`capture_scenario`: write real rooms as a scenario, a Python file for review and git."""
 
 import uuid
 from dataclasses import replace
@@ -19,8 +19,8 @@ from rooms.api.parameters import WHERE, Search
 from rooms.columns import COLUMNS
 
 DEFAULT_LIMIT = 200
-ROUNDED = 3
-"""Decimals of a degree: about a hundred metres, a street and not a house."""
+DECIMALS = 3
+"""Of a degree, about 100 m: a coordinate shows the street and not the house."""
 
 SOURCE = '''"""{rooms} of {total}, captured on {date}: {about}.{query}"""
 
@@ -92,7 +92,7 @@ class Command(ScenarioCommand):
         self.stdout.write(f"Wrote {path}. Next: ./manage.py load_scenario {name}")
 
     def source(self, search: Search, options: dict[str, Any]) -> str:
-        """The scenario as Python."""
+        """The Python source of the scenario."""
         try:
             rooms = queries.values_page(replace(search, limit=options["limit"])).rooms
             total = queries.count(replace(search, count="exact"))
@@ -101,42 +101,43 @@ class Command(ScenarioCommand):
         if not rooms:
             raise ScenarioError("No room matches, nothing was written. Next: ./manage.py rooms (lists them)")
 
-        keep_codes, keep_places = options["keep_codes"], options["keep_places"]
-        lines = [f"    {captured(room, keep_codes, keep_places)}," for room in rooms]
+        keep_codes, keep_coordinates = options["keep_codes"], options["keep_places"]
+        lines = [f"    {captured(room, keep_codes, keep_coordinates)}," for room in rooms]
         about = (
             "their own codes" if keep_codes else "fresh codes",
-            "exact places" if keep_places else f"places rounded to {ROUNDED} decimals",
+            "exact places" if keep_coordinates else f"places rounded to {DECIMALS} decimals",
         )
+        query = query_string(search.given)
         return SOURCE.format(
             rooms=f"{len(rooms):,}",
             total=str(total),
             date=timezone.now().date(),
             about=", ".join(about),
-            query=f"\n\n{query}\n" if (query := written(search.given)) else "",
-            expect=expectation(search, len(rooms), keep_codes, keep_places),
+            query=f"\n\n{query}\n" if query else "",
+            expect=expectation(search, len(rooms), keep_codes, keep_coordinates),
             columns=repr(tuple(COLUMNS)).replace("'", '"'),
             lines="\n".join(lines),
         )
 
 
-def captured(room: dict[str, Any], keep_code: bool, keep_place: bool) -> str:
+def captured(room: dict[str, Any], keep_code: bool, keep_coordinates: bool) -> str:
     """A room's values as a Python tuple, in the order of COLUMNS."""
     values = dict(room, code=str(room["code"] if keep_code else uuid.uuid4()))
-    if not keep_place:
-        values |= {name: round(room[name], ROUNDED) for name in ("latitude", "longitude")}
+    if not keep_coordinates:
+        values |= {name: round(room[name], DECIMALS) for name in ("latitude", "longitude")}
     return repr(tuple(values[name] for name in COLUMNS)).replace("'", '"')
 
 
-def expectation(search: Search, rooms: int, keep_codes: bool, keep_places: bool) -> str:
-    """EXPECT: so many rooms match, or just so many are there where what was altered may decide that."""
-    asked = {name: value for name, value in search.given.items() if name in WHERE}
-    fields = {FILTERS[name].column.name for name in asked if name in FILTERS}
-    by_place = fields & {"latitude", "longitude"} or asked.keys() - FILTERS.keys()
-    if ("code" in fields and not keep_codes) or (by_place and not keep_places):
-        asked = {}
-    return f'{{"{written(asked)}": {rooms}}}'
+def expectation(search: Search, rooms: int, keep_codes: bool, keep_coordinates: bool) -> str:
+    """EXPECT: the number of rooms for the query, or of all where it depends on altered values."""
+    given = {name: value for name, value in search.given.items() if name in WHERE}
+    fields = {FILTERS[name].column.name for name in given if name in FILTERS}
+    by_coordinates = fields & {"latitude", "longitude"} or given.keys() - FILTERS.keys()
+    if ("code" in fields and not keep_codes) or (by_coordinates and not keep_coordinates):
+        given = {}
+    return f'{{"{query_string(given)}": {rooms}}}'
 
 
-def written(parameters: dict[str, str]) -> str:
-    """The parameters as a query string; those of a search need no escapes."""
+def query_string(parameters: dict[str, str]) -> str:
+    """The parameters as a query string; the values of a valid search need no escapes."""
     return "&".join(f"{name}={value}" for name, value in parameters.items())

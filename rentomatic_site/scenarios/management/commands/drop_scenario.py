@@ -1,4 +1,4 @@
-"""`drop_scenario`: give the disk back."""
+"""`drop_scenario`: drop databases and templates of scenarios."""
 
 import re
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"
 
 
 def age(text: str) -> timedelta:
-    """`2d` as a time span; ValueError, which argparse reports, for anything else."""
+    """Parse a time span such as `2d`. ValueError, which argparse reports, for anything else."""
     match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
     if not match:
         raise ValueError(text)
@@ -44,7 +44,7 @@ class Command(ScenarioCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what would be dropped")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.allowed()
+        self.require_permission()
         names, everything, limit = options["names"], options["all"], options["older_than"]
         if bool(names) + everything + (limit is not None) + options["unmarked"] != 1:
             raise ScenarioError(
@@ -58,12 +58,12 @@ class Command(ScenarioCommand):
             others = databases.others(server)
             unmarked = databases.without_metadata(server)
         for name in names:
-            if any(concerns(database, name) for database in present):
+            if any(belongs_to(database, name) for database in present):
                 continue
             for other in others:
-                if concerns(other, name):
+                if belongs_to(other, name):
                     raise ScenarioError(
-                        f"{other.name} {whose(other)}; nothing was dropped. Next: ./manage.py list_scenarios"
+                        f"{other.name} {owner(other)}; nothing was dropped. Next: ./manage.py list_scenarios"
                     )
             raise ScenarioError(
                 f"No scenario {name} is loaded, nothing was dropped. Next: ./manage.py list_scenarios"
@@ -72,7 +72,7 @@ class Command(ScenarioCommand):
             database
             for database in present
             if everything
-            or any(concerns(database, name) for name in names)
+            or any(belongs_to(database, name) for name in names)
             or (limit is not None and database.metadata.age > limit)
         ]
         for database in chosen:
@@ -86,7 +86,7 @@ class Command(ScenarioCommand):
         if others and not names:
             self.stdout.write("Left alone, since they are others':")
             for other in others:
-                self.stdout.write(f"  {other.name} {whose(other)}")
+                self.stdout.write(f"  {other.name} {owner(other)}")
         if unmarked:
             self.stdout.write("Killed loads of earlier versions seem to have left, without metadata:")
             for name, bytes_ in unmarked:
@@ -94,7 +94,7 @@ class Command(ScenarioCommand):
             self.stdout.write("Next, if that is so: ./manage.py drop_scenario --unmarked")
 
     def drop(self, database: Database) -> bool:
-        """Drop it when nobody loads it any more; False where it has gone by then."""
+        """Wait for a load of it, then drop it; False where it does not exist any more."""
         with ExitStack() as locks:
             if database.metadata.kind == TARGET:
                 locks.enter_context(loading.lock_target(database.name, self.say))
@@ -112,14 +112,14 @@ class Command(ScenarioCommand):
             self.stdout.write("There is nothing to drop.")
 
 
-def whose(database: Database) -> str:
+def owner(database: Database) -> str:
     """The owner and the checkout of another developer's database, for a message."""
     metadata = database.metadata
     return f"belongs to {metadata.owner or 'another role'}, {metadata.checkout or 'who made it'}"
 
 
-def concerns(database: Database, name: str) -> bool:
-    """Whether the database goes with that name; one loaded with --as goes by the name that it got."""
+def belongs_to(database: Database, name: str) -> bool:
+    """Whether `drop_scenario NAME` drops the database; one loaded with --as is dropped under that alias."""
     if database.metadata.kind == TARGET:
         target = databases.target_name(name)
         if database.name == databases.failed_name(target):

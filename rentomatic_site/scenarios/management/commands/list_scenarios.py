@@ -1,4 +1,4 @@
-"""`list_scenarios`: which there are, and what is loaded of them."""
+"""`list_scenarios`: the scenarios, and the state of their databases."""
 
 from contextlib import suppress
 from typing import Any
@@ -41,7 +41,7 @@ class Command(ScenarioCommand):
             if database and not database.metadata.complete:
                 description = f"failed: {database.metadata.error}"
             if database:
-                rows.append((name, *figures(database, scenario), description))
+                rows.append((name, *statistics(database, scenario), description))
             else:
                 rows.append((name, "not loaded", "", "", "", description))
         self.table(HEADER, rows, right=["rooms", "size"])
@@ -58,7 +58,7 @@ class Command(ScenarioCommand):
         self.stdout.write("Next: ./manage.py load_scenario NAME")
 
 
-def figures(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
+def statistics(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
     """State, rooms, size and age of a loaded scenario."""
     metadata = database.metadata
     if not metadata.complete:
@@ -71,7 +71,7 @@ def figures(database: Database, scenario: Scenario | None) -> tuple[str, str, st
 
 
 def rooms_now(database: Database) -> str:
-    """How many rooms it holds now; what it held at first may have changed."""
+    """The present number of rooms, or "?"; the metadata has the number at the load."""
     with suppress(psycopg2.Error), postgres.session(database.name) as session:
         return f"{count(session):,}"
     return "?"

@@ -1,4 +1,4 @@
-"""`load_scenario`: a throw-away database with just the data that a file in scenarios/ states."""
+"""`load_scenario`: create a throw-away database with the data of a file in scenarios/."""
 
 import argparse
 from typing import Any
@@ -59,14 +59,14 @@ class Command(ScenarioCommand):
         if options["name"] is None:
             call_command("list_scenarios", stdout=self.stdout)
             return
-        self.allowed()
+        self.require_permission()
         scenario = discovery.find(options["name"])
         alias = options["alias"] or scenario.name
         if not discovery.NAME.fullmatch(alias):
             raise ScenarioError(f"--as {alias!r} cannot be a name: small letters, digits and underscores.")
         if options["run"] == []:
             raise ScenarioError("--run needs a command. Example: --run rooms price__lt=66")
-        # The port is ours before anything is loaded.
+        # A port that is in use is an error before anything is loaded.
         listener = launch.listen(options["serve"]) if options["serve"] is not None else None
 
         loaded = self.load(scenario, alias, options)
@@ -97,7 +97,7 @@ class Command(ScenarioCommand):
             launch.command(alias, *options["run"])
 
     def load(self, scenario: discovery.Scenario, alias: str, options: dict[str, Any]) -> loading.Loaded:
-        """Load, and say what there is now and what `run()` said when it made it."""
+        """Load, and print the result and the output of `run()`."""
         try:
             loaded = loading.load(
                 scenario,
@@ -111,13 +111,13 @@ class Command(ScenarioCommand):
             failed = databases.alias_of(failure.database)
             self.stderr.write(str(failure))
             self.open_lines(failed, f"SCENARIO={failed} ./manage.py runserver")
-            told = (
+            message = (
                 f"Scenario {scenario.name} failed, see above. Its database stays, with "
                 f"{Count(failure.rooms)}, marked incomplete; the next load replaces it."
             )
             if failure.good:
-                told += f" {databases.alias_of(failure.good)}, which was good, is as it was."
-            raise CommandError(told) from None
+                message += f" {databases.alias_of(failure.good)}, which was good, is as it was."
+            raise CommandError(message) from None
         metadata = loaded.database.metadata
         if loaded.how != "filled":
             with isolation.django_on(loaded.database.name):
@@ -151,7 +151,7 @@ class Command(ScenarioCommand):
         return failed
 
     def open_lines(self, alias: str, app: str) -> None:
-        """The lines that open the database; they can be pasted as they are."""
+        """Print the command lines that open the database."""
         self.stdout.write(f"  SQL shell  SCENARIO={alias} ./manage.py dbshell")
         self.stdout.write(f"  rooms      SCENARIO={alias} ./manage.py rooms")
         self.stdout.write(f"  the app    {app}")

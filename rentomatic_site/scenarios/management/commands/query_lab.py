@@ -1,4 +1,4 @@
-"""`query_lab`: one address of the API on several scenarios, with what PostgreSQL makes of it."""
+"""`query_lab`: measure one URL of the API on several scenarios."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ class Command(ScenarioCommand):
         self.table(HEADER, rows, right=["rooms", "ms", "planned", "true"])
 
     def chosen(self, names: str | None) -> dict[str, Database]:
-        """The scenarios to look at, by name."""
+        """The scenarios to measure, by name."""
         with postgres.session() as server:
             loaded = {
                 databases.alias_of(database.name): database
@@ -84,7 +84,7 @@ class Command(ScenarioCommand):
         self, search: Search, name: str, database: Database, columns: str
     ) -> Iterator[tuple[str, ...]]:
         """Measure in a copy, build the index there, measure again."""
-        self.allowed()
+        self.require_permission()
         with copy(name, database) as copied, isolation.django_on(copied):
             yield row(f"{name}, before", self.measure(search, name))
             self.build(columns)
@@ -107,7 +107,7 @@ class Command(ScenarioCommand):
 
 @contextmanager
 def copy(name: str, database: Database) -> Iterator[str]:
-    """The name of a copy of the scenario's database, which is dropped at the end."""
+    """Create a copy of the scenario's database and yield its name; drop it at the end."""
     metadata = database.metadata
     with loading.lock_templates(metadata.scenario) as server:
         template = databases.find(server, databases.template_name(metadata.scenario, metadata.fingerprint))
