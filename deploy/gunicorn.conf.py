@@ -1,5 +1,5 @@
 """
-gunicorn -c deploy/gunicorn.conf.py: each number with its reason; the variables are in .env.example.
+gunicorn's settings, each with its reason; the environment variables are in .env.example.
 """
 
 import datetime
@@ -24,7 +24,7 @@ except ImproperlyConfigured as error:
 
 
 class ApplicationLogger(Logger):
-    """gunicorn's messages and access lines, in the application's format and on its stream."""
+    """gunicorn's messages and access log, in the application's format and on its stream."""
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
@@ -33,8 +33,8 @@ class ApplicationLogger(Logger):
         self.error_log.propagate = self.access_log.propagate = True
 
     def access(self, resp: Any, req: Any, environ: MutableMapping, request_time: datetime.timedelta) -> None:
-        """One line for each request but the probes that succeed: they come every few seconds."""
-        # No status where the request failed before one was chosen.
+        """One record for each request except successful probes, which come every few seconds."""
+        # resp.status is None where the request failed before a status was set.
         target, status = environ["RAW_URI"], int((resp.status or "500").split()[0])
         if not self.access_log_enabled or (target in {"/livez", "/readyz"} and status == 200):
             return
@@ -46,7 +46,7 @@ class ApplicationLogger(Logger):
             "bytes": resp.sent,
             "seconds": seconds,
             "client": environ.get("HTTP_X_FORWARDED_FOR") or environ["REMOTE_ADDR"],
-            # The response's header, because the request is over and its context gone.
+            # From the response, because the context variable is reset at the end of the request.
             "request_id": dict(resp.headers).get("X-Request-ID"),
         }
         self.access_log.info(
@@ -63,43 +63,44 @@ class ApplicationLogger(Logger):
 wsgi_app = "rentomatic_site.wsgi"
 bind = settings.WEB_BIND
 
-# Threads keep connections from nginx open, and an export that a slow client reads for minutes holds one of
-# them, not a process whose `timeout` would kill it. On one core, sync workers reach 0.83 (2) to 0.87 (5)
+# Threads keep connections from nginx open, and an export that a slow client reads for minutes occupies a
+# thread and not a process, which `timeout` would kill. On one core, sync workers reach 0.83 (2) to 0.87 (5)
 # of these requests, one process of 8 threads 0.71 (`python -m benchmarks.edge`). Two processes, so that one
-# is there while the other is replaced. Processes × threads = one replica's connections to the database.
+# serves while the other is replaced. Processes × threads = one replica's connections to the database.
 worker_class = "deploy.worker.Worker"  # gunicorn's gthread, with bounds
 workers = settings.WEB_WORKERS
 threads = settings.WEB_THREADS
 
-# The application is loaded once, before the fork: a killed worker is back in milliseconds, memory is shared.
+# The application is loaded once, before the fork: a killed worker is replaced in milliseconds, and workers
+# share memory.
 preload_app = True
 
-# Longer than the 60 s after which nginx drops an idle connection, so that it is nginx that closes first
-# and no request meets a closing door.
+# Longer than the 60 s after which nginx closes an idle connection: if gunicorn closed first, nginx could send
+# a request on a connection that is being closed.
 keepalive = 75
-# Seconds without a sign of life of a worker's main loop, which computing threads never delay so long. A
-# request that hangs is the watchdog's matter.
+# Seconds without a heartbeat of a worker's main loop, which computing threads never delay for so long. The
+# watchdog handles a request that hangs.
 timeout = 30
 # A stop waits for requests in flight: more than REQUEST_TIMEOUT, less than the 40 s that compose and
 # systemd wait before they kill.
 graceful_timeout = 30
 
-# No max_requests: a worker that leaves takes no new request while it waits for its slowest export, and its
-# successor starts only then. There is no leak that it would end: over 12,000 mixed requests a process
-# grew from 60 to 65 MB, in the last 3,000 of them by nothing.
+# No max_requests: a worker that stops accepts no request while it waits for its slowest export, and its
+# successor starts only then. There is no memory leak to limit: over 12,000 mixed requests a process grew from
+# 60 to 65 MB, in the last 3,000 of them not at all.
 
 # The pure Python parser: the C parser (gunicorn[fast]) saves 5 % of a list's CPU time (33 of 676 µs), but
 # comes as source only and would bring a compiler into the build.
 http_parser = "python"
-# The whole vocabulary with twenty filters fits into 4 kB; longer request lines are 414, longer headers 431
-# (deploy/worker.py).
+# A query with every parameter and twenty filters fits into 4 kB; longer request lines are 414, longer headers
+# 431 (deploy/worker.py).
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190
-# nginx and nobody else sets X-Forwarded-Proto, and Django alone reads it.
+# Only nginx sets X-Forwarded-Proto, and only Django reads it.
 secure_scheme_headers: dict[str, str] = {}
 
-# No way in but the listening socket, no file but in memory: the root is read-only in a container.
+# No control socket, and temporary files in memory: the root file system of the container is read-only.
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm"  # noqa: S108
 

@@ -1,12 +1,12 @@
 """
-The outside clock of a worker's threads: no request holds one for longer than it may.
+Timeouts for the threads of a worker: limits how long a request may occupy its thread.
 
-A thread waits for PostgreSQL or for its client, and both may stay silent. `statement_timeout` is kept by
-PostgreSQL itself, so a server that is frozen, or that a cut network has taken away, never says that the time
-is over; a client may read as slowly as it likes; and gunicorn's `timeout` does not look into a thread. The
-watchdog does, and ends the wait: a request that waits for the database gets an ordinary database error and
-answers 503, one that waits for its client ends. A thread that computes is left alone, however long it takes,
-and no process is killed: a thread waits for nothing else without an end.
+A thread can wait without limit for PostgreSQL or for its client. PostgreSQL itself enforces
+`statement_timeout`, which has no effect where the server is frozen or the network is cut; a client can read
+arbitrarily slowly; and gunicorn's `timeout` checks the main loop and not the threads. The watchdog ends such
+a wait by cutting the connection: a request that waits for the database gets a database error and is answered
+with 503, one that waits for its client ends. A thread that computes is never interrupted, and no process is
+killed.
 """
 
 import contextlib
@@ -29,31 +29,31 @@ logger = logging.getLogger(__name__)
 
 
 def own_clock() -> int:
-    """The clock of the CPU time that the calling thread uses, for others to read."""
+    """The id of the CPU-time clock of the calling thread, readable from other threads."""
     return time.pthread_getcpuclockid(threading.get_ident())
 
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A request in the thread that answers it."""
+    """A request in progress, created in its thread."""
 
     name: str
     client: socket.socket
     request_id: str | None
-    # The thread's own connection: Django keeps one object per thread, open or not.
+    # The connection object of this thread; Django keeps one per thread, open or not.
     database: Any = field(default_factory=lambda: connections[DEFAULT_DB_ALIAS])
     clock: int = field(default_factory=own_clock)
     began: float = field(default_factory=time.monotonic)
     ran: int = -1
-    """Nanoseconds of CPU time that the thread had used at the last look."""
-    looks: int = 0
-    """How many times in a row it was found in the same wait for the database."""
+    """Nanoseconds of CPU time that the thread had used at the last check."""
+    checks_waiting: int = 0
+    """Checks in a row that found it in the same wait for the database."""
 
     def waits_for_database(self) -> bool:
         """
-        Whether it is in the same wait for a response of the database as at the last look.
+        Whether it is in the same wait for a response of the database as at the last check.
 
-        The thread has not run since, and libpq holds a statement that is sent and not answered.
+        The thread has used no CPU time since, and libpq waits for the result of a statement.
         """
         before, self.ran = self.ran, time.clock_gettime_ns(self.clock)
         database = self.database.connection
@@ -66,20 +66,21 @@ class Request:
 
 class Watchdog:
     """
-    It looks at every request in progress: `watch()` around each, `start()` in the worker, after the fork.
+    Checks all requests in progress. `watch()` registers a request; `start()` is called in the worker, after
+    the fork.
 
-    `database` is how many seconds one wait for the database may take, `whole` how many a request may take
-    from its first byte to the last of its response.
+    `database` limits one wait for the database, `whole` a request from its first byte to the last byte of its
+    response; both in seconds.
     """
 
     def __init__(self, database: float, whole: float) -> None:
         self.interval = min(1.0, database / 4)
-        # Looks and not seconds: what was stopped as a whole has not waited for the database meanwhile.
-        self.patience = math.ceil(database / self.interval)
+        # Checks and not seconds: time in which the whole process was stopped does not count.
+        self.max_checks = math.ceil(database / self.interval)
         self.whole = whole
         self.requests: set[Request] = set()
-        # Held from the decision to cut until it is done, so that a request that is over is never mistaken
-        # for the next one in its thread.
+        # Held from the decision to cut a connection until it is cut, so that the next request of the same
+        # thread is not hit.
         self.lock = threading.Lock()
 
     def start(self) -> None:
@@ -88,11 +89,11 @@ class Watchdog:
     def run(self) -> None:
         while True:
             time.sleep(self.interval)
-            self.look()
+            self.check()
 
     @contextmanager
     def watch(self, name: str, client: socket.socket, request_id: str | None = None) -> Iterator[None]:
-        """Keep the bounds for the request that this thread answers within the block."""
+        """Apply the limits to the request that this thread handles within the block."""
         request = Request(name, client, request_id)
         with self.lock:
             self.requests.add(request)
@@ -102,33 +103,33 @@ class Watchdog:
             with self.lock:
                 self.requests.discard(request)
 
-    def look(self) -> None:
-        """Cut what is over its time, and log it afterwards: the log may be slow."""
-        said = []
+    def check(self) -> None:
+        """Cut the connections over a limit, and log outside the lock: logging may be slow."""
+        messages = []
         with self.lock:
             for request in self.requests:
-                # Connections that their own thread closes at this moment.
+                # Their own thread may close a connection at the same time.
                 with contextlib.suppress(psycopg2.Error, OSError):
-                    if message := self.judge(request):
-                        said.append((message, request))
-        for message, request in said:
+                    if message := self.cut_if_over_limit(request):
+                        messages.append((message, request))
+        for message, request in messages:
             logger.error(message, request.name, extra={"request_id": request.request_id})
 
-    def judge(self, request: Request) -> str | None:
-        """Cut the request's connection to the database or to its client; says which, None where neither."""
-        request.looks = request.looks + 1 if request.waits_for_database() else 0
-        if request.looks >= self.patience:
+    def cut_if_over_limit(self, request: Request) -> str | None:
+        """Cut a connection where a limit is exceeded; return the log message, else None."""
+        request.checks_waiting = request.checks_waiting + 1 if request.waits_for_database() else 0
+        if request.checks_waiting >= self.max_checks:
             cut(request.database.connection.fileno())
             return "%s hangs: its connection to the database is cut"
         if time.monotonic() - request.began > self.whole:
-            request.began = math.inf  # once
+            request.began = math.inf  # cut only once
             cut(request.client.fileno())
             return "%s takes too long to be read: its client is cut off"
         return None
 
 
 def cut(descriptor: int) -> None:
-    """End a connection from outside the thread that waits for it, which gets an error and closes it."""
-    # A copy of the descriptor, because closing it must not close the owner's.
-    with socket.socket(fileno=os.dup(descriptor)) as wire:
-        wire.shutdown(socket.SHUT_RDWR)
+    """Shut a connection down; the thread that waits for it gets an error and closes it."""
+    # A duplicate of the descriptor: closing it leaves the owner's open.
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker, with what it lacks when strangers are its clients."""
+"""gunicorn's threaded worker with time limits, backpressure and error responses in the API's format."""
 
 import json
 import socket
@@ -13,30 +13,31 @@ from deploy.watchdog import Watchdog
 from rentomatic_site import settings
 from rooms.api.errors import MEDIA_TYPE
 
-OURS = (500, "Something went wrong on our side. It has been logged.")
-REFUSED = {
-    errors.ConfigurationProblem: OURS,
-    errors.InvalidResponseHeader: OURS,  # type: ignore[attr-defined]
-    errors.InvalidResponseHeaderName: OURS,  # type: ignore[attr-defined]
+INTERNAL_ERROR = (500, "Something went wrong on our side. It has been logged.")
+PARSER_ERRORS = {
+    errors.ConfigurationProblem: INTERNAL_ERROR,
+    errors.InvalidResponseHeader: INTERNAL_ERROR,  # type: ignore[attr-defined]
+    errors.InvalidResponseHeaderName: INTERNAL_ERROR,  # type: ignore[attr-defined]
     errors.LimitRequestLine: (414, "The request line (method, address, version) is longer than 4094 bytes."),
     errors.LimitRequestHeaders: (431, "A header is longer than 8 kB, or there are more than 100."),
     errors.UnsupportedTransferCoding: (501, "Of the transfer codings only `chunked` is understood."),
     errors.ExpectationFailed: (417, "Of the expectations only `100-continue` is understood."),
     errors.ParseException: (400, "The request is no valid HTTP."),
 }
-"""What gunicorn's parser raises, the special cases first."""
+"""Status and message for each exception of gunicorn's parser, subclasses first."""
 
 
 class Worker(ThreadWorker):
     """
-    It watches its requests, takes a connection only when a thread is free, and refuses as the API does.
+    Limits the time of requests, accepts a connection only when a thread is free, and answers invalid requests
+    with problem documents.
 
-    gunicorn's own takes every connection at once: what comes while all threads are busy waits for them,
-    although the process beside has nothing to do.
+    gunicorn's own worker accepts every connection at once, so that connections wait for its busy threads
+    while another process is idle.
     """
 
     running = 0
-    """Connections that have a thread or wait for one; counted in the main thread only."""
+    """Connections that occupy a thread or wait for one; changed in the main thread only."""
 
     def run(self) -> None:
         self.watchdog = Watchdog(settings.REQUEST_TIMEOUT, settings.EXPORT_TIMEOUT)
@@ -44,14 +45,14 @@ class Worker(ThreadWorker):
         super().run()
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """What the main loop asks for before it waits for events."""
+        """Called by the main loop before it waits for events."""
         super().set_accept_enabled(bool(enabled) and self.running < self.cfg.threads)
 
     def accept(self, listener: socket.socket) -> None:
         if self.running < self.cfg.threads:
             super().accept(listener)
         else:
-            self.set_accept_enabled(False)  # until the main loop finds a free thread
+            self.set_accept_enabled(False)  # the main loop enables it again
 
     def enqueue_req(self, conn: Any) -> None:
         self.running += 1
@@ -67,23 +68,26 @@ class Worker(ThreadWorker):
             return super().handle_request(req, conn)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """Whether the connection may be used again, once the rest of the body is read away."""
+        """Whether the connection can be reused, after the rest of the request body has been read."""
         try:
             return super()._keepalive_after(conn, keepalive)  # type: ignore[misc, no-any-return]
         except errors.ParseException:
-            # The request has its response; the client would take a second one for that of the next request.
+            # The request has its response; the client would take a second one for the response to its next
+            # request.
             return False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer a request that cannot be parsed with a problem document instead of a page of HTML."""
-        status, message = next((known for kind, known in REFUSED.items() if isinstance(exc, kind)), OURS)
+        """Answer a request that cannot be parsed with a problem document instead of an HTML page."""
+        status, message = next(
+            (known for error, known in PARSER_ERRORS.items() if isinstance(exc, error)), INTERNAL_ERROR
+        )
         if status == 500:
             self.log.error("A request has failed", exc_info=exc)
         else:
             self.log.warning("A request is refused with %s: %s", status, exc)
         title = HTTPStatus(status).phrase
-        kind = "SystemError" if status >= 500 else "ParametersError"
-        body = json.dumps({"type": kind, "message": message, "title": title, "status": status})
+        problem_type = "SystemError" if status >= 500 else "ParametersError"
+        body = json.dumps({"type": problem_type, "message": message, "title": title, "status": status})
         head = (
             f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
             f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -91,4 +95,4 @@ class Worker(ThreadWorker):
         try:
             util.write_nonblock(client, f"{head}{body}".encode("latin-1"))
         except OSError:
-            self.log.debug("its client is gone")
+            self.log.debug("the client has disconnected")

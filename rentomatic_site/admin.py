@@ -1,4 +1,4 @@
-"""The admin site as a whole: its words, its login, and what of the packages' tables staff need to see."""
+"""The admin site: its titles, its login form, and the tables of packages that staff see."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from django.core.validators import MaxLengthValidator
 
 
 class LoginForm(AdminAuthenticationForm):
-    """Refuses a name that no account can have; the table of failed attempts has no room for it either."""
+    """Refuses a username that is longer than any account's; the table of failed attempts cannot store it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,5 +25,5 @@ admin.site.site_url = "/rooms"
 admin.site.login_form = LoginForm
 admin.site.enable_nav_sidebar = False  # the list of rooms needs the width
 
-# Failed attempts are shown, so that one can be forgiven; these two tables stay empty (settings.AXES_…).
+# Failed attempts are listed, so that they can be deleted; these two tables stay empty (settings.AXES_…).
 admin.site.unregister([AccessLog, AccessFailureLog])

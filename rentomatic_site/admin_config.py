@@ -1,4 +1,4 @@
-"""The app `django.contrib.admin`, whose parts in each app are loaded only by what needs them."""
+"""The app `django.contrib.admin`, whose modules in each app are loaded only where they are needed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from django.core import checks
 
 class AdminConfig(SimpleAdminConfig):
     """
-    The admin, loaded with its addresses (urls.py) and for its system checks.
+    The admin, loaded with its URLs (urls.py) and for its system checks.
 
-    Django's own AdminConfig loads it for each command, and with it the libraries of spreadsheets: half
-    of a command's start.
+    Django's own AdminConfig loads it for every command, and with it the spreadsheet libraries, which takes
+    half of a command's start.
     """
 
     def ready(self) -> None:
@@ -26,6 +26,6 @@ class AdminConfig(SimpleAdminConfig):
 def check_loaded_admin(
     app_configs: Sequence[AppConfig] | None, **kwargs: Any
 ) -> Sequence[checks.CheckMessage]:
-    """Django's check of what is registered, after everything is."""
+    """Django's check of the registered models, after autodiscover."""
     autodiscover()
     return check_admin_app(app_configs, **kwargs)

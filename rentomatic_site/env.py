@@ -1,8 +1,8 @@
 """
 Typed readers of environment variables, for settings.py alone.
 
-`NAME_FILE` may stand for any variable `NAME`: the value is then what that file holds. What cannot be read
-raises ImproperlyConfigured with the variable's name and the next step.
+Each variable `NAME` can also be set as `NAME_FILE`, the path of a file that holds the value. A value that
+cannot be read raises ImproperlyConfigured with the variable's name and the next step.
 """
 
 import os
@@ -16,7 +16,7 @@ env = environ.FileAwareEnv()
 
 
 def read_env_file(path: Path) -> None:
-    """Add what the file says to the environment, whose own NAME also wins over the file's NAME_FILE."""
+    """Add the file's variables to the environment, whose NAME overrides NAME and NAME_FILE of the file."""
     if path.exists() and not os.access(path, os.R_OK):
         raise ImproperlyConfigured(f"{path} cannot be read. Next: chown or chmod it, or set ENV_FILE.")
     real = set(os.environ)
@@ -28,9 +28,10 @@ def read_env_file(path: Path) -> None:
 
 def env_str(name: str, default: str = "") -> str:
     """
-    The variable's value without the line end that editors leave in secret files; empty is as good as unset.
+    The variable's value without the line end that editors add to secret files; an empty value counts as
+    unset.
 
-    It is taken as it is: django-environ's own casts would look a password `$ecret` up as a variable.
+    The value is not interpreted: django-environ's casts would resolve a password `$ecret` as a variable.
     """
     try:
         return env.ENVIRON.get(name, "").strip("\r\n") or default
@@ -62,4 +63,5 @@ def env_bool(name: str, default: bool) -> bool:
 
 def env_list(name: str, default: str = "") -> list[str]:
     """The variable as a list, separated by commas."""
-    return [word for word in (part.strip() for part in env_str(name, default).split(",")) if word]
+    items = [item.strip() for item in env_str(name, default).split(",")]
+    return [item for item in items if item]

@@ -1,9 +1,9 @@
 """
-Guessing of passwords is slowed down, then stopped, and nobody can shut a colleague out with it.
+Login throttling: failed logins are delayed, then locked, without locking out the real owner of the name.
 
-Failures are counted by the pair of name and address and, on a scale ten times as long, by the address alone;
-never by the name alone. A browser that the person of that name logged in from before is counted by itself:
-others who fail under that name, be it from the same office, do not shut it. django-axes keeps the counts.
+Failures are counted per pair of username and IP address and, with a limit ten times as high, per IP address;
+never per username alone. A browser with an earlier login under that username has its own count: failures of
+other browsers, also from the same office, do not lock it. django-axes stores the counts.
 """
 
 import secrets
@@ -22,9 +22,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
 FREE = 4
-"""Failures without a delay; the next ones cost 2, 4, 8, 16 and 32 seconds, then the login is shut."""
+"""Failures without a delay; the next ones cost 2, 4, 8, 16 and 32 seconds, then the login is locked."""
 ADDRESS_SCALE = 10
-"""How many failures of an address weigh as much as one of a pair: an office is many people."""
+"""Failures of an IP address that count as much as one of a pair: an office shares one address."""
 
 SALT = "known browser"
 KNOWN_FOR = timedelta(days=365)
@@ -32,7 +32,7 @@ MOST_NAMES = 5  # in one browser's cookie
 
 
 def delay(level: int) -> timedelta:
-    """How long the next attempt has to wait after the last of so many failures."""
+    """The delay before the next attempt, after that many failures."""
     if level <= FREE:
         return timedelta(0)
     if level >= settings.AXES_FAILURE_LIMIT:
@@ -41,10 +41,10 @@ def delay(level: int) -> timedelta:
 
 
 class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
-    """django-axes with delays that grow, a scale for addresses, and browsers that are known."""
+    """django-axes with growing delays, a higher limit for IP addresses, and known browsers."""
 
     def is_allowed(self, request: Any, credentials: dict[str, Any] | None = None) -> bool:
-        # The first that is called for an attempt; under this name its failure will be stored.
+        # Called first for each attempt; axes stores a failure under this user agent.
         browser = known_browser(request, get_client_username(request, credentials))
         if browser:
             request.axes_user_agent = browser
@@ -54,7 +54,7 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
         return self.wait(request, credentials) > timedelta(0)
 
     def wait(self, request: Any, credentials: dict[str, Any] | None) -> timedelta:
-        """The time until the next attempt is heard; not positive where it is heard now."""
+        """The time until the next attempt is allowed; zero or negative where it is allowed now."""
         now: datetime = request.axes_attempt_time
         levels = self.levels(request, credentials)
         return max(
@@ -62,11 +62,11 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
         )
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
-        """The failures of late, on the scale of AXES_FAILURE_LIMIT."""
+        """The number of recent failures, to compare with AXES_FAILURE_LIMIT."""
         return max((level for level, _ in self.levels(request, credentials)), default=0)
 
     def levels(self, request: Any, credentials: dict[str, Any] | None) -> list[tuple[int, datetime]]:
-        """The failures of whatever is counted for this attempt, with the time of the last one."""
+        """For each count that applies to this attempt: the failures, scaled, and the time of the last one."""
         found = []
         counted = self.get_user_attempts(request, credentials)
         for attempts, scale in zip(counted, (1, ADDRESS_SCALE), strict=False):
@@ -78,7 +78,7 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
     def filter_user_attempts(
         self, request: Any, credentials: dict[str, Any] | None = None
     ) -> list[QuerySet[AccessAttempt]]:
-        """What is counted: a known browser, or the pair of name and address, and the address."""
+        """The attempts that count: of a known browser, else of the pair and of the IP address."""
         username = get_client_username(request, credentials)
         browser = known_browser(request, username)
         if browser:
@@ -87,7 +87,7 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
         return [address.filter(username=username), address]
 
     def reset_user_attempts(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
-        """A login forgives its own failures; those of others at the address go on counting."""
+        """Delete the failures of this username or browser; those of others at the address stay."""
         number, _ = self.filter_user_attempts(request, credentials)[0].delete()
         return number
 
@@ -97,7 +97,7 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any]) -> HttpResponse:
-    """The page (429) for an attempt that is not heard, or that shut the login."""
+    """The page (429) for an attempt that is not allowed, or that locked the login."""
     seconds = max(1, ceil(Throttle().wait(request, credentials).total_seconds()))
     wait = f"{seconds} seconds" if seconds < 120 else f"{ceil(seconds / 60)} minutes"
     page = render(request, "admin/locked_out.html", {"wait": wait}, status=429)
@@ -105,11 +105,11 @@ def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[s
     return page
 
 
-# --- The cookie that makes a browser known: for each name that logged in from it a secret of its own
+# --- The cookie of known browsers: a secret for each username that logged in from the browser
 
 
 def known_names(request: HttpRequest) -> dict[str, str]:
-    """The names that logged in from this browser, with the browser's secret for each."""
+    """The usernames that logged in from this browser, with the secret for each."""
     cookie = request.COOKIES.get(settings.KNOWN_BROWSER_COOKIE, "")
     try:
         names: dict[str, str] = signing.loads(cookie, salt=SALT, max_age=KNOWN_FOR)
@@ -119,12 +119,12 @@ def known_names(request: HttpRequest) -> dict[str, str]:
 
 
 def known_browser(request: HttpRequest, username: str | None) -> str:
-    """This browser's secret for that name; empty where the name never logged in from it."""
+    """This browser's secret for the username; "" where it never logged in from it."""
     return known_names(request).get(username or "", "")
 
 
 def remember_browsers(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable:
-    """Middleware that gives the cookie to a browser whose login succeeds. The cookie logs nobody in."""
+    """Middleware that sets the cookie after a login. The cookie itself is no login."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)

@@ -1,4 +1,4 @@
-"""What every request passes before it meets a view; settings.MIDDLEWARE has the order."""
+"""Middleware for every request; settings.MIDDLEWARE has the order."""
 
 import re
 import uuid
@@ -20,16 +20,16 @@ GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 def request_ids(get_response: GetResponse) -> GetResponse:
     """
-    Give the request its id: nginx's `X-Request-ID`, or one made here.
+    Set the request's id: nginx's `X-Request-ID` where it is valid, else a new one.
 
-    It is in every log line of the request, in the response's `X-Request-ID` and at `request.id`.
+    It is in every log record of the request, in the response's `X-Request-ID` and in `request.id`.
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         request.id = given if GIVEN_ID.fullmatch(given) else uuid.uuid4().hex  # type: ignore[attr-defined]
-        # Never reset: Django logs an error response after the last middleware, and a thread's next request
-        # sets it anew.
+        # Not reset at the end: Django logs error responses after the outermost middleware. The thread's next
+        # request overwrites it.
         request_id.set(request.id)  # type: ignore[attr-defined]
         response = get_response(request)
         response["X-Request-ID"] = request.id  # type: ignore[attr-defined]
@@ -42,20 +42,20 @@ def refuse_nul(get_response: GetResponse) -> GetResponse:
     """
     Answer 400 to a NUL character in the path, the query string or a cookie, raw or escaped.
 
-    PostgreSQL's text holds none; psycopg2 raises ValueError for it, which would be a 500. Forms refuse it
-    by themselves. A cookie writes it as an octal escape, and needs no login to reach the session's query.
+    PostgreSQL's type text cannot store it, and psycopg2 raises ValueError, which would be a 500. Forms
+    validate it themselves. In a cookie it is an octal escape, which reaches the query of the session without
+    a login.
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
-        places = {"path": request.path_info, "cookies": request.META.get("HTTP_COOKIE", "")}
+        parts = {"path": request.path_info, "cookies": request.META.get("HTTP_COOKIE", "")}
         if "%00" in request.META["QUERY_STRING"]:
-            places |= {f"parameter {name}": "".join([name, *texts]) for name, texts in request.GET.lists()}
-        for place, text in places.items():
+            parts |= {f"parameter {name}": "".join([name, *texts]) for name, texts in request.GET.lists()}
+        for part, text in parts.items():
             if "\0" in text or "\\000" in text:
-                where = place.replace("\0", "\\0")
-                return BadRequest(f"A NUL character is in the {where}; nothing here can hold one.").response(
-                    request
-                )
+                part = part.replace("\0", "\\0")
+                error = BadRequest(f"A NUL character is in the {part}; nothing here can hold one.")
+                return error.response(request)
         return get_response(request)
 
     return respond
@@ -63,9 +63,9 @@ def refuse_nul(get_response: GetResponse) -> GetResponse:
 
 def public_pages(get_response: GetResponse) -> GetResponse:
     """
-    Answer the rooms' own addresses here, before the session, login and message middleware.
+    Call the views of `rooms.urls` here, before the session, login and message middleware.
 
-    Everybody may read them, nobody is logged in there; the admin's middleware would only cost time.
+    These pages are public and have no login, so that the admin's middleware would only cost time.
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
@@ -82,10 +82,10 @@ def public_pages(get_response: GetResponse) -> GetResponse:
 
 def client_address(request: HttpRequest) -> str:
     """
-    The address that a request came from, as login attempts are counted.
+    The client's IP address, by which login attempts are counted.
 
-    Behind our proxy it is X-Forwarded-For, which nginx overwrites, so that no client chooses it. Of IPv6 it
-    is the network of 64 bits: a single customer has all the addresses in it.
+    Behind the proxy it comes from X-Forwarded-For, which nginx overwrites, so that clients cannot choose it.
+    For IPv6 it is the network of 64 bits: a single customer has all addresses in it.
     """
     forwarded: str = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_PROXY else ""
     address: str = forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR", "")
@@ -97,10 +97,10 @@ def client_address(request: HttpRequest) -> str:
 
 
 class PagePolicy(CSPMiddleware):
-    """The Content-Security-Policy on pages only: browsers apply none to JSON, and it costs 60 µs to write."""
+    """The Content-Security-Policy on HTML only: browsers do not apply it to JSON, and it costs 60 µs."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if not response.headers.get("Content-Type", "").startswith("text/html"):
             return response
-        answered: HttpResponseBase = super().process_response(request, response)
-        return answered
+        with_policy: HttpResponseBase = super().process_response(request, response)
+        return with_policy

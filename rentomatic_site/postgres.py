@@ -1,8 +1,8 @@
 """
 PostgreSQL at the level of the server: connections outside Django, databases, roles, locks.
 
-Everything here is for commands and tests, as the role that may create databases (`settings.POSTGRES`).
-Requests use Django's connection. Errors are psycopg2's own; a name always goes through `sql.Identifier`.
+For commands and tests, as the role that may create databases (`settings.POSTGRES`); requests use Django's
+connection. Errors are those of psycopg2; names are passed through `sql.Identifier`.
 """
 
 import threading
@@ -26,12 +26,12 @@ _closed: set[str] = set()
 """The databases that are closed to this process."""
 
 without_database: WeakSet[threading.Thread] = WeakSet()
-"""Threads that get no connection to any database: a scenario left them behind."""
+"""Threads of a scenario that has ended; they cannot open a connection to any database."""
 
 
 @contextmanager
 def closed_to_this_process(names: set[str]) -> Iterator[None]:
-    """Let nothing in this process open these databases meanwhile."""
+    """Within the block nothing in this process can open these databases."""
     added = names - _closed
     _closed.update(added)
     try:
@@ -42,8 +42,8 @@ def closed_to_this_process(names: set[str]) -> Iterator[None]:
 
 def refuse_closed(dbname: str | None) -> None:
     """
-    psycopg2.OperationalError for the application's database where a scenario's is in its place, and for every
-    database in a thread that a scenario left behind.
+    psycopg2.OperationalError for the application's database while a scenario's replaces it, and for every
+    database in a thread of a scenario that has ended.
     """
     if dbname in _closed or (settings.SCENARIO and dbname == settings.APPLICATION_DB):
         raise psycopg2.OperationalError(
@@ -58,7 +58,7 @@ def refuse_closed(dbname: str | None) -> None:
 
 
 def ready() -> None:
-    """Start the embedded server where that is the one configured; psycopg2.OperationalError if it won't."""
+    """Start the embedded server where it is the one configured; psycopg2.OperationalError on failure."""
     if settings.EMBEDDED_POSTGRES:
         try:
             embedded_server.start(settings.EMBEDDED_POSTGRES)
@@ -68,9 +68,9 @@ def ready() -> None:
 
 def connect(dbname: str | None = None) -> connection:
     """
-    A connection in autocommit mode to a database, to the maintenance database when none is named.
+    A connection in autocommit mode to a database, by default the maintenance database.
 
-    It has no statement limit; the caller closes it.
+    It has no statement_timeout; the caller closes it.
     """
     refuse_closed(dbname)
     ready()
@@ -82,16 +82,16 @@ def connect(dbname: str | None = None) -> connection:
 
 @contextmanager
 def session(dbname: str | None = None) -> Iterator[cursor]:
-    """A cursor on a connection of its own, which ends with the block."""
+    """A cursor on a new connection, which is closed at the end of the block."""
     with closing(connect(dbname)) as opened, opened.cursor() as opened_cursor:
         yield opened_cursor
 
 
 def url(dbname: str | None = None) -> str:
     """
-    The address of a database, of the application's when none is named, as libpq and DATABASE_URL take it.
+    The URL of a database, by default the application's, for libpq and DATABASE_URL.
 
-    It holds the password, if there is one.
+    It contains the password, if there is one.
     """
     parameters = django_connection.get_connection_params()
     tls = ("sslmode", "sslrootcert", "sslcert", "sslkey")
@@ -104,8 +104,8 @@ def url(dbname: str | None = None) -> str:
     user = quote(parameters["user"], safe="")
     password = ":" + quote(parameters["password"], safe="") if parameters.get("password") else ""
     port = f":{parameters['port']}" if parameters.get("port") else ""
-    address = f"postgresql://{user}{password}@{host}{port}/{quote(dbname or parameters['dbname'], safe='')}"
-    return f"{address}?{urlencode(query)}" if query else address
+    url = f"postgresql://{user}{password}@{host}{port}/{quote(dbname or parameters['dbname'], safe='')}"
+    return f"{url}?{urlencode(query)}" if query else url
 
 
 # --- Databases. Each function takes the cursor of a session on another database.
@@ -126,9 +126,9 @@ def create_database(
     owner: str | None = None,
 ) -> None:
     """
-    Make a database, as a copy of `template` where one is named, which nobody may be connected to.
+    Create a database, optionally as a copy of `template`, which must have no sessions.
 
-    `strategy` is WAL_LOG (PostgreSQL's default, quicker below some 50 MB) or FILE_COPY (quicker above).
+    `strategy` is WAL_LOG (PostgreSQL's default, faster below about 50 MB) or FILE_COPY (faster above).
     psycopg2.errors.DuplicateDatabase where the name is taken.
     """
     statement = [sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))]
@@ -142,30 +142,30 @@ def create_database(
 
 
 class InUseError(Exception):
-    """Somebody is in a database whom this role may not send away; the message says who, and the next step."""
+    """A database has sessions that this role may not end; the message has their roles and the next step."""
 
 
 def drop_database(server: cursor, name: str) -> None:
     """
-    Drop a database where it exists; connections to it are ended.
+    Drop a database where it exists, and end its sessions.
 
-    InUseError where one is not ours to end.
+    InUseError where this role may not end one of them.
     """
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
     try:
         server.execute(statement + sql.SQL(" WITH (FORCE)"))
     except errors.InsufficientPrivilege:
-        # FORCE wants the right to end all of them, also a superuser's autovacuum, which the plain statement
-        # sends away without it.
+        # FORCE needs the privilege to end all sessions, also a superuser's autovacuum worker; the plain
+        # statement cancels that one without the privilege.
         end_sessions(server, name)
         server.execute(statement)
 
 
 def end_sessions(server: cursor, name: str) -> None:
     """
-    End the sessions in a database. InUseError, before any has ended, where one is not this role's to end.
+    End the sessions in a database. InUseError, before any has ended, where this role may not end one of them.
 
-    PostgreSQL's own workers are left to it: they go when a statement needs the database for itself.
+    PostgreSQL's background workers are not ended: the server cancels them when a statement needs it.
     """
     server.execute(
         """
@@ -175,7 +175,7 @@ def end_sessions(server: cursor, name: str) -> None:
             JOIN pg_roles theirs ON theirs.oid = usesysid
             JOIN pg_roles me ON me.rolname = current_user
         WHERE datname = %s AND pid <> pg_backend_pid()
-            AND coalesce(backend_type, 'client backend') = 'client backend'  -- null where we may not know
+            AND coalesce(backend_type, 'client backend') = 'client backend'  -- null without the privilege
         """,
         [name],
     )
@@ -189,12 +189,12 @@ def end_sessions(server: cursor, name: str) -> None:
             f"Next: end them where they were begun or, as that role or a superuser: {statements}"
         )
     for pid, _, _ in sessions:
-        # False where it has ended by itself.
+        # Returns false where the session has ended meanwhile.
         server.execute("SELECT pg_terminate_backend(%s, 1000)", [pid])
 
 
 def rename_database(server: cursor, name: str, new_name: str) -> None:
-    """Rename a database that nobody is connected to."""
+    """Rename a database that has no sessions."""
     server.execute(
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(new_name))
     )
@@ -227,37 +227,37 @@ def advisory_lock(
     name: str, dbname: str | None = None, *, waiting: Callable[[], None] | None = None
 ) -> Iterator[cursor]:
     """
-    Hold the lock of that name; whoever asks for it meanwhile waits, and `waiting` is called once before.
+    Hold the lock of that name, after waiting for it; `waiting` is called once where another session has it.
 
-    The lock belongs to one database, the maintenance database when none is named, and to a session of its
-    own, whose cursor is given: it is free again when this process ends in whatever way.
+    The lock belongs to one database, by default the maintenance database, and to a new session, whose cursor
+    is yielded: PostgreSQL releases it when this process ends, also after SIGKILL.
     """
     with session(dbname) as holder:
         take_lock(holder, name, waiting)
         yield holder
-        # Now, and not when the server has noticed the end of the session: the next command may come at once.
+        # Explicitly: the server may notice the end of the session only after the next command has started.
         if not holder.closed:
             holder.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
 
 
 def take_lock(holder: Any, name: str, waiting: Callable[[], None] | None = None) -> None:
-    """`advisory_lock` for a session that is there, until it ends; by its cursor, psycopg2's or Django's."""
+    """`advisory_lock` on the session of a cursor, psycopg2's or Django's, until that session ends."""
     for attempt in count():
         holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
         if holder.fetchone() == (True,):
             return
         if waiting and attempt == 0:
             waiting()
-        time.sleep(0.05)  # waiting in PostgreSQL would not hear Ctrl-C
+        time.sleep(0.05)  # a wait inside PostgreSQL would delay Ctrl-C
 
 
 @contextmanager
 def long_statements(lock_timeout: str = "5s") -> Iterator[None]:
     """
-    Lift the statement limit of Django's connection: for commands that work longer than a request may.
+    Lift statement_timeout on Django's connection, for management commands that take longer than a request
+    may.
 
-    The way for every management command: `with postgres.long_statements(): …`. Waiting for a lock stays
-    limited, since requests queue behind whoever waits for a table.
+    Waiting for a lock stays limited, since requests queue behind a session that waits for a table lock.
     """
     limits = {
         "statement_timeout": "0",
@@ -270,7 +270,7 @@ def long_statements(lock_timeout: str = "5s") -> Iterator[None]:
     try:
         yield
     finally:
-        # A failed transaction takes the limits back itself; a new connection begins with the usual ones.
+        # A rollback restores the limits by itself, and a new connection starts with the usual ones.
         if django_connection.connection is not None and not django_connection.needs_rollback:
             with django_connection.cursor() as django_cursor:
                 for name in limits:

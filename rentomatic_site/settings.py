@@ -26,13 +26,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 read_env_file(Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env"))
 
-# --- What the site is, and whom it answers
+# --- The site and its hosts
 
 DEBUG = env_bool("DEBUG", False)
 
 SECRET_KEY = env_str("SECRET_KEY", "development-only-" * 4 if DEBUG else "")
-weak = len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure-")
-if weak or (SECRET_KEY.startswith("development-only-") and not DEBUG):
+is_weak = len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure-")
+if is_weak or (SECRET_KEY.startswith("development-only-") and not DEBUG):
     raise ImproperlyConfigured(
         f"SECRET_KEY is {'too weak (50 random characters at least)' if SECRET_KEY else 'not set'}. "
         "For production run ./deploy/setup; for development set DEBUG=on, "
@@ -50,7 +50,7 @@ if not ALLOWED_HOSTS or ("*" in ALLOWED_HOSTS and not DEBUG):
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS")
 
 HTTPS = env_bool("HTTPS", not DEBUG)
-"""Whether people reach the site through TLS; off only for development and for trials on loopback."""
+"""Whether clients use TLS; off only for development and for trials on loopback."""
 
 ROOT_URLCONF = "rentomatic_site.urls"
 WSGI_APPLICATION = "rentomatic_site.wsgi.application"
@@ -131,7 +131,7 @@ if SCENARIO and not SCENARIOS_ALLOWED:
 SCENARIOS_DIR = (BASE_DIR / env_str("SCENARIOS_DIR", "scenarios")).resolve()
 """The folder of the scenarios' files."""
 SCENARIOS_OWNER = env_str("SCENARIOS_OWNER", f"{embedded_server.user_name(os.geteuid())}@{platform.node()}")
-"""Whose the scenarios are that this checkout makes, on a server that others use, too."""
+"""The owner of the scenarios that this checkout creates, for a server that several developers use."""
 if SCENARIO:
     MIDDLEWARE.insert(0, "rentomatic_site.scenarios.banner.middleware")
 
@@ -208,14 +208,14 @@ DATABASES = {
                 if key not in {"host", "port", "user", "password", "dbname"}
             },
             "application_name": env_str("APPLICATION_NAME", "rentomatic"),
-            # Milliseconds. Nothing that a request waits for takes longer than a person would wait,
-            # and a killed worker's statement ends by itself.
+            # Milliseconds. Requests fail rather than wait for long, and the statement of a killed worker is
+            # cancelled.
             "options": (
                 f"{POSTGRES.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT} "
                 "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 "
                 "-c client_connection_check_interval=500"
             ),
-            # Seconds; tcp_user_timeout in milliseconds: a peer that vanished is noticed within 15 s.
+            # Seconds; tcp_user_timeout in milliseconds: a lost peer is detected within 15 s.
             "keepalives": 1,
             "keepalives_idle": 10,
             "keepalives_interval": 3,
@@ -244,7 +244,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 # --- Security
 
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # nginx overwrites it, clients cannot
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # nginx overwrites it, so clients cannot set it
 SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 31536000) if HTTPS else 0
 # Both apply to hosts that are not ours, as the site may have the operator's whole domain for a name: for a
 # year, and in the browsers' preload list for longer. Only the operator can decide that, so the two checks of
@@ -254,7 +254,7 @@ SECURE_HSTS_PRELOAD = env_bool("HSTS_PRELOAD", False)
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 COOKIE_PREFIX = "__Host-" if HTTPS else ""
-# Cookies do not know ports: two scenarios served side by side would log each other's staff out.
+# Cookies do not depend on the port: without a suffix two scenarios that are served side by side share them.
 COOKIE_SUFFIX = f"_{SCENARIO}" if SCENARIO else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid{COOKIE_SUFFIX}"
 KNOWN_BROWSER_COOKIE = f"{COOKIE_PREFIX}known{COOKIE_SUFFIX}"
@@ -270,8 +270,8 @@ AUTHENTICATION_BACKENDS = [
 ]
 SESSION_COOKIE_AGE = 10 * 3600  # seconds: a working day
 
-# Ten wrong passwords for one name from one address, and that pair is shut for ten minutes; logins.py has the
-# delays before, the scale for an address alone, and the browsers that are known.
+# After ten failed logins with one username from one IP address that pair is locked for ten minutes; logins.py
+# has the delays before, the limit for an IP address, and the known browsers.
 AXES_HANDLER = "rentomatic_site.logins.Throttle"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=10)
@@ -295,7 +295,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The map in the admin. No tile server is asked unless the operator chooses one.
+# The map in the admin. It loads no tiles unless the operator configures a tile server.
 MAP_TILES_URL = env_str("MAP_TILES_URL")
 MAP_TILES_ATTRIBUTION = env_str("MAP_TILES_ATTRIBUTION", "© OpenStreetMap contributors")
 map_tiles = urlsplit(MAP_TILES_URL.replace("{s}", "*"))
@@ -321,7 +321,7 @@ if MAP_TILES_URL:
 IMPORT_EXPORT_IMPORT_PERMISSION_CODE = "import"
 IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "export"
 
-# Everybody may read the API from any page; nothing else crosses origins, and no cookie does.
+# Any origin may read the API, without cookies; nothing else is shared with other origins.
 CORS_ALLOW_ALL_ORIGINS = True
 CORS_URLS_REGEX = r"^/(rooms|openapi\.json)"
 CORS_ALLOW_METHODS = ["GET", "HEAD"]

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
 
 django_application = get_wsgi_application()
-# Every view is loaded now, the admin's too: before gunicorn forks, in memory that its workers share.
+# Load every view, also the admin's, before gunicorn forks: its workers share the memory.
 reverse("admin:index")
 
 
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """
-    Django, told of a Content-Type what forms need: the media type and the boundary of its parts.
+    Django's application, with a Content-Type that has no parameter but `boundary`.
 
-    Django reads the query string in the charset that is named there, before any middleware: `charset=hex`
-    would end the request without an answer. Everything here is UTF-8.
+    Django decodes the query string with the charset of the Content-Type, before any middleware: `charset=hex`
+    would end the request without a response. All requests are read as UTF-8.
     """
     media_type, *parameters = environ.get("CONTENT_TYPE", "").split(";")
     boundary = [text for text in parameters if text.strip().lower().startswith("boundary=")]

@@ -1,4 +1,4 @@
-"""The watchdog: a request that waits too long loses its connection, one that works is left alone."""
+"""The watchdog cuts the connection of a request that waits too long, and of no other."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ def sleep(seconds: float) -> None:
 
 @pytest.fixture
 def reopened():
-    """A connection of the test's own, which may be lost."""
+    """Close the test's connection at the end; it may be cut."""
     yield
     with contextlib.suppress(OperationalError):
         connection.close()
@@ -36,7 +36,7 @@ def client():
 
 @pytest.fixture
 def watchdog():
-    """One that lets a request wait for the database for 0.4 s, and for its client without an end."""
+    """0.4 s for a wait for the database, a minute for a request."""
     watchdog = Watchdog(database=0.4, whole=60)
     watchdog.start()
     return watchdog
@@ -111,7 +111,7 @@ def test_no_request_ends_between_the_decision_to_cut_it_and_the_cut(client):
             pass
         over.set()
 
-    with watchdog.lock:  # as look() holds it
+    with watchdog.lock:  # as check() holds it
         thread = threading.Thread(target=request)
         thread.start()
         assert not over.wait(0.2)

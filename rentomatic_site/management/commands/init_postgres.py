@@ -1,4 +1,4 @@
-"""`./manage.py init_postgres`: the application's database and its role, the second step of a deployment."""
+"""`./manage.py init_postgres`: create the application's database and role, the second deployment step."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from psycopg2.extensions import cursor, encrypt_password
 
 from rentomatic_site import postgres
 
-ATTRIBUTES = {
+NO_PRIVILEGES = {
     "rolsuper": "NOSUPERUSER",
     "rolcreatedb": "NOCREATEDB",
     "rolcreaterole": "NOCREATEROLE",
     "rolreplication": "NOREPLICATION",
     "rolbypassrls": "NOBYPASSRLS",
 }
-"""What pg_roles calls each power that the application's role must not have, and how to take it away."""
+"""Columns of pg_roles that must be false for the application's role, and the options that make them so."""
 
 FOREIGN_OBJECTS = """
     SELECT 'TABLE', oid::regclass::text FROM pg_class
@@ -27,7 +27,7 @@ FOREIGN_OBJECTS = """
     WHERE pronamespace = 'public'::regnamespace AND proowner <> %(role)s::regrole
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
 """
-"""Kind and name, quoted by PostgreSQL itself, of what is in the database and belongs to another role."""
+"""Kind and quoted name of each object of the database that another role owns."""
 
 
 class Command(BaseCommand):
@@ -58,36 +58,37 @@ class Command(BaseCommand):
             self.create_database(server, settings.APPLICATION_DB, role or None)
 
     def create_role(self, server: cursor, role: str) -> None:
-        """The role with the password as it is now; only its hash is sent, so that no log can tell it."""
-        server.execute(f"SELECT {', '.join(ATTRIBUTES)} FROM pg_roles WHERE rolname = %s", [role])  # noqa: S608
-        powers = server.fetchone()
-        taken = [word for word, held in zip(ATTRIBUTES.values(), powers or (), strict=False) if held]
+        """Create or update the role; only the password's hash is sent, so that no server log contains it."""
+        server.execute(f"SELECT {', '.join(NO_PRIVILEGES)} FROM pg_roles WHERE rolname = %s", [role])  # noqa: S608
+        held = server.fetchone()  # None where there is no such role
+        revoked = [option for option, has in zip(NO_PRIVILEGES.values(), held or (), strict=False) if has]
         password = encrypt_password(settings.APPLICATION_PASSWORD, role, server.connection, "scram-sha-256")
         server.execute(
             sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}").format(
-                sql.SQL("ALTER" if powers else "CREATE"),
+                sql.SQL("ALTER" if held else "CREATE"),
                 sql.Identifier(role),
-                sql.SQL(" ".join(taken)),
+                sql.SQL(" ".join(revoked)),
                 sql.Literal(password),
             )
         )
-        # An administrator who is no superuser, as on managed servers, gives databases to its own roles only.
+        # An administrator that is not a superuser, as on managed servers, can give databases only to its own
+        # roles.
         server.execute("SELECT pg_has_role(%s, 'SET')", [role])
         if server.fetchone() != (True,):
             server.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
-        self.stdout.write(f"Role '{role}' {'updated' if powers else 'created'}.")
+        self.stdout.write(f"Role '{role}' {'updated' if held else 'created'}.")
 
     def create_database(self, server: cursor, name: str, role: str | None) -> None:
         if postgres.database_exists(server, name):
             if role:
-                self.hand_over(server, name, role)
+                self.change_owner(server, name, role)
             self.stdout.write(f"Database '{name}' already exists and will not be recreated.")
         else:
             postgres.create_database(server, name, owner=role)
             self.stdout.write(f"Database '{name}' created.")
 
-    def hand_over(self, server: cursor, name: str, role: str) -> None:
-        """Make the role the owner of a database that was made before it, and of what is in there."""
+    def change_owner(self, server: cursor, name: str, role: str) -> None:
+        """Make the role the owner of an existing database and of the objects in it."""
         server.execute(
             sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(role))
         )

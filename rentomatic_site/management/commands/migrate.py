@@ -13,8 +13,8 @@ class Command(migrate.Command):
     help = migrate.Command.help + " Of several at once one works, and the others wait for it."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # The lock lives in the database that is migrated, on a session of the role that migrates: both
-        # are there wherever this command can work at all.
+        # The lock is in the database that is migrated, on a session of the role that migrates: no other
+        # database or role is needed.
         with closing(connections[options["database"]].copy()) as holder, holder.cursor() as cursor:
             cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
             postgres.take_lock(cursor, "rentomatic migrate", self.waiting)

@@ -12,15 +12,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rentomatic_site import postgres
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two trials, towards which the pause doubles."""
+"""Seconds; the pause between two attempts doubles up to this."""
 
-REFUSAL = re.compile(
+PERMANENT_ERROR = re.compile(
     "password authentication failed|no password supplied|does not exist|no pg_hba.conf entry"
     "|not permitted to log in|permission denied|does not support SSL|certificate"
 )
 """
-What says that the settings are wrong and waiting is no help. libpq gives a failed connection no SQLSTATE, so
-its words are all there is; words that are not known here, as of a server in another language, are waited for.
+Errors that waiting does not solve: the settings are wrong. libpq gives a failed connection no SQLSTATE, so
+the message has to be matched; the command goes on waiting at other messages, such as those in another
+language.
 """
 
 ATTEMPT = re.compile(r"failed: (?:FATAL:\s+)?(.+)")
@@ -43,7 +44,7 @@ class Command(BaseCommand):
         deadline = time.monotonic() + timeout
         pause, shown = 0.1, ""
         while causes := self.causes_of_failure():
-            if all(REFUSAL.search(cause) for cause in causes):
+            if all(PERMANENT_ERROR.search(cause) for cause in causes):
                 raise CommandError(
                     f"PostgreSQL at {name} refuses us: {causes[-1]}\nNext: correct POSTGRES_USER, "
                     "POSTGRES_PASSWORD or POSTGRES_DB (or DATABASE_URL); waiting is no help.",
@@ -66,7 +67,7 @@ class Command(BaseCommand):
         self.stdout.write(f"PostgreSQL at {name} takes connections.")
 
     def causes_of_failure(self) -> list[str]:
-        """Why no connection came about, one cause for each host that was tried; empty where one did."""
+        """The errors of a failed connection, one for each host that was tried; empty where it succeeded."""
         try:
             with closing(postgres.connect()):
                 return []
