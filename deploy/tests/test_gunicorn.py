@@ -106,14 +106,14 @@ def refused(server: rig.Gunicorn, request: bytes) -> int:
 
 
 @pytest.mark.parametrize(("request_", "status"), INVALID.values(), ids=list(INVALID))
-def test_a_request_that_is_no_valid_http_is_answered_before_the_connection_closes(gunicorn, request_, status):
+def test_invalid_http_gets_a_response_before_the_connection_closes(gunicorn, request_, status):
     assert refused(gunicorn, request_) == status
 
 
-@pytest.mark.parametrize(("address", "status"), [(4081, 400), (4082, 414)])
-def test_an_address_may_have_4081_bytes(gunicorn, address, status):
-    """400 is of the application, which knows no such parameter."""
-    path = "/rooms?".ljust(address, "x").encode()
+@pytest.mark.parametrize(("length", "status"), [(4081, 400), (4082, 414)])
+def test_a_url_may_have_4081_bytes(gunicorn, length, status):
+    """400 is the application's response to an unknown parameter."""
+    path = "/rooms?".ljust(length, "x").encode()
     assert (
         refused(gunicorn, b"GET " + path + b" HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n") == status
     )

@@ -271,7 +271,7 @@ LOCALHOST = b"Host: localhost\r\n"
     ],
     ids=["two hosts", "a length that is no number", "a length and chunks", "an unknown coding", "HTTP/3.0"],
 )
-def test_a_request_that_is_no_valid_http_is_answered_before_the_connection_closes(edge, request_, status):
+def test_invalid_http_gets_a_response_before_the_connection_closes(edge, request_, status):
     with (
         socket.create_connection(("127.0.0.1", edge.https)) as wire,
         rig.UNVERIFIED.wrap_socket(wire, server_hostname="localhost") as tls,
@@ -337,7 +337,7 @@ def test_the_third_upload_of_a_spreadsheet_at_once_is_429(nginx):
 
 
 @pytest.mark.parametrize(("path", "size"), [("/rooms/x", 400_000), ("/admin/rooms/room/export/", 12_000_000)])
-def test_a_large_page_is_taken_from_the_application_at_once_however_slowly_it_is_read(nginx, path, size):
+def test_a_large_page_is_buffered_at_once_for_a_slow_reader(nginx, path, size):
     with Replica("x" * size) as replica, socket.socket() as wire:
         edge = nginx(replica.port, NGINX_MICROCACHE="off")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -40,8 +40,8 @@ def settings(env: dict[str, str | None], *names: str) -> dict:
     return json.loads(done.stdout)
 
 
-def refusal(env: dict[str, str | None]) -> str:
-    """What manage.py says when it does not start."""
+def startup_error(env: dict[str, str | None]) -> str:
+    """The line that manage.py prints when it does not start."""
     done = run_manage("check", env=env)
     assert (done.returncode, done.stdout) == (1, ""), done
     assert done.stderr.count("\n") == 1, done.stderr
@@ -78,12 +78,12 @@ def refusal(env: dict[str, str | None]) -> str:
     ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
 )
 def test_what_is_missing_or_weak_stops_the_start_with_one_line(variables, words):
-    said = refusal(PRODUCTION | variables)
+    said = startup_error(PRODUCTION | variables)
     assert [word for word in words if word not in said] == []
     assert "hidden" not in said
 
 
-def test_production_passes_the_deployment_check_with_nothing_silenced_but_hsts_for_other_hosts():
+def test_production_passes_the_deployment_check():
     done = run_manage("check", "--deploy", "--fail-level", "WARNING", env=PRODUCTION)
     assert (done.returncode, done.stdout) == (0, "System check identified no issues (2 silenced).\n"), done
     assert settings(PRODUCTION, "SILENCED_SYSTEM_CHECKS") == {
@@ -287,7 +287,7 @@ def test_every_variable_of_the_example_has_its_line_of_explanation():
 
 
 @pytest.mark.parametrize(
-    ("address", "sources"),
+    ("url", "sources"),
     [
         (None, ["'self'", "data:"]),
         ("https://tiles.example.com/{z}/{x}/{y}.png", ["'self'", "data:", "https://tiles.example.com"]),
@@ -297,6 +297,6 @@ def test_every_variable_of_the_example_has_its_line_of_explanation():
         ),
     ],
 )
-def test_pages_load_images_from_elsewhere_only_where_the_operator_names_the_tiles(address, sources):
-    policy = settings(PRODUCTION | {"MAP_TILES_URL": address}, "CONTENT_SECURITY_POLICY")
+def test_pages_load_foreign_images_only_from_the_tile_server(url, sources):
+    policy = settings(PRODUCTION | {"MAP_TILES_URL": url}, "CONTENT_SECURITY_POLICY")
     assert policy["CONTENT_SECURITY_POLICY"]["DIRECTIVES"]["img-src"] == sources

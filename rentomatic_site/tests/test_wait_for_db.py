@@ -63,7 +63,7 @@ def test_a_deadline_is_exit_status_1(password_server):
         ({"POSTGRES_DB": "no_such"}, 'database "no_such" does not exist'),
     ],
 )
-def test_a_refusal_is_exit_status_2_at_once(password_server, variables, cause):
+def test_a_permanent_error_is_exit_status_2_at_once(password_server, variables, cause):
     status, said, seconds = wait_for_db(password_server.env(**variables), "--timeout", "30")
     assert status == 2
     assert seconds < 4
@@ -76,7 +76,7 @@ def test_a_refusal_is_exit_status_2_at_once(password_server, variables, cause):
     "message",
     ["the database system is starting up", "sorry, too many clients already", "le système se lance"],
 )
-def test_a_server_that_turns_everybody_away_is_waited_for(password_server, message):
+def test_a_server_that_refuses_all_clients_is_waited_for(password_server, message):
     fields = ["SFATAL", "C57P03", f"M{message}", ""]
     body = "\0".join(fields).encode() + b"\0"
     packet = b"E" + struct.pack("!i", len(body) + 4) + body
@@ -101,7 +101,7 @@ def test_a_server_that_turns_everybody_away_is_waited_for(password_server, messa
     assert f"within 1 s: {message}" in said
 
 
-def test_a_knock_ends_its_connection(password_server):
+def test_each_attempt_closes_its_connection(password_server):
     """A server that starts has few to give; this one looks at the next only when the last is closed."""
     words = b"SFATAL\0C57P03\0Mthe database system is starting up\0\0"
     message = b"E" + struct.pack("!i", len(words) + 4) + words

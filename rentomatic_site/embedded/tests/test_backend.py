@@ -31,7 +31,7 @@ def setting(name: str) -> str:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_connection_that_was_ended_while_idle_costs_no_request(client):
-    """B4: each request begins with a look at its connection and makes a new one where it is dead."""
+    """Each request begins with a health check and opens a new connection where it fails."""
     statuses = []
     for _ in range(3):
         close_old_connections()  # what the start of a request does, outside Django's test client
@@ -111,7 +111,6 @@ def empty_database():
 
 @pytest.mark.django_db(transaction=True)
 def test_three_migrates_at_once_succeed(empty_database):
-    """B15."""
     env = os.environ | {"DATABASE_URL": postgres.url(empty_database)}
     command = [sys.executable, PROJECT / "manage.py", "migrate"]
     racers = [

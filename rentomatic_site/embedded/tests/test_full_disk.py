@@ -59,7 +59,7 @@ def manage(folder: Path, *arguments: str, **env: str) -> "subprocess.CompletedPr
     return run_manage(*arguments, env={**clean, "DEBUG": "on", "EMBEDDED_POSTGRES_DIR": str(folder), **env})
 
 
-def test_a_first_start_that_fills_the_disk_leaves_it_empty_and_says_what_to_do(
+def test_a_first_start_that_fills_the_disk_leaves_nothing(
     disk: Callable[[int], Path],
 ) -> None:
     folder = disk(45)
@@ -71,7 +71,7 @@ def test_a_first_start_that_fills_the_disk_leaves_it_empty_and_says_what_to_do(
     assert not (folder / "data").exists()
 
 
-def test_a_server_that_a_full_disk_keeps_from_starting_says_so_and_starts_again_with_space(
+def test_a_start_on_a_full_disk_fails_and_succeeds_with_space(
     disk: Callable[[int], Path],
 ) -> None:
     folder = disk(150)

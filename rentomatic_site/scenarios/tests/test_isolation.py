@@ -225,7 +225,7 @@ def test_the_applications_database_cannot_be_opened_in_run(
     assert REFUSED in done.stderr
 
 
-def test_a_connection_that_a_thread_had_before_leads_to_the_scenario_meanwhile(
+def test_an_open_connection_of_a_thread_leads_to_the_scenario(
     workshop: Workshop, manage: Callable, site_env: dict[str, str]
 ) -> None:
     from django.db import connection, connections

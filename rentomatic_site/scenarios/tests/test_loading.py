@@ -37,7 +37,7 @@ def test_the_lines_that_it_prints_work_as_they_are(workshop: Workshop) -> None:
     assert shell.stdout == "180\n"
 
 
-def test_loading_again_keeps_what_is_there_and_reset_brings_the_first_state_back(workshop: Workshop) -> None:
+def test_loading_again_keeps_the_rooms_and_reset_restores_them(workshop: Workshop) -> None:
     workshop.write("t_three", THREE)
     workshop.load("t_three")
     first = workshop.sql("t_three", "SELECT code, size, price, latitude, longitude FROM room ORDER BY id")
@@ -51,13 +51,13 @@ def test_loading_again_keeps_what_is_there_and_reset_brings_the_first_state_back
     assert again == first
 
 
-def test_a_reset_ends_the_connections_of_whoever_is_in_the_database(workshop: Workshop) -> None:
+def test_a_reset_ends_the_connections_to_the_database(workshop: Workshop) -> None:
     workshop.write("t_three", THREE)
     workshop.load("t_three")
     from rentomatic_site import postgres
 
-    with postgres.session("scenario_t_three") as somebody:
-        somebody.execute("BEGIN; DELETE FROM room")
+    with postgres.session("scenario_t_three") as other:
+        other.execute("BEGIN; DELETE FROM room")
         assert workshop.load("t_three", "--reset").returncode == 0
     assert workshop.prices("t_three") == [30, 60, 90]
 
@@ -316,7 +316,7 @@ def test_an_expectation_of_the_wrong_form_is_named(workshop: Workshop, expect: s
 # --- Scenarios that fail
 
 
-def test_a_failing_scenario_shows_its_own_traceback_and_keeps_what_it_had_filled(workshop: Workshop) -> None:
+def test_a_failing_scenario_shows_its_traceback_and_keeps_its_rooms(workshop: Workshop) -> None:
     workshop.write(
         "t_fails",
         """
@@ -373,9 +373,7 @@ def test_the_next_load_replaces_a_failed_one(workshop: Workshop) -> None:
         ("def start():\n    pass\n", "has no function run()"),
     ],
 )
-def test_other_ways_to_fail_are_told_in_the_scenarios_terms(
-    workshop: Workshop, source: str, words: str
-) -> None:
+def test_other_errors_name_the_scenarios_own_code(workshop: Workshop, source: str, words: str) -> None:
     workshop.write("t_fails", source)
     done = workshop.load("t_fails")
     assert done.returncode == 1
@@ -418,7 +416,7 @@ def test_a_file_name_as_a_shell_completes_it_is_a_name(workshop: Workshop) -> No
     assert workshop.load("/elsewhere/t_three.py").returncode == 1
 
 
-def test_a_scenario_that_is_not_loaded_is_named_with_the_command_that_loads_it(workshop: Workshop) -> None:
+def test_a_scenario_that_is_not_loaded_is_an_error_with_the_command(workshop: Workshop) -> None:
     for command in (["rooms"], ["showmigrations"]):
         done = workshop.manage(*command, SCENARIO="t_absent")
         assert done.returncode == 1

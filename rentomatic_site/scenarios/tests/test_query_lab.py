@@ -116,7 +116,7 @@ def captured(workshop: Workshop, *arguments: str) -> str:
     return (workshop.folder / "t_bug.py").read_text()
 
 
-def test_captured_rooms_are_a_scenario_with_fresh_codes_and_rounded_places(lab: Workshop) -> None:
+def test_captured_rooms_have_fresh_codes_and_rounded_coordinates(lab: Workshop) -> None:
     source = captured(lab, "filter_price__lt=46&order=-price", "--limit", "4")
     assert source.startswith('"""4 of 6 rooms, captured on ')
     assert 'EXPECT = {"filter_price__lt=46": 4}' in source

@@ -43,7 +43,7 @@ def foreign(workshop: Workshop) -> Iterator[str]:
         postgres.drop_database(server, name)
 
 
-def test_a_database_without_our_mark_is_left_alone(workshop: Workshop, foreign: str) -> None:
+def test_a_database_without_metadata_is_left_alone(workshop: Workshop, foreign: str) -> None:
     workshop.write("t_mine", ONE)
     for arguments in (["t_mine"], ["t_mine", "--reset"], ["t_mine", "--rebuild"]):
         done = workshop.load(*arguments)
@@ -55,9 +55,7 @@ def test_a_database_without_our_mark_is_left_alone(workshop: Workshop, foreign: 
     assert not any(metadata.kind == databases.TARGET for metadata in workshop.databases().values())
 
 
-def test_the_applications_database_is_never_touched_whatever_its_name_and_comment(
-    workshop: Workshop, foreign: str
-) -> None:
+def test_the_applications_database_is_never_touched(workshop: Workshop, foreign: str) -> None:
     workshop.write("t_mine", ONE)
     with postgres.session() as server:  # somebody copied a comment
         databases.write_metadata(
@@ -189,7 +187,7 @@ def test_a_dropped_scenario_takes_its_template_along_and_no_other(workshop: Work
     workshop.write("t_two", ONE)
     workshop.load("t_one")
     workshop.load("t_two")
-    with postgres.session("scenario_t_one"):  # whoever is connected is asked to leave
+    with postgres.session("scenario_t_one"):  # its session is ended
         done = workshop.call("drop_scenario", "t_one")
     assert done.stdout.count("Dropped ") == 2
     assert {metadata.scenario for metadata in workshop.databases().values()} == {"t_two"}
@@ -309,7 +307,7 @@ def test_a_role_that_may_create_no_database_is_told_so(
         ('{"rentomatic": {"kind": "scenario", "of_a_later_version": 1}}', True),
     ],
 )
-def test_only_our_own_comment_is_our_mark(comment: str | None, ours: bool) -> None:
+def test_only_a_comment_of_the_project_is_metadata(comment: str | None, ours: bool) -> None:
     assert (databases.read_metadata(comment) is not None) == ours
 
 
@@ -359,7 +357,7 @@ def test_no_comment_tells_a_password(workshop: Workshop) -> None:
     assert "password hidden-1" in workshop.load("t_staff", "--reset").stdout
 
 
-def test_a_comment_of_an_earlier_version_loses_its_password_at_the_next_load(workshop: Workshop) -> None:
+def test_a_load_removes_the_password_from_an_earlier_comment(workshop: Workshop) -> None:
     workshop.write("t_one", ONE)
     workshop.load("t_one")
     with postgres.session() as server:
@@ -372,7 +370,7 @@ def test_a_comment_of_an_earlier_version_loses_its_password_at_the_next_load(wor
         assert databases.find(server, "scenario_t_one").metadata.owner == settings.SCENARIOS_OWNER
 
 
-def test_a_database_that_a_killed_load_never_marked_is_removed_by_the_next(workshop: Workshop) -> None:
+def test_a_database_of_a_killed_load_is_dropped_by_the_next_load(workshop: Workshop) -> None:
     workshop.write("t_one", ONE)
     with postgres.session() as server:
         left = [databases.building_name(scenario) for scenario in ("t_one", "")]
@@ -402,7 +400,7 @@ def test_the_server_does_not_finish_what_a_killed_load_began(workshop: Workshop)
         assert server.fetchone() == ("50ms",)
 
 
-def test_what_earlier_versions_left_unmarked_is_offered_and_dropped_on_demand(workshop: Workshop) -> None:
+def test_unmarked_databases_are_listed_and_dropped_on_demand(workshop: Workshop) -> None:
     name = "tpl_t_big_0123456789ab"
     with postgres.session() as server:
         postgres.create_database(server, name)
@@ -439,7 +437,7 @@ def test_two_scenarios_at_once_do_not_both_get_one_name(workshop: Workshop) -> N
     assert workshop.prices("t_both") == [30 + winner]
 
 
-def test_another_developers_scenario_is_neither_used_nor_dropped_nor_in_the_way(workshop: Workshop) -> None:
+def test_another_developers_scenario_is_neither_used_nor_dropped(workshop: Workshop) -> None:
     workshop.write("t_one", ONE)
     workshop.load("t_one")
     before = workshop.databases()
