@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 MODES = "The full run takes about seven minutes, --quick one and a half."
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=(
@@ -37,7 +37,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of one measurement, instead of the mode's")
     parser.add_argument("--rounds", type=int, help="measurements of each kind, instead of the mode's")
     parser.add_argument(
-        "--generator", choices=("wrk", "python"), help="who asks (default: wrk where it is installed)"
+        "--generator",
+        choices=("wrk", "python"),
+        help="the load generator (default: wrk where it is installed)",
     )
     chosen = parser.parse_args()
     if min(chosen.rooms) < 1000:
@@ -45,14 +47,14 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
-def say(line: str) -> None:
-    """Progress, on stderr: stdout holds nothing but the tables."""
+def report_progress(line: str) -> None:
+    """Print a line to stderr: stdout has only the tables."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stderr.flush()
 
 
 def main() -> int:
-    chosen = arguments()
+    chosen = parse_arguments()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
     try:
         django.setup()
@@ -77,32 +79,33 @@ def main() -> int:
     )
     generator = chosen.generator or load.generator()
     cores = machine.cores()
-    facts = machine.facts()
-    # A plain `kill` ends the run as Ctrl-C does, with everything stopped and dropped.
+    machine_description = machine.description()
+    # SIGTERM ends the run like Ctrl-C: the servers are stopped, the databases dropped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = {}
     try:
-        say(MODES)
-        say("the peers' packages")
+        report_progress(MODES)
+        report_progress("the peers' packages")
         targets.install_peers()
         machine.pin([os.getpid()], cores.load)
         for rooms in chosen.rooms:
-            say(f"{rooms:,} rooms: the database")
-            with databases.filled(rooms, chosen.keep) as database:
+            report_progress(f"{rooms:,} rooms: the database")
+            with databases.seeded(rooms, chosen.keep) as database:
                 results[rooms] = measuring.measure(
-                    database, targets.all_targets(), plan, generator, cores, say
+                    database, targets.all_targets(), plan, generator, cores, report_progress
                 )
     except failures as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        gone = "its servers are gone" if chosen.keep else "its servers and databases are gone"
-        sys.stderr.write(f"Stopped; {gone}.\n")
+        removed = "its servers are gone" if chosen.keep else "its servers and databases are gone"
+        sys.stderr.write(f"Stopped; {removed}.\n")
         return 130
-    apart = "on cores of their own" if cores.apart else "all on the one core there is, which blurs it"
+    placement = "on separate cores" if cores.apart else "all on one core, which distorts the results"
     sys.stdout.write(
-        f"{facts}. PostgreSQL and one server at a time, and {generator} with {load.CONNECTIONS} connections, "
-        f"{apart}; {plan.rounds} interleaved rounds of {plan.seconds} s, medians.\n\n"
+        f"{machine_description}. PostgreSQL and one server at a time, "
+        f"and {generator} with {load.CONNECTIONS} connections, "
+        f"{placement}; {plan.rounds} interleaved rounds of {plan.seconds} s, medians.\n\n"
         f"{report.tables(results)}\n"
     )
     return 0

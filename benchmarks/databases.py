@@ -1,4 +1,4 @@
-"""The databases of the runs: bench_<rooms>, migrated like any other, filled, and dropped afterwards."""
+"""The databases of the runs: bench_<rooms>, migrated, seeded, and dropped at the end."""
 
 import os
 import subprocess
@@ -18,26 +18,26 @@ from rentomatic_site import postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-QUIET_LOOKS = 5
-"""So often in a row, at 30 ms, nothing must run before a server counts as idle."""
+IDLE_CHECKS = 5
+"""Checks in a row, every 30 ms, that must find no running query before a server counts as idle."""
 
-MARK = "Made by `make bench`, which drops it too."
-"""The comment on our databases; one without it is never dropped."""
+COMMENT = "Made by `make bench`, which drops it too."
+"""The comment on the databases of the benchmark; one without it is never dropped."""
 
 
 class DatabaseInTheWayError(Exception):
-    """A database has a name of ours, but somebody else made it."""
+    """A database with a name of the benchmark was not created by it."""
 
 
 class Database:
-    """A database of rooms, for as long as the run needs it."""
+    """A database of rooms for one run."""
 
     def __init__(self, rooms: int) -> None:
         self.name = f"bench_{rooms}"
         self.rooms = rooms
 
     def environment(self) -> dict[str, str]:
-        """Where the database is, in the variables of this project and in libpq's for the peers."""
+        """The connection, in the variables of this project and, for the peers, in those of libpq."""
         server = settings.POSTGRES
         return {
             "DATABASE_URL": "",
@@ -59,11 +59,11 @@ class Database:
             return cursor.fetchall()
 
     def code(self, number: int) -> str:
-        """The code of the room that so many others come before."""
+        """The code of the room at that offset, in the order of the ids."""
         return str(self.rows("SELECT code FROM room ORDER BY id OFFSET %s LIMIT 1", number)[0][0])
 
     def backends(self) -> list[int]:
-        """PostgreSQL's processes for the servers' connections; none where it is on another machine."""
+        """Process ids of PostgreSQL's backends; none where it runs on another machine."""
         pids = self.rows(
             "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()", self.name
         )
@@ -71,31 +71,31 @@ class Database:
 
     def settle(self) -> None:
         """
-        Wait until no query has run for a moment.
+        Wait until no query runs.
 
-        A server goes on with what the load generator left behind: deep pages of one target, 0.1 s each,
-        would burden the next one's measurement.
+        A server still executes the requests that were open when the load generator stopped, such as deep
+        pages of 0.1 s each, which would slow down the measurement of the next target.
         """
         running = (
             "SELECT FROM pg_stat_activity WHERE datname = %s AND state = 'active' AND pid <> pg_backend_pid()"
         )
-        quiet = 0
-        while quiet < QUIET_LOOKS:
-            quiet = 0 if self.rows(running, self.name) else quiet + 1
+        idle = 0
+        while idle < IDLE_CHECKS:
+            idle = 0 if self.rows(running, self.name) else idle + 1
             time.sleep(0.03)
 
-    def make(self, server: Any) -> None:
+    def create(self, server: Any) -> None:
         postgres.create_database(server, self.name)
-        postgres.comment_on_database(server, self.name, MARK)
-        # All that a request costs is to be seen on one core: a parallel count would use the other one.
+        postgres.comment_on_database(server, self.name, COMMENT)
+        # The whole cost of a request has to be on one core; a parallel count would use the other one.
         server.execute(
             sql.SQL("ALTER DATABASE {} SET max_parallel_workers_per_gather = 0").format(
                 sql.Identifier(self.name)
             )
         )
         self.manage("migrate", "--verbosity", "0")
-        fill = f"from rooms.seeding import many_rooms; many_rooms({self.rooms})"
-        self.manage("shell", "--verbosity", "0", "--command", fill)
+        seed = f"from rooms.seeding import many_rooms; many_rooms({self.rooms})"
+        self.manage("shell", "--verbosity", "0", "--command", seed)
         with postgres.session(self.name) as cursor:
             cursor.execute("VACUUM (ANALYZE) room")
 
@@ -115,16 +115,15 @@ class Database:
 
 
 @contextmanager
-def filled(rooms: int, keep: bool) -> Iterator[Database]:
+def seeded(rooms: int, keep: bool) -> Iterator[Database]:
     """
-    The database of so many rooms: the one that an earlier run kept, else a new one.
-
-    A new one takes ten seconds per million rooms. Dropped at the end unless `keep`.
+    The database with that number of rooms: one that an earlier run kept, else a new one, which takes ten
+    seconds per million rooms. Dropped at the end unless `keep`.
     """
     database = Database(rooms)
     with postgres.session() as server:
         exists = postgres.database_exists(server, database.name)
-        if exists and postgres.database_comment(server, database.name) != MARK:
+        if exists and postgres.database_comment(server, database.name) != COMMENT:
             raise DatabaseInTheWayError(
                 f"The database {database.name} is none of the benchmark's. Next: rename it, or drop it with "
                 f"DROP DATABASE {database.name}, and start again."
@@ -132,7 +131,7 @@ def filled(rooms: int, keep: bool) -> Iterator[Database]:
         try:
             if not exists or not database.is_complete():
                 postgres.drop_database(server, database.name)
-                database.make(server)
+                database.create(server)
             yield database
         finally:
             if not keep:

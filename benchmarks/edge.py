@@ -43,12 +43,12 @@ def main() -> int:
     django.setup()
     from benchmarks import databases, machine
 
-    cores, facts = machine.cores(), machine.facts()
+    cores = machine.cores()
     machine.pin([os.getpid()], cores.load)
-    with tempfile.TemporaryDirectory() as folder, databases.filled(10_000, keep=False) as database:
+    with tempfile.TemporaryDirectory() as folder, databases.seeded(10_000, keep=False) as database:
         bench = Bench(Path(folder), database, cores, rounds, seconds)
-        sys.stdout.write(f"{facts}\n\n")
-        report("what answers `/rooms` (100 rooms)", bench.micro_cache())
+        sys.stdout.write(f"{machine.description()}\n\n")
+        report("what serves `/rooms` (100 rooms)", bench.micro_cache())
         report("gunicorn behind nginx, no cache", bench.worker_classes())
     return 0
 

@@ -1,4 +1,4 @@
-"""Who asks the servers: wrk where it is installed, else a generator of ours; and the reader of exports."""
+"""The load generators, wrk and one in Python, and the reader of exports."""
 
 import asyncio
 import http.client
@@ -12,20 +12,20 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 CONNECTIONS = 16
-"""Clients at the same time."""
+"""Concurrent clients."""
 
 WRK_REPORT = Path(__file__).with_name("wrk.lua")
 
 
 class LoadError(Exception):
-    """A server answered wrongly or not at all, so its figures would mean nothing."""
+    """A server did not respond, or not as expected: its results would mean nothing."""
 
 
 class Rate(NamedTuple):
     requests: int
     seconds: float
     p99: float
-    """Seconds within which 99 of 100 answers came, under this load."""
+    """Seconds: the 99th percentile of the latency under this load."""
 
     @property
     def per_second(self) -> float:
@@ -40,17 +40,17 @@ class Export(NamedTuple):
 
 
 def generator() -> str:
-    """What `load_test` uses on this machine."""
+    """The default generator on this machine."""
     return "wrk" if shutil.which("wrk") else "python"
 
 
 def load_test(url: str, seconds: float, by: str) -> Rate:
-    """Ask for `url` from CONNECTIONS clients at once, for so long, with `by` (wrk or python)."""
+    """Request `url` with CONNECTIONS concurrent clients for that time, with the generator `by`."""
     return wrk(url, seconds) if by == "wrk" else asyncio.run(python_load_test(url, seconds))
 
 
 def wrk(url: str, seconds: float) -> Rate:
-    # wrk counts whole seconds only; `timeout -s INT` ends it earlier, and it still reports.
+    # wrk takes whole seconds only; `timeout -s INT` ends it earlier, and it still prints its report.
     command = ["timeout", "-s", "INT", str(seconds), "wrk", "-t1", f"-c{CONNECTIONS}", "-d60s"]
     done = subprocess.run(
         [*command, "--script", WRK_REPORT, url], capture_output=True, text=True, check=False
@@ -65,7 +65,7 @@ def wrk(url: str, seconds: float) -> Rate:
 
 
 async def python_load_test(url: str, seconds: float) -> Rate:
-    """wrk's work in Python: about 3,000 requests a second on one core, enough for what is compared here."""
+    """A load test in Python: up to about 3,000 requests a second on one core."""
     times: list[float] = []
     start = time.perf_counter()
     clients = (client(url, start + seconds, times) for _ in range(CONNECTIONS))
@@ -75,7 +75,7 @@ async def python_load_test(url: str, seconds: float) -> Rate:
 
 
 async def client(url: str, end: float, times: list[float]) -> None:
-    """One client that asks until `end`, again and again, and keeps its connection where the server does."""
+    """One client that sends requests until `end`, on one connection where the server keeps it open."""
     target = urlsplit(url)
     path = f"{target.path}?{target.query}" if target.query else target.path
     request = f"GET {path} HTTP/1.1\r\nHost: {target.netloc}\r\n\r\n".encode()
@@ -101,7 +101,7 @@ async def client(url: str, end: float, times: list[float]) -> None:
 
 
 def get(url: str) -> tuple[http.client.HTTPResponse, bytes]:
-    """The response to one request, which has to be a good one."""
+    """The response to one request and its body. LoadError unless its status is 200."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.netloc, timeout=60)
     try:
@@ -118,7 +118,7 @@ def get(url: str) -> tuple[http.client.HTTPResponse, bytes]:
 
 
 def one_by_one(url: str, seconds: float, at_least: int) -> list[float]:
-    """The seconds that each request took, one client asking alone, for so long and so often at least."""
+    """The seconds of each request of a single client, for that time and at least that many requests."""
     times: list[float] = []
     while sum(times) < seconds or len(times) < at_least:
         start = time.perf_counter()
@@ -128,7 +128,7 @@ def one_by_one(url: str, seconds: float, at_least: int) -> list[float]:
 
 
 def export(url: str) -> Export:
-    """Read a whole export, keeping nothing of it."""
+    """Read a whole export without storing it."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.netloc, timeout=120)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The machine that is measured on: its facts, its cores, and what a process costs it (Linux's /proc)."""
+"""The machine: its description, its cores, and the CPU time and memory of processes (Linux's /proc)."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ TICKS = os.sysconf("SC_CLK_TCK")  # of /proc's CPU times, per second
 
 
 class Cores(NamedTuple):
-    """Where things run: the server and PostgreSQL on one core, whoever asks on another."""
+    """The cores: the server and PostgreSQL run on one, the load generator on another."""
 
     server: set[int]
     load: set[int]
@@ -27,12 +27,12 @@ def cores() -> Cores:
 
 
 def pin(pids: Iterable[int], core: set[int]) -> bool:
-    """Keep the processes on the core; False where one of them belongs to somebody else."""
+    """Pin the processes to the core; False where one of them belongs to another user."""
     try:
         for pid in pids:
             os.sched_setaffinity(pid, core)
     except ProcessLookupError:
-        return True  # it has ended, so it is in nobody's way
+        return True  # it has ended
     except PermissionError:
         return False
     return True
@@ -76,14 +76,14 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / TICKS
 
 
-def forget_peak_memory(pids: Iterable[int]) -> None:
-    """Let the peak begin anew at what the processes hold now."""
+def reset_peak_memory(pids: Iterable[int]) -> None:
+    """Reset the processes' peak memory to their present memory."""
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def peak_memory(pids: Iterable[int]) -> int:
-    """The largest resident set of any of the processes, in bytes, since it was last forgotten."""
+    """The largest resident set of any of the processes, in bytes, since the last reset."""
     return max(status_bytes(pid, "VmHWM") for pid in pids)
 
 
@@ -94,7 +94,7 @@ def status_bytes(pid: int, key: str) -> int:
     raise LookupError(f"/proc/{pid}/status has no {key}")
 
 
-def facts() -> str:
+def description() -> str:
     """One line: processor, cores, memory, system, load before the run."""
     processor = next(
         (

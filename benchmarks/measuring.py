@@ -1,4 +1,4 @@
-"""Rounds over all targets, and what one measurement yields."""
+"""Rounds over all targets, and the samples of each measurement."""
 
 import resource
 import statistics
@@ -11,15 +11,15 @@ from benchmarks.databases import Database
 from benchmarks.targets import EXPORT, ONE, Target, codes
 
 SLOW = 10
-"""Where fewer requests than this fit into a measurement, one client asks alone and finishes each."""
+"""Where fewer requests than this fit into a measurement, a single client sends them one after another."""
 
 WARM_UP = 0.5  # seconds
 
-AT_LEAST = 3  # requests by that one client
+AT_LEAST = 3  # requests of that single client
 
 
 class Plan(NamedTuple):
-    """How long everything takes."""
+    """The lengths and numbers of the measurements."""
 
     seconds: float
     """Length of one measurement."""
@@ -34,24 +34,24 @@ class Sample(NamedTuple):
     per_second: float
     p99: float
     alone: float
-    """The median of one client that asks alone, connecting anew each time."""
+    """The median latency of a single client with a new connection for each request."""
     app_cpu: float
     database_cpu: float
     others: float
-    """Cores' worth of CPU that everything else on the machine took meanwhile: the noise."""
+    """CPU time of all other processes on the machine, in cores: the noise."""
 
 
 class ExportSample(NamedTuple):
     seconds: float
     first_byte: float
     peak_memory: int
-    """The largest worker's resident set, in bytes, at its highest."""
+    """The peak resident set of the largest worker, in bytes."""
     growth: int
-    """By how much that was more than before."""
+    """The increase of that during the export, in bytes."""
 
 
 Results = dict[tuple[str, str], list[Sample | ExportSample]]
-"""The samples by question and target's name."""
+"""The samples by question and name of the target."""
 
 
 def measure(
@@ -60,7 +60,7 @@ def measure(
     plan: Plan,
     generator: str,
     cores: machine.Cores,
-    say: Callable[[str], None],
+    report_progress: Callable[[str], None],
 ) -> Results:
     """All questions to all targets on one database, in rounds A B C, A B C, …"""
     results: Results = {}
@@ -68,22 +68,22 @@ def measure(
         running = [
             stack.enter_context(
                 servers.running(
-                    who.name,
-                    who.command,
-                    who.folder,
-                    {**database.environment(), **who.environment},
+                    target.name,
+                    target.command,
+                    target.folder,
+                    {**database.environment(), **target.environment},
                     cores.server,
                 )
             )
-            for who in targets
+            for target in targets
         ]
-        paths = [who.paths(server.url, database) for who, server in zip(targets, running, strict=True)]
+        paths = [target.paths(server.url, database) for target, server in zip(targets, running, strict=True)]
         for server, path in zip(running, paths, strict=True):
-            # Threads connect when they are first used: now, so that all connections can be pinned.
+            # Threads connect at their first request: now, so that all backends can be pinned.
             load.load_test(server.url + path[ONE], WARM_UP, generator)
         for question in paths[0]:
             urls = [server.url + path[question] for server, path in zip(running, paths, strict=True)]
-            say(f"{database.rooms:,} rooms: {question}")
+            report_progress(f"{database.rooms:,} rooms: {question}")
             if question == EXPORT:
                 rounds = plan.export_rounds if database.rooms > 100_000 else plan.rounds
             else:
@@ -102,7 +102,7 @@ def measure(
 
 
 def compare(urls: list[str]) -> None:
-    """The same rooms come from everyone, or the comparison would be worth nothing."""
+    """LoadError unless all targets return the same rooms."""
     expected = None
     for url in urls:
         found = codes(load.get(url)[1])
@@ -135,7 +135,7 @@ def requests(server: servers.Server, url: str, database: Database, seconds: floa
 
 
 def costs(app: list[int], backends: list[int]) -> tuple[float, float, float, float]:
-    """CPU seconds so far: of the server, of PostgreSQL, of ourselves and wrk, of the whole machine."""
+    """CPU seconds so far: of the server, of PostgreSQL, of this process and wrk, of the whole machine."""
     ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return (
         machine.cpu_seconds(app),
@@ -147,7 +147,7 @@ def costs(app: list[int], backends: list[int]) -> tuple[float, float, float, flo
 
 def export(server: servers.Server, url: str, rooms: int) -> ExportSample:
     processes = server.processes()
-    machine.forget_peak_memory(processes)
+    machine.reset_peak_memory(processes)
     before = machine.peak_memory(processes)
     done = load.export(url)
     if done.lines != rooms + 1:

@@ -1,4 +1,4 @@
-"""The tables of a run, in Markdown: medians, ratios, and how far the measurements were apart."""
+"""The tables of a run, in Markdown: medians, ratios, minima and maxima."""
 
 import statistics
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ def tables(results: dict[int, Results]) -> str:
     return "\n\n".join(
         [
             compared(results, "requests per second", speed),
-            compared(results, "requests per second of CPU time", thrift, without=EXPORT),
+            compared(results, "requests per second of CPU time", cpu_efficiency, without=EXPORT),
             details(results),
             exports(results),
         ]
@@ -28,7 +28,7 @@ def questions(measured: Results) -> list[str]:
     return list(dict.fromkeys(question for question, _name in measured))
 
 
-def asked(question: str, rooms: int) -> str:
+def title_of(question: str, rooms: int) -> str:
     return question.replace("deep page", f"page {deep_page(rooms):,}")
 
 
@@ -39,16 +39,16 @@ def speed(samples: list[Sample | ExportSample]) -> float:
     )
 
 
-def thrift(samples: list[Sample]) -> float:
+def cpu_efficiency(samples: list[Sample]) -> float:
     """
-    Requests for a second of CPU time, the app's and PostgreSQL's together: what a core serves that does
-    nothing else. It hardly depends on what else runs on the machine, as requests per second do.
+    Requests per second of CPU time, the app's and PostgreSQL's together: the capacity of a core. Unlike
+    requests per second it hardly depends on the load of the machine.
     """
     return 1 / median(sample.app_cpu + sample.database_cpu for sample in samples)
 
 
 def compared(results: dict[int, Results], title: str, rate: Callable, without: str = "") -> str:
-    """The rates of all, and how many times each peer's ours is."""
+    """The rates of all targets, and the ratio of ours to each peer's."""
     ours, *peers = names(results)
     rows = [[title, ours, *peers, *(f"÷ {peer}" for peer in peers)]]
     for rooms, measured in results.items():
@@ -57,11 +57,9 @@ def compared(results: dict[int, Results], title: str, rate: Callable, without: s
             if question == without:
                 continue
             rates = {name: rate(measured[question, name]) for name in (ours, *peers)}
-            figures = [
-                f"{1 / figure:,.2f} s" if question == EXPORT else count(figure) for figure in rates.values()
-            ]
+            cells = [f"{1 / r:,.2f} s" if question == EXPORT else count(r) for r in rates.values()]
             ratios = [f"**{rates[ours] / rates[peer]:,.1f}**" for peer in peers]
-            rows.append([asked(question, rooms), *figures, *ratios])
+            rows.append([title_of(question, rooms), *cells, *ratios])
     return markdown(rows)
 
 
@@ -85,7 +83,7 @@ def details(results: dict[int, Results]) -> str:
             per_second = [sample.per_second for sample in samples]
             rows.append(
                 [
-                    f"{asked(question, rooms)} of {rooms:,} rooms",
+                    f"{title_of(question, rooms)} of {rooms:,} rooms",
                     name,
                     f"{count(min(per_second))}–{count(max(per_second))}",
                     f"{median(sample.alone for sample in samples) * 1e3:,.1f}",
@@ -118,16 +116,16 @@ def exports(results: dict[int, Results]) -> str:
     return markdown(rows)
 
 
-def median(figures: Iterable[float]) -> float:
-    return statistics.median(figures)
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)
 
 
-def count(figure: float) -> str:
-    return f"{figure:,.0f}" if figure >= 10 else f"{figure:.1f}"
+def count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """A table whose first column, and an empty-headed second one, hold words, and the others figures."""
+    """A table; the first column and columns without a title are text, the others are numbers."""
     head, *body = rows
     rule = ["---" if number == 0 or not title else "--:" for number, title in enumerate(head)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])

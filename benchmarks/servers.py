@@ -1,4 +1,4 @@
-"""A program under test: a process of its own on the server's core, stopped when the run is over."""
+"""A target as a process on the server's core, stopped at the end of the run."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ START_LIMIT = 30  # seconds
 
 
 class ServerError(Exception):
-    """The server did not start or did not live; the message ends with the last lines of its log."""
+    """The server did not start; the message ends with the last lines of its log."""
 
 
 class Server(NamedTuple):
@@ -38,9 +38,9 @@ def running(
     name: str, command: list[str], folder: Path, environment: Mapping[str, str], core: set[int]
 ) -> Iterator[Server]:
     """
-    Start `command`, where {port} is replaced by a free port, and wait until it answers.
+    Start `command`, where {port} is replaced by a free port, and wait for its first response.
 
-    A process group of its own, so that Ctrl-C reaches the benchmark alone, which then stops it.
+    In a session of its own, so that Ctrl-C reaches only the benchmark, which then stops it.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -55,7 +55,7 @@ def running(
         )
         try:
             machine.pin([process.pid], core)
-            wait_until_it_answers(process, url, name, log)
+            wait_for_response(process, url, name, log)
             yield Server(name, process.pid, url)
         finally:
             process.terminate()
@@ -66,8 +66,8 @@ def running(
                 process.wait()
 
 
-def wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, name: str, log: BinaryIO) -> None:
-    """Return after the first response of any kind: a worker is there, not just gunicorn's socket."""
+def wait_for_response(process: "subprocess.Popen[bytes]", url: str, name: str, log: BinaryIO) -> None:
+    """Return after the first response of any status: gunicorn's socket accepts before its workers run."""
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:
@@ -85,7 +85,7 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", url: str, name: st
 
 
 def free_port() -> int:
-    """Below 32768, where the kernel's own choices for outgoing connections begin."""
+    """A free port below 32768, where the kernel's ports for outgoing connections begin."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as probe:

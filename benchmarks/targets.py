@@ -1,4 +1,4 @@
-"""Who is compared: this project and the two frameworks that users would pick instead."""
+"""The targets: this project, and the same API in the two most likely alternatives."""
 
 import json
 import secrets
@@ -15,7 +15,7 @@ from benchmarks.databases import PROJECT, Database
 
 HERE = Path(__file__).resolve().parent
 PEERS_FOLDER = PROJECT / ".rentomatic" / "benchmarks"
-"""The peers' virtual environment, out of the way of the project's own."""
+"""The peers' virtual environment, separate from the project's."""
 
 PAGE = 100  # rooms
 PRICES = (48, 66)
@@ -29,15 +29,15 @@ FIRST, COUNTLESS, FILTERED, ONE, DEEP, EXPORT = (
     "deep page",
     "export as CSV",
 )
-"""What is asked. DRF's usual pages count all rooms each time; the second line is without that."""
+"""The questions. DRF's default pagination counts all rooms for each page; COUNTLESS is without that."""
 
 
 class PeersMissingError(Exception):
-    """The peers' packages cannot be installed; the message says what to do."""
+    """The peers' packages cannot be installed; the message has the next step."""
 
 
 class Target(NamedTuple):
-    """A program under test; `paths` gives the path of each thing that is asked, on the running server."""
+    """A program under test; `paths` returns the path of each question, from the running server's URL."""
 
     name: str
     command: list[str]
@@ -63,10 +63,10 @@ def our_paths(url: str, database: Database) -> dict[str, str]:
 
 
 def our_deep_path(url: str, page: int) -> str:
-    """A cursor cannot be calculated: walk there, by long pages and then by ordinary ones."""
-    long, short = divmod((page - 1) * PAGE, 10 * PAGE)
+    """A cursor cannot be calculated: follow the links, first with long pages, then with ordinary ones."""
+    long_pages, remaining = divmod((page - 1) * PAGE, 10 * PAGE)
     path = "/rooms"
-    for limit, steps in ((10 * PAGE, long), (PAGE, short // PAGE)):
+    for limit, steps in ((10 * PAGE, long_pages), (PAGE, remaining // PAGE)):
         path = with_limit(path, limit)
         for _ in range(steps):
             path = next_path(load.get(url + path)[0].headers["Link"])
@@ -74,7 +74,7 @@ def our_deep_path(url: str, page: int) -> str:
 
 
 def with_limit(path: str, limit: int) -> str:
-    """The path with another length of page."""
+    """The path with another limit."""
     before, _, query = path.partition("?")
     kept = [item for item in query.split("&") if item and not item.startswith("limit=")]
     return f"{before}?{'&'.join([*kept, f'limit={limit}'])}"
@@ -83,9 +83,9 @@ def with_limit(path: str, limit: int) -> str:
 def next_path(links: str | None) -> str:
     """The path of the `next` link of a Link header."""
     for link in (links or "").split(", "):
-        address, _, relation = link.partition(">")
+        url, _, relation = link.partition(">")
         if 'rel="next"' in relation:
-            target = urlsplit(address.removeprefix("<"))
+            target = urlsplit(url.removeprefix("<"))
             return f"{target.path}?{target.query}"
     raise load.LoadError(f"No next page in Link: {links!r}")
 
@@ -113,7 +113,7 @@ def fastapi_paths(url: str, database: Database) -> dict[str, str]:
 
 
 def all_targets() -> list[Target]:
-    """All three, each with one worker, as it has one core, and without a log of accesses."""
+    """All three, each with one worker for its one core and without an access log."""
     peers = str(PEERS_FOLDER / "venv" / "bin")
     return [
         Target(
@@ -171,7 +171,7 @@ def install_peers() -> None:
 
 
 def codes(body: bytes) -> list[str]:
-    """The codes of the rooms in a response, whatever a framework wraps them in."""
+    """The codes of the rooms in a response: a list, one room, or an object with `results`."""
     response = json.loads(body)
     if isinstance(response, dict):
         response = response.get("results", [response])

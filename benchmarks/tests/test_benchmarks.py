@@ -1,4 +1,4 @@
-"""`python -m benchmarks` as its users run it, with tiny numbers; and what it is made of."""
+"""`python -m benchmarks` with small numbers, and its parts."""
 
 import os
 import signal
@@ -36,12 +36,12 @@ def benchmark(*options: str) -> "subprocess.Popen[str]":
     )
 
 
-def databases(name: str) -> bool:
+def database_exists(name: str) -> bool:
     with postgres.session() as server:
         return postgres.database_exists(server, name)
 
 
-def test_a_run_compares_the_same_questions_and_leaves_nothing_behind(peers):
+def test_a_run_compares_all_targets_and_drops_its_database(peers):
     run = benchmark("--rooms", "1001", *TINY)
     tables, progress = run.communicate(timeout=60)
     assert run.returncode == 0, progress
@@ -49,7 +49,7 @@ def test_a_run_compares_the_same_questions_and_leaves_nothing_behind(peers):
     for question in ("first page", "filtered page", "one room by its code", "page 9", "export as CSV"):
         assert f"| {question} |" in tables
     assert "1,001 rooms: export as CSV" in progress
-    assert not databases("bench_1001")
+    assert not database_exists("bench_1001")
 
 
 def test_ctrl_c_stops_the_servers_and_drops_the_database(peers):
@@ -63,14 +63,14 @@ def test_ctrl_c_stops_the_servers_and_drops_the_database(peers):
     run.communicate(timeout=30)
     assert run.returncode == 130
     assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]
-    assert not databases("bench_1002")
+    assert not database_exists("bench_1002")
 
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_database_of_somebody_else_is_left_alone():
+def test_a_database_without_the_benchmarks_comment_stays():
     with postgres.session() as server:
         postgres.create_database(server, "bench_1003")
         try:
@@ -83,7 +83,7 @@ def test_a_database_of_somebody_else_is_left_alone():
             postgres.drop_database(server, "bench_1003")
 
 
-def test_packages_that_cannot_be_installed_are_named_with_the_next_step(monkeypatch, tmp_path):
+def test_an_installation_error_has_the_next_step(monkeypatch, tmp_path):
     monkeypatch.setattr(targets, "PEERS_FOLDER", tmp_path)
     monkeypatch.setattr(targets, "HERE", tmp_path)
     (tmp_path / "requirements.txt").write_text("./no-such-package\n")
