@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from rooms.api.errors import Locked, of_database
+from rooms.api.errors import Locked, error_from_database
 from rooms.models import Room
 
 
@@ -35,7 +35,7 @@ def lock(rooms: Sequence[Room]) -> None:
 
 def is_held(error: OperationalError) -> bool:
     """Whether the database gave up because another transaction holds what this one needs."""
-    return isinstance(of_database(error), Locked)
+    return isinstance(error_from_database(error), Locked)
 
 
 def send_again(
@@ -72,7 +72,7 @@ def keeps_the_form(view: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return view(model_admin, request, *args, **kwargs)
         except OperationalError as error:
-            problem = of_database(error)
+            problem = error_from_database(error)
             if not isinstance(problem, Locked):
                 raise
             if request.method != "POST" or request.FILES:

@@ -1,8 +1,8 @@
 """
-Errors on the wire: problem details (RFC 9457) that still carry the `type` and `message` of the book.
+Error responses: problem details (RFC 9457) that also have the `type` and `message` of the book.
 
-`ParametersError` is the client's, `ResourceError` an address where nothing is, `SystemError` a database
-that is away, slow, full or not migrated. A message never holds the driver's text, SQL or a setting.
+`ParametersError` is the client's error, `ResourceError` a URL without a resource, `SystemError` a database
+that is unavailable, slow, full or not migrated. Messages never contain the driver's text, SQL or settings.
 """
 
 import json
@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
-from rooms.api.negotiation import preferred
+from rooms.api.negotiation import preferred_media_type
 
 logger = logging.getLogger(__name__)
 
@@ -27,39 +27,39 @@ RETRY_AFTER = 2
 
 UNKNOWN_FILTER = "unknown filter"
 
-# SQLSTATEs by what they mean for whoever asked.
-LOCKED = {"55P03", "40P01", "40001"}  # lock_timeout, a deadlock, a serialization failure
-TOO_LONG = {"57014"}  # statement_timeout
-PAUSED = {"25P03"}  # idle_in_transaction_session_timeout
-FULL = {"53100", "53200"}  # disk, memory
-NOT_MIGRATED = {"42P01", "42703", "3D000"}  # a table, a column, a database that are not there (yet)
+# SQLSTATEs, by what they mean for the client.
+LOCK_CONFLICTS = {"55P03", "40P01", "40001"}  # lock_timeout, a deadlock, a serialization failure
+STATEMENT_TIMEOUT = {"57014"}  # statement_timeout
+IDLE_TIMEOUT = {"25P03"}  # idle_in_transaction_session_timeout
+OUT_OF_SPACE = {"53100", "53200"}  # disk, memory
+NOT_MIGRATED = {"42P01", "42703", "3D000"}  # undefined table, column, database
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """What is wrong with one parameter, and what would be right."""
+class FieldError:
+    """What is wrong with one parameter, and a hint that corrects it."""
 
     parameter: str
     message: str
     hint: str = ""
-    """A parameter, one with its value, or a sentence about what there is instead: only that has spaces."""
+    """A parameter, `name=value`, or a sentence about an alternative; only a sentence has spaces."""
 
     @property
     def summary(self) -> str:
-        """One line; an unknown filter is named in the words of the book."""
+        """One line; for an unknown filter, the message of the book."""
         if self.message == UNKNOWN_FILTER:
             return f"filters: Key {self.parameter.removeprefix('filter_')} cannot be used"
         return f"{self.parameter}: {self.message}"
 
 
 class Problem(Exception):
-    """An answer that is no success; views raise it, `answer` writes it."""
+    """An error response. Views raise it; `response` renders it."""
 
-    type = "ParametersError"
+    error_type = "ParametersError"
     title = "Invalid parameters"
     status = 400
     command = ""
-    """The management command that helps, if one does."""
+    """The management command that solves it, if there is one."""
 
     def __init__(self, message: str, **headers: str) -> None:
         super().__init__(message)
@@ -67,19 +67,19 @@ class Problem(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     @property
-    def on_terminal(self) -> str:
+    def terminal_message(self) -> str:
         """The message with the next step, for a command."""
         return f"{self.message} Next: ./manage.py {self.command}" if self.command else self.message
 
     def body(self, path: str) -> dict[str, Any]:
-        return {"type": self.type, "message": self.message, "title": self.title, "status": self.status}
+        return {"type": self.error_type, "message": self.message, "title": self.title, "status": self.status}
 
     def response(self, request: HttpRequest) -> HttpResponse:
-        """The problem as a page for whoever prefers HTML, else as JSON."""
+        """The problem as HTML where `Accept` prefers it, else as JSON."""
         body = self.body(request.path)
         accept = request.META.get("HTTP_ACCEPT", "*/*")
-        if preferred(accept, [MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
-            response = HttpResponse(page(body), status=self.status)
+        if preferred_media_type(accept, [MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
+            response = HttpResponse(render_problem(body), status=self.status)
         else:
             response = HttpResponse(json.dumps(body), content_type=MEDIA_TYPE, status=self.status)
         for name, value in {"Cache-Control": "no-store", "Vary": "Accept", **self.headers}.items():
@@ -88,20 +88,20 @@ class Problem(Exception):
 
 
 class ParametersError(Problem):
-    """All the mistakes of one request, with the query string of one that works."""
+    """All the errors of one request, with a query string that works."""
 
-    def __init__(self, mistakes: list[Mistake], attempt: str) -> None:
-        super().__init__("; ".join(mistake.summary for mistake in mistakes))
-        self.mistakes = mistakes
-        self.attempt = attempt
+    def __init__(self, errors: list[FieldError], suggestion: str) -> None:
+        super().__init__("; ".join(error.summary for error in errors))
+        self.errors = errors
+        self.suggestion = suggestion
 
     def body(self, path: str) -> dict[str, Any]:
         errors = [
-            {key: value for key, value in asdict(mistake).items() if value or key != "hint"}
-            for mistake in self.mistakes
+            {key: value for key, value in asdict(error).items() if value or key != "hint"}
+            for error in self.errors
         ]
-        attempt = f"{path}?{self.attempt}" if self.attempt else path
-        return super().body(path) | {"errors": errors, "try": attempt}
+        url = f"{path}?{self.suggestion}" if self.suggestion else path
+        return super().body(path) | {"errors": errors, "try": url}
 
 
 class BadRequest(Problem):
@@ -109,15 +109,15 @@ class BadRequest(Problem):
 
 
 class Forbidden(Problem):
-    type, title, status = "AccessError", "Forbidden", 403
+    error_type, title, status = "AccessError", "Forbidden", 403
 
 
 class NotFound(Problem):
-    type, title, status = "ResourceError", "Not found", 404
+    error_type, title, status = "ResourceError", "Not found", 404
 
 
 class MethodNotAllowed(Problem):
-    type, title, status = "MethodError", "Method not allowed", 405
+    error_type, title, status = "MethodError", "Method not allowed", 405
 
 
 class NotAcceptable(Problem):
@@ -125,7 +125,7 @@ class NotAcceptable(Problem):
 
 
 class TooManyExports(Problem):
-    type, title, status = "SystemError", "Too many requests", 429
+    error_type, title, status = "SystemError", "Too many requests", 429
 
     def __init__(self) -> None:
         super().__init__(
@@ -136,9 +136,9 @@ class TooManyExports(Problem):
 
 
 class Unavailable(Problem):
-    """The database did not do its part; the client may try again."""
+    """The database failed or refused; the client may try again."""
 
-    type, title, status = "SystemError", "Service unavailable", 503
+    error_type, title, status = "SystemError", "Service unavailable", 503
 
     def __init__(self, message: str, command: str = "") -> None:
         super().__init__(message, Retry_After=str(RETRY_AFTER))
@@ -146,45 +146,45 @@ class Unavailable(Problem):
 
 
 class Locked(Unavailable):
-    """Another transaction holds what this one needs; nothing is wrong with the database."""
+    """Another transaction has locked the rows that this one needs."""
 
 
-DEFECT = "Something went wrong on our side. It has been logged."
+INTERNAL_ERROR_MESSAGE = "Something went wrong on our side. It has been logged."
 
 
-class Defect(Problem):
-    type, title, status = "SystemError", "Internal error", 500
+class InternalError(Problem):
+    error_type, title, status = "SystemError", "Internal error", 500
 
 
-def of_database(error: BaseException | None) -> Problem | None:
-    """The problem that an error of the database is for the client; None where it is a defect of ours."""
+def error_from_database(error: BaseException | None) -> Problem | None:
+    """The response for a database error; None for an error that only a bug can cause."""
     sqlstate = getattr(error.__cause__, "pgcode", None) if isinstance(error, DatabaseError) else None
     if isinstance(error, DataError):
         return BadRequest("A value of the request is beyond what the database can hold.")
     if sqlstate in NOT_MIGRATED:
         return Unavailable("The database is not ready: migrations are pending.", "migrate")
-    if sqlstate in LOCKED:
+    if sqlstate in LOCK_CONFLICTS:
         return Locked(
             "Other work holds the rooms that this needs, such as an import or a bulk change. "
             "Try again in a moment."
         )
-    if sqlstate in TOO_LONG:
+    if sqlstate in STATEMENT_TIMEOUT:
         return Unavailable("This took too long and was stopped. Narrow it with more filters.")
-    if sqlstate in PAUSED:
+    if sqlstate in IDLE_TIMEOUT:
         return Unavailable(
             "This paused for too long in the middle of its work. Nothing was changed. Try again."
         )
-    if sqlstate in FULL:
+    if sqlstate in OUT_OF_SPACE:
         return Unavailable("The database has no room for more at the moment. Nothing was changed.")
     if isinstance(error, OperationalError | InterfaceError):
         return Unavailable("The database cannot be reached at the moment.", "wait_for_db")
     return None
 
 
-def page(body: dict[str, Any]) -> str:
-    """The problem for people; where the template fails, without it: an error must still be answered."""
+def render_problem(body: dict[str, Any]) -> str:
+    """The problem as HTML, by the template; plain HTML where rendering the template fails."""
     try:
-        return render_to_string("rooms/problem.html", body | {"attempt": body.get("try")})
+        return render_to_string("rooms/problem.html", body | {"suggestion": body.get("try")})
     except Exception:
         logger.exception("The page of an error could not be rendered.")
         return format_html(
@@ -194,7 +194,7 @@ def page(body: dict[str, Any]) -> str:
         )
 
 
-# What Django calls where nothing else has answered (urls.py of the site).
+# The handlers of Django's default errors (`handler400` … `handler500` in the site's urls.py).
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -223,15 +223,20 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """
-    Every error that nobody caught, wherever it was raised: also in middleware that saves a session.
+    The response for an uncaught exception, including those raised in middleware such as sessions.
 
-    Nobody catches what is raised here: the connection would end without an answer.
+    An exception raised here would close the connection without a response.
     """
     try:
-        problem = of_database(sys.exc_info()[1]) or Defect(DEFECT)
+        problem = error_from_database(sys.exc_info()[1]) or InternalError(INTERNAL_ERROR_MESSAGE)
         return problem.response(request)
     except Exception:
-        logger.exception("The answer to an error could not be made.")
-        body = {"type": "SystemError", "message": DEFECT, "title": "Internal error", "status": 500}
+        logger.exception("The response to an error could not be rendered.")
+        body = {
+            "type": "SystemError",
+            "message": INTERNAL_ERROR_MESSAGE,
+            "title": "Internal error",
+            "status": 500,
+        }
         headers = {"Cache-Control": "no-store", "Vary": "Accept"}
         return HttpResponse(json.dumps(body), MEDIA_TYPE, 500, headers=headers)

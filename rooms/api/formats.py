@@ -11,7 +11,7 @@ from itertools import groupby
 from django.http import HttpRequest
 
 from rooms.api.errors import NotAcceptable
-from rooms.api.negotiation import preferred
+from rooms.api.negotiation import preferred_media_type
 from rooms.columns import COLUMNS
 
 Names = tuple[str, ...]
@@ -135,7 +135,7 @@ def choose(request: HttpRequest, suffix: str = "") -> Format:
     accept = request.META.get("HTTP_ACCEPT", "*/*")
     if accept in {"*/*", JSON.media_type}:  # what most programs send, without parsing it
         return JSON
-    media_type = preferred(accept, list(BY_MEDIA_TYPE))
+    media_type = preferred_media_type(accept, list(BY_MEDIA_TYPE))
     if media_type is None:
         raise NotAcceptable(f"Rooms come as {', '.join(BY_MEDIA_TYPE)}; also by suffix, as in /rooms.csv.")
     return BY_MEDIA_TYPE[media_type]

@@ -1,8 +1,8 @@
 """
-What an unknown parameter was meant for: the names that people bring along from other APIs, and misspellings.
+Hints for unknown parameters: synonyms from other APIs, and misspellings.
 
-A hint is the name of the parameter that does here what was asked for; where none does, it is a sentence
-about what there is instead.
+A hint is the name of the parameter with the same meaning, or, where there is none, a sentence about the
+alternative.
 """
 
 import re
@@ -12,15 +12,15 @@ from difflib import get_close_matches
 from rooms.api.operators import FILTERS, OPERATORS, PREFIX
 from rooms.columns import COLUMNS
 
-SIMILAR = 0.75
-"""difflib's ratio from which on a word is taken for a misspelling of another."""
+MIN_SIMILARITY = 0.75
+"""The difflib ratio from which on a name counts as a misspelling of another."""
 
 PAGES = 'pages are linked: follow rel="next" of the Link header, which carries after=<cursor>'
 DESCENDING = "a - before the field's name sorts the other way round, as in order=-price"
 NO_TEXT = "rooms have no text to search; filters pick them, as in filter_price__lt=66"
 ALL_FIELDS = "every room comes with all of its fields"
 BY_SUFFIX = "the format is chosen by the header Accept or a suffix: /rooms.json, .ndjson, .csv, .geojson"
-PLACE = "near=lon,lat"
+NEAR_LON_LAT = "near=lon,lat"
 
 SYNONYMS = {
     "near": ("location", "latlng", "lonlat"),
@@ -35,11 +35,11 @@ SYNONYMS = {
     NO_TEXT: ("q", "query", "search", "text", "keyword"),
     ALL_FIELDS: ("fields", "select", "columns"),
     BY_SUFFIX: ("format", "output"),
-    PLACE: ("lat", "lng", "lon", "long"),
+    NEAR_LON_LAT: ("lat", "lng", "lon", "long"),
 }
-"""What does here (or a sentence where nothing does) what these names ask for elsewhere."""
+"""Names that other APIs use, by the parameter of this API with that meaning, or by a sentence."""
 
-OPERATOR_WORDS = {
+OPERATOR_SYNONYMS = {
     "eq": ("is", "equals", "equal", "exact"),
     "ne": ("not", "neq", "not_equal"),
     "lt": ("below", "under", "less", "less_than"),
@@ -53,17 +53,17 @@ OPERATOR_WORDS = {
 AXES = {"lat": "latitude", "lng": "longitude", "lon": "longitude", "long": "longitude"}
 
 
-def reversed_table(table: Mapping[str, Collection[str]]) -> dict[str, str]:
-    """By each word, without its underscores, what it stands for."""
-    return {word.replace("_", ""): meaning for meaning, words in table.items() for word in words}
+def invert(table: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """The keys by their synonyms, which lose their underscores."""
+    return {synonym.replace("_", ""): key for key, synonyms in table.items() for synonym in synonyms}
 
 
-MEANINGS = reversed_table(SYNONYMS)
-OPERATOR_OF = {key: key for key in OPERATORS} | reversed_table(OPERATOR_WORDS)
+PARAMETER_BY_SYNONYM = invert(SYNONYMS)
+OPERATOR_BY_SYNONYM = {key: key for key in OPERATORS} | invert(OPERATOR_SYNONYMS)
 FIELD_NAMES = re.compile(f"(?:{'|'.join(COLUMNS)})s?", re.IGNORECASE)
 
 
-def words_of(name: str) -> list[str]:
+def split_name(name: str) -> list[str]:
     """`max` and `price` of `max_price`, `maxPrice`, `max-price`, `maxprice` or `filter[max_price]`."""
     parted = FIELD_NAMES.sub(r"_\g<0>_", name)
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", parted)]
@@ -71,37 +71,37 @@ def words_of(name: str) -> list[str]:
 
 
 def hint_for(name: str, parameters: Collection[str]) -> str:
-    """The hint for an unknown name, empty where nothing resembles it; `parameters` has no filters in it."""
-    words = words_of(name)
+    """The hint for an unknown name, empty where nothing is similar; `parameters` does not include filters."""
+    words = split_name(name)
     joined = "".join(words)
-    if joined in MEANINGS:
-        return MEANINGS[joined]
+    if joined in PARAMETER_BY_SYNONYM:
+        return PARAMETER_BY_SYNONYM[joined]
     if joined in parameters:
         return joined
-    return filter_meant(words) or closest(name, parameters)
+    return guess_filter(words) or closest_match(name, parameters)
 
 
-def filter_meant(words: list[str]) -> str:
+def guess_filter(words: list[str]) -> str:
     """
-    The filter of a field, named first or last, and words for an operator; eq where there are none.
+    The filter of a field, named first or last, with an operator; `eq` where there is no operator.
 
-    Only the field may be misspelled: operators are so short that the nearest one may mean the opposite.
+    Only the field may be misspelled: operators are so short that the closest one may mean the opposite.
     """
     for word, rest in ((words[0], words[1:]), (words[-1], words[:-1])) if words else ():
-        field = AXES.get(word) or closest(word, COLUMNS)
+        field = AXES.get(word) or closest_match(word, COLUMNS)
         if field:
-            operator = OPERATOR_OF.get("".join(rest)) if rest else "eq"
+            operator = OPERATOR_BY_SYNONYM.get("".join(rest)) if rest else "eq"
             name = f"{PREFIX}{field}__{operator}"
             takes = [key for key, operator in OPERATORS.items() if operator.suits(COLUMNS[field])]
             return name if name in FILTERS else f"{field} takes {', '.join(takes)}"
     return ""
 
 
-def closest(word: str, known: Collection[str]) -> str:
-    return next(iter(get_close_matches(word, known, 1, SIMILAR)), "")
+def closest_match(word: str, known: Collection[str]) -> str:
+    return next(iter(get_close_matches(word, known, 1, MIN_SIMILARITY)), "")
 
 
-def place_of(given: Mapping[str, str]) -> str:
-    """`lon,lat`, as `near` takes it, out of the two parameters that other APIs have; else empty."""
+def point_from_axes(given: Mapping[str, str]) -> str:
+    """`lon,lat`, the format of `near`, from the two parameters that other APIs use; else empty."""
     axes = {AXES[name.lower()]: text for name, text in given.items() if name.lower() in AXES}
     return f"{axes['longitude']},{axes['latitude']}" if len(axes) == 2 else ""

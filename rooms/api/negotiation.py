@@ -6,14 +6,14 @@ from collections.abc import Sequence
 QUALITY = re.compile(r"\s*q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)\s*", re.IGNORECASE | re.ASCII)
 
 
-def preferred(accept: str, offers: Sequence[str]) -> str | None:
+def preferred_media_type(accept: str, offers: Sequence[str]) -> str | None:
     """
     The offer that is wanted most, the first of equals; None where the client wants none of them.
 
     For each offer the most specific range counts. Parameters but q are not looked at: who asks for
     `application/json; charset=utf-8` gets JSON, which is always that.
     """
-    qualities = dict(media_range(item) for item in accept.split(",") if item.strip()) or {"*/*": 1.0}
+    qualities = dict(parse_media_range(item) for item in accept.split(",") if item.strip()) or {"*/*": 1.0}
 
     def quality(offer: str) -> float:
         ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*")
@@ -23,7 +23,7 @@ def preferred(accept: str, offers: Sequence[str]) -> str | None:
     return best if quality(best) else None
 
 
-def media_range(text: str) -> tuple[str, float]:
+def parse_media_range(text: str) -> tuple[str, float]:
     """A range such as `text/*` and its quality from 0 to 1; 1 where none can be read."""
     name, *parameters = text.split(";")
     qualities = [match[1] for match in map(QUALITY.fullmatch, parameters) if match]

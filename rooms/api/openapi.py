@@ -9,7 +9,7 @@ from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, HTML, JSON
 from rooms.api.geo import FARTHEST
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import PARAMETERS, READERS, WHERE
+from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS, DECIMALS, Column
 
 Schema = dict[str, Any]
@@ -44,7 +44,7 @@ def document() -> str:
 def paths() -> Iterator[tuple[str, Schema]]:
     listed = "The rooms that match, a page at a time"
     negotiated = {output.media_type: BODIES[output.name] for output in (*FORMATS.values(), HTML)}
-    rooms = operation("listRooms", f"{listed}, in the format that Accept prefers", READERS, negotiated, PAGED)
+    rooms = operation("listRooms", f"{listed}, in the format that Accept prefers", PARSERS, negotiated, PAGED)
     rooms["get"]["responses"]["302"] = {"description": "Of a form: its address without the empty fields"}
     yield "/rooms", rooms
     for output in FORMATS.values():
@@ -52,7 +52,7 @@ def paths() -> Iterator[tuple[str, Schema]]:
         bodies = {output.media_type: BODIES[output.name]}
         yield (
             f"/rooms.{output.name}",
-            operation(f"listRooms{output.name.capitalize()}", summary, READERS, bodies, PAGED),
+            operation(f"listRooms{output.name.capitalize()}", summary, PARSERS, bodies, PAGED),
         )
     figures = {JSON.media_type: {"$ref": "#/components/schemas/Figures"}}
     yield "/rooms/stats", operation("describeRooms", "Figures of the rooms that match", WHERE, figures, {})
@@ -79,7 +79,7 @@ def operation(
             "operationId": name,
             "summary": description,
             "parameters": [
-                {"$ref": f"#/components/parameters/{name}"} for name in READERS if name in allowed
+                {"$ref": f"#/components/parameters/{name}"} for name in PARSERS if name in allowed
             ],
             "responses": {
                 "200": {"description": description, "headers": CACHED | headers, "content": content},

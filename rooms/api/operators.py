@@ -12,8 +12,8 @@ from rooms.columns import BOOLEAN, COLUMNS, Column, OutOfRange, parse_value
 
 PREFIX = "filter_"
 
-MAX_LISTED = 100
-"""Values that `in` takes."""
+MAX_LIST_VALUES = 100
+"""The most values that `in` accepts."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,20 @@ class ListOperator(Operator):
         return f"{column.type.sql_type}[]"
 
     def schema(self, column: Column) -> dict[str, Any]:
-        return {"type": "array", "items": column.schema, "minItems": 1, "maxItems": MAX_LISTED}
+        return {"type": "array", "items": column.schema, "minItems": 1, "maxItems": MAX_LIST_VALUES}
 
     def parse(self, text: str, column: Column) -> Any:
         parts = text.split(",")
-        if len(parts) > MAX_LISTED:
-            raise ValueError(f"must list {MAX_LISTED} values at most")
+        if len(parts) > MAX_LIST_VALUES:
+            raise ValueError(f"must list {MAX_LIST_VALUES} values at most")
         try:
             return [column.parse(part) for part in parts]
-        except OutOfRange as error:  # one item's limit is no value for the list
+        except OutOfRange as error:  # the limit of one item is not a value for the list
             raise ValueError(str(error)) from None
 
 
 class BooleanOperator(Operator):
-    """A question about a column that is answered by true or false."""
+    """A test of a column whose value is true or false."""
 
     def suits(self, column: Column) -> bool:
         return column.nullable
@@ -103,7 +103,7 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Filter:
-    """One column with one of its operators: what a request may ask, as `filter_price__lt`."""
+    """One column with one of its operators, such as `filter_price__lt`."""
 
     column: Column
     operator: Operator
@@ -135,9 +135,9 @@ class Filter:
         """The value to bind: one of the column's type, a list of them, or a bool."""
         return self.operator.parse(text, self.column)
 
-    def sound(self, text: str) -> list[str]:
-        """The items of a list that can be read, as many as `in` takes."""
-        return [part for part in text.split(",") if self.column.accepts(part)][:MAX_LISTED]
+    def valid_items(self, text: str) -> list[str]:
+        """The valid items of a list, at most MAX_LIST_VALUES."""
+        return [part for part in text.split(",") if self.column.accepts(part)][:MAX_LIST_VALUES]
 
 
 FILTERS = {

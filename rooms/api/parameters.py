@@ -1,8 +1,8 @@
 """
-A search: everything that the parameters of a request ask for, read once, checked at once, typed.
+A search: the parameters of a request, parsed and validated.
 
-Parsing costs no query. It raises ParametersError with every mistake of the request, the nearest known
-name for each unknown one, and an address that works where one can be guessed.
+Parsing costs no query. It raises ParametersError with all the errors of the request, the closest known
+name for each unknown one, and a query string that works.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -13,9 +13,9 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 
 from rooms.api import geo
-from rooms.api.errors import UNKNOWN_FILTER, Mistake, ParametersError
+from rooms.api.errors import UNKNOWN_FILTER, FieldError, ParametersError
 from rooms.api.geo import Box, Condition, Near
-from rooms.api.hints import hint_for, place_of
+from rooms.api.hints import hint_for, point_from_axes
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import (
     DEFAULT_LIMIT,
@@ -41,21 +41,21 @@ class Parameter:
     """JSON Schema of the value."""
     parse: Callable[[str], Any]
     needs: str = ""
-    """Another parameter without which it says nothing."""
+    """Another parameter that this one requires."""
 
 
-def tuple_of(*items: dict[str, Any]) -> dict[str, Any]:
+def tuple_schema(*items: dict[str, Any]) -> dict[str, Any]:
     """JSON Schema of a list with just these items."""
     return {"type": "array", "prefixItems": list(items), "minItems": len(items), "maxItems": len(items)}
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
+def choice_parser(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
         if text not in choices:
             raise ValueError(f"must be {' or '.join(choices)}")
         return text
 
-    return read
+    return parse
 
 
 LONGITUDE, LATITUDE = COLUMNS["longitude"].schema, COLUMNS["latitude"].schema
@@ -68,7 +68,7 @@ PARAMETERS = {
             "Rooms in a bounding box: minLon,minLat,maxLon,maxLat in degrees, edges included. "
             "A box with minLon above maxLon crosses the antimeridian.",
             "-0.2,51.4,0.3,51.8",
-            tuple_of(LONGITUDE, LATITUDE, LONGITUDE, LATITUDE),
+            tuple_schema(LONGITUDE, LATITUDE, LONGITUDE, LATITUDE),
             Box.parse,
         ),
         Parameter(
@@ -76,7 +76,7 @@ PARAMETERS = {
             "Rooms around a place: lon,lat in degrees. Adds `distance` in metres (great circle) to each room "
             "and orders by it where `order` says nothing else.",
             "-0.1276,51.5072",
-            tuple_of(LONGITUDE, LATITUDE),
+            tuple_schema(LONGITUDE, LATITUDE),
             Near.parse,
         ),
         Parameter(
@@ -119,20 +119,20 @@ PARAMETERS = {
             "or estimated by PostgreSQL's planner (exact where there are few).",
             "estimated",
             {"type": "string", "enum": ["exact", "estimated"]},
-            one_of("exact", "estimated"),
+            choice_parser("exact", "estimated"),
         ),
     )
 }
 
-READERS: dict[str, Callable[[str], Any]] = {
+PARSERS: dict[str, Callable[[str], Any]] = {
     **{name: row.parse for name, row in FILTERS.items()},
     **{name: parameter.parse for name, parameter in PARAMETERS.items()},
 }
 WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
-"""The parameters that say which rooms, as opposed to how they are listed."""
+"""The parameters that select rooms, as opposed to how they are listed."""
 
 MAX_HINTS = 20
-"""Unknown names of one request that get a hint; to find one takes up to 0.1 ms."""
+"""Unknown names of one request that get a hint; finding one takes up to 0.1 ms."""
 
 MAX_NAME = 64
 """Characters of an unknown name that are repeated to the client; known names are half as long."""
@@ -143,7 +143,7 @@ class Search:
     """Which rooms, in which order, how many at a time, from where on."""
 
     given: dict[str, str]
-    """The parameters as they were written."""
+    """The parameters as text, unparsed."""
     conditions: tuple[Condition, ...] = ()
     near: Near | None = None
     order: Order = FIRST_COME
@@ -152,63 +152,65 @@ class Search:
     count: str = ""
 
     @classmethod
-    def parse(cls, query: QueryDict | str, allowed: Collection[str] = READERS.keys()) -> "Search":
-        """The search that a query string asks for. Raises ParametersError with all that is wrong with it."""
+    def parse(cls, query: QueryDict | str, allowed: Collection[str] = PARSERS.keys()) -> "Search":
+        """The search of a query string. Raises ParametersError with all its errors."""
         query = QueryDict(query) if isinstance(query, str) else query
-        search, mistakes = cls.read(query, allowed)
-        if mistakes:
-            hints = {mistake.parameter: mistake.hint for mistake in mistakes}
-            raise ParametersError(mistakes, mended(query, allowed, hints))
+        search, errors = cls.parse_with_errors(query, allowed)
+        if errors:
+            hints = {error.parameter: error.hint for error in errors}
+            raise ParametersError(errors, suggested_query(query, allowed, hints))
         return search
 
     @classmethod
-    def read(cls, query: QueryDict, allowed: Collection[str]) -> tuple["Search", list[Mistake]]:
-        """The search that the sound parameters ask for, and what is wrong with the others."""
+    def parse_with_errors(
+        cls, query: QueryDict, allowed: Collection[str]
+    ) -> tuple["Search", list[FieldError]]:
+        """The search of the valid parameters, and the errors of the others."""
         values: dict[str, Any] = {}
-        mistakes: list[Mistake] = []
+        errors: list[FieldError] = []
         for name, texts in query.lists():
-            if name not in READERS:
-                mistakes.append(unknown(name, allowed, len(mistakes) < MAX_HINTS))
+            if name not in PARSERS:
+                errors.append(unknown_parameter_error(name, allowed, len(errors) < MAX_HINTS))
             elif name not in allowed:
-                mistakes.append(Mistake(name, "does not apply to this address"))
+                errors.append(FieldError(name, "does not apply to this address"))
             elif len(texts) > 1:
-                mistakes.append(Mistake(name, "is given twice"))
+                errors.append(FieldError(name, "is given twice"))
             else:
                 try:
-                    values[name] = READERS[name](texts[0])
+                    values[name] = PARSERS[name](texts[0])
                 except ValueError as error:
-                    mistakes.append(Mistake(name, str(error), in_range(name, error)))
+                    errors.append(FieldError(name, str(error), limit_hint(name, error)))
 
         near: Near | None = values.get("near")
         if near and "within" in values:
             near = replace(near, within=values["within"])
         elif "within" in query and "within" in allowed and "near" not in query:
-            mistakes.append(Mistake("within", "needs a place: near=lon,lat", "near"))
+            errors.append(FieldError("within", "needs a place: near=lon,lat", "near"))
         order = NEAREST_FIRST if near else FIRST_COME
         if "order" in values:
             try:
                 order = Order.parse(values["order"], "near" in query)
             except ValueError as error:
-                mistakes.append(Mistake("order", str(error)))
+                errors.append(FieldError("order", str(error)))
 
         search = cls(
             {name: str(query[name]) for name in values},
-            tuple(conditions(values)),
+            tuple(column_conditions(values)),
             near,
             order,
             values.get("limit"),
             count=values.get("count", ""),
         )
-        if "after" in values and not mistakes:
+        if "after" in values and not errors:
             try:
                 search = replace(search, after=tuple(read_cursor(values["after"], search.scope)))
             except ValueError as error:
-                mistakes.append(Mistake("after", str(error)))
-        return search, mistakes
+                errors.append(FieldError("after", str(error)))
+        return search, errors
 
     @property
     def scope(self) -> str:
-        """What a cursor belongs to: which rooms, and in which order."""
+        """What a cursor is valid for: the same rooms in the same order."""
         return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
 
     def cursor(self, values: list[str]) -> str:
@@ -216,8 +218,8 @@ class Search:
         return write_cursor(values, self.scope)
 
 
-def conditions(values: dict[str, Any]) -> Iterator[Condition]:
-    """What these values ask of a room's columns."""
+def column_conditions(values: dict[str, Any]) -> Iterator[Condition]:
+    """The SQL conditions of the filters and the bounding box."""
     for name, value in values.items():
         if name in FILTERS:
             yield FILTERS[name].sql, [value]
@@ -225,58 +227,58 @@ def conditions(values: dict[str, Any]) -> Iterator[Condition]:
             yield value.condition
 
 
-def unknown(name: str, allowed: Collection[str], hinted: bool) -> Mistake:
-    """The mistake of a name that nobody knows, with a hint where one applies to this address."""
+def unknown_parameter_error(name: str, allowed: Collection[str], hinted: bool) -> FieldError:
+    """The error for an unknown name, with a hint where the hint applies to this URL."""
     name = name[:MAX_NAME]
     message = UNKNOWN_FILTER if name.startswith(PREFIX) else "unknown parameter"
     hint = hint_for(name, PARAMETERS) if hinted else ""
-    # What there is instead of a parameter is said of lists, which take them all.
-    applies = hint in allowed or (hint not in READERS and "limit" in allowed)
-    return Mistake(name, message, hint if applies else "")
+    # A sentence about alternatives applies to lists only, which accept all parameters.
+    applies = hint in allowed or (hint not in PARSERS and "limit" in allowed)
+    return FieldError(name, message, hint if applies else "")
 
 
-def in_range(name: str, error: ValueError) -> str:
-    """The parameter with the limit that its value was beyond; empty where no limit is a good guess."""
+def limit_hint(name: str, error: ValueError) -> str:
+    """`name=limit` for a value out of range; empty where the limit is no useful suggestion."""
     if not isinstance(error, OutOfRange):
         return ""
-    if name in PARAMETERS and error.below:  # nobody means 1 by a limit of 0
+    if name in PARAMETERS and error.below:  # limit=0 does not mean limit=1
         return ""
     return f"{name}={error.limit}"
 
 
-def mended(query: QueryDict, allowed: Collection[str], hints: dict[str, str]) -> str:
+def suggested_query(query: QueryDict, allowed: Collection[str], hints: dict[str, str]) -> str:
     """
-    The query string with its mistakes mended, as far as they can be guessed: the name that was meant for
-    an unknown one, the limit or an example for a value that cannot be read, the first of two values.
+    The query string with its errors corrected where that can be guessed: the hint for an unknown name, the
+    limit or an example for an invalid value, the first of repeated values.
     """
-    guess: dict[str, str] = {}
+    suggestion: dict[str, str] = {}
     for name, texts in query.lists():
-        meant = name if name in READERS else hints[name[:MAX_NAME]]
-        if meant in allowed and meant not in guess:
-            # An example in place of a value that was meant for another name would be a guess on a guess.
-            text = readable(meant, texts[0]) or (example(meant) if meant == name else "")
+        meant = name if name in PARSERS else hints[name[:MAX_NAME]]
+        if meant in allowed and meant not in suggestion:
+            # No example for a renamed parameter: its value was written for another name.
+            text = repair_value(meant, texts[0]) or (example_value(meant) if meant == name else "")
             if text:
-                guess[meant] = text
-    place = place_of({name: texts[0] for name, texts in query.lists()})
-    if place and "near" in allowed and "near" not in guess:
-        guess["near"] = place
-    # What is left may be wrong together with others: `within` without `near`, a cursor of another search.
-    while mistakes := Search.read(QueryDict(urlencode(guess)), allowed)[1]:
-        for mistake in mistakes:
-            del guess[mistake.parameter]
-    return urlencode(guess, safe=",:")
+                suggestion[meant] = text
+    point = point_from_axes({name: texts[0] for name, texts in query.lists()})
+    if point and "near" in allowed and "near" not in suggestion:
+        suggestion["near"] = point
+    # Parameters can be invalid in combination: `within` without `near`, a cursor of another search.
+    while errors := Search.parse_with_errors(QueryDict(urlencode(suggestion)), allowed)[1]:
+        for error in errors:
+            del suggestion[error.parameter]
+    return urlencode(suggestion, safe=",:")
 
 
-def readable(name: str, text: str) -> str:
-    """What the parameter can read of a value: all of it, its sound items, or the limit that it was beyond."""
+def repair_value(name: str, text: str) -> str:
+    """The valid part of a value: all of it, the valid items of a list, or the limit that it exceeds."""
     try:
-        READERS[name](text)
+        PARSERS[name](text)
     except ValueError as error:
         if name in FILTERS and FILTERS[name].operator.key == "in":
-            return ",".join(FILTERS[name].sound(text))
-        return in_range(name, error).rpartition("=")[2]
+            return ",".join(FILTERS[name].valid_items(text))
+        return limit_hint(name, error).rpartition("=")[2]
     return text
 
 
-def example(name: str) -> str:
+def example_value(name: str) -> str:
     return (FILTERS.get(name) or PARAMETERS[name]).example

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
-from rooms.api.errors import of_database
+from rooms.api.errors import error_from_database
 from rooms.imports.reader import Busy, Mistakes, Outcome, Refused, import_rooms
 
 
@@ -73,10 +73,10 @@ def trouble(error: Error) -> str:
     """What an error of the database means for who imports; a defect of ours is raised again."""
     if "Next:" in str(error):
         return str(error)
-    problem = of_database(error)
+    problem = error_from_database(error)
     if problem is None:
         raise error
-    return f"Nothing was imported. {problem.on_terminal}"
+    return f"Nothing was imported. {problem.terminal_message}"
 
 
 def listing(mistakes: Mistakes) -> str:

@@ -12,7 +12,7 @@ from django.db import OperationalError, connection
 
 from rooms.api import queries
 from rooms.api.arguments import query_from_arguments
-from rooms.api.errors import ParametersError, of_database
+from rooms.api.errors import ParametersError, error_from_database
 from rooms.api.formats import FORMATS, JSON, Format
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import DEFAULT_LIMIT
@@ -28,11 +28,11 @@ class Command(BaseCommand):
         f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
         f"Parameters: {', '.join(PARAMETERS)}."
     )
-    # They load every page and the admin, of which this needs nothing; `migrate` and `check` run them.
+    # They load every page and the admin, which this command does not use; `migrate` and `check` run them.
     requires_system_checks: list[str] = []
 
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
-        """Options may stand between the words: `rooms price__lt=66 --format csv order=price`."""
+        """Options may stand between the arguments: `rooms price__lt=66 --format csv order=price`."""
         parser = super().create_parser(*args, **kwargs)
         parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
         return parser
@@ -55,33 +55,33 @@ class Command(BaseCommand):
     def handle(self, *, query: list[str], explain: bool, **options: Any) -> None:
         try:
             search = Search.parse(query_from_arguments(query))
-            lines = explained(search) if explain else listed(search, options["format"])
+            lines = explain_lines(search) if explain else room_lines(search, options["format"])
             for text in lines:
                 self.stdout.write(text, ending="")
             self.stdout.flush()
         except ParametersError as error:
-            raise CommandError(taught(error)) from None
-        except BrokenPipeError:  # `| head` has seen enough; what is still buffered goes nowhere
+            raise CommandError(format_errors(error)) from None
+        except BrokenPipeError:  # `| head` closed the pipe; what is still buffered is dropped
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OperationalError as error:
             if "Next:" in str(error):
                 raise CommandError(str(error)) from None
-            problem = of_database(error)
-            raise CommandError(problem.on_terminal if problem else str(error)) from error
+            problem = error_from_database(error)
+            raise CommandError(problem.terminal_message if problem else str(error)) from error
 
 
-def taught(error: ParametersError) -> str:
-    """Every mistake on a line of its own, and a command that works."""
+def format_errors(error: ParametersError) -> str:
+    """Each error on a line of its own, and a command that works."""
     lines = []
-    for mistake in error.mistakes:
-        line = f"{mistake.parameter.removeprefix(PREFIX)}: {mistake.message}"
-        if mistake.hint and " " not in mistake.hint:  # a sentence is about addresses and their headers
-            line += f" (did you mean {mistake.hint.removeprefix(PREFIX)}?)"
+    for field_error in error.errors:
+        line = f"{field_error.parameter.removeprefix(PREFIX)}: {field_error.message}"
+        if field_error.hint and " " not in field_error.hint:  # a sentence is about URLs and their headers
+            line += f" (did you mean {field_error.hint.removeprefix(PREFIX)}?)"
         lines.append(line)
-    return "\n".join([*lines, f'Next: ./manage.py rooms "{error.attempt}"'])
+    return "\n".join([*lines, f'Next: ./manage.py rooms "{error.suggestion}"'])
 
 
-def listed(search: Search, name: str) -> Iterator[str]:
+def room_lines(search: Search, name: str) -> Iterator[str]:
     """The rooms, as text in pieces."""
     if name == "table":
         yield from table(search)
@@ -112,7 +112,7 @@ def table(search: Search) -> Iterator[str]:
         yield f" of {int(total)} ({total.precision})"
     yield "\n"
     if page.last:
-        yield f'More: ./manage.py rooms "{urlencode(continued(search, page.last), safe=",:")}"\n'
+        yield f'More: ./manage.py rooms "{urlencode(next_page_parameters(search, page.last), safe=",:")}"\n'
 
 
 def heading(name: str) -> str:
@@ -121,12 +121,12 @@ def heading(name: str) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def continued(search: Search, last: list[str]) -> dict[str, str]:
+def next_page_parameters(search: Search, last: list[str]) -> dict[str, str]:
     """The parameters of the page behind the one that ends with these sort values."""
     return search.given | {"after": search.cursor(last)}
 
 
-def explained(search: Search) -> Iterable[str]:
+def explain_lines(search: Search) -> Iterable[str]:
     """The statement of the page with its values, and PostgreSQL's plan of it, executed."""
     statement, values = queries.page_statement(search, JSON.line(queries.column_names(search)))
     with connection.cursor() as cursor:

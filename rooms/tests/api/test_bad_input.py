@@ -15,7 +15,7 @@ from django.utils.html import escape
 
 from rooms.api.hints import SYNONYMS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import MAX_HINTS, PARAMETERS, READERS
+from rooms.api.parameters import MAX_HINTS, PARAMETERS, PARSERS
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 
@@ -176,7 +176,7 @@ def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, pro
     assert "did you mean" not in page
 
 
-@pytest.mark.parametrize("name", [*READERS, "nope", "price", "max_price", "sort", "page"])
+@pytest.mark.parametrize("name", [*PARSERS, "nope", "price", "max_price", "sort", "page"])
 def test_a_hint_names_no_parameter_that_the_address_does_not_take(problem_of, name):
     code = COLUMNS["code"].example
     for error in problem_of(f"/rooms/{code}?{name}=1&{name}s=1")["errors"]:
@@ -226,7 +226,7 @@ def test_an_unknown_filter_is_named_in_the_words_of_the_book(problem_of):
     }
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if "__" in name])
+@pytest.mark.parametrize("name", [name for name in PARSERS if "__" in name])
 def test_a_filter_without_its_prefix_is_a_near_miss(problem_of, name):
     bare = name.removeprefix("filter_")
     problem = problem_of(f"/rooms?{bare}=1")
@@ -379,7 +379,7 @@ def test_a_code_is_a_uuid_in_its_canonical_form(client, problem_of, django_asser
 # --- A5: NUL, which PostgreSQL's text does not hold
 
 
-@pytest.mark.parametrize("name", [*READERS, "nope"])
+@pytest.mark.parametrize("name", [*PARSERS, "nope"])
 def test_a_nul_in_a_value_is_refused(problem_of, name):
     for text in ("%00", "1%00", "%001"):
         assert name in problem_of(f"/rooms?{name}={text}")["message"]
@@ -452,7 +452,7 @@ def test_a_name_of_more_than_64_characters_is_cut_off_in_the_answer(client, prob
 # --- A8: twice
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_a_parameter_given_twice_is_refused(problem_of, name):
     problem = problem_of(f"/rooms?{name}=1&{name}=1")
     assert {"parameter": name, "message": "is given twice"} in problem["errors"]
@@ -465,7 +465,7 @@ def test_a_parameter_given_twice_is_refused(problem_of, name):
     "text", ["%FF%FE", "%C0%80", "%ED%A0%80", "%E2%80%8F", "%F0%9F%98%80", "%25", "%5C", "_", "%"]
 )
 def test_unicode_and_wild_cards_are_ordinary_wrong_values(problem_of, text):
-    for name in READERS:
+    for name in PARSERS:
         assert name in parameters(problem_of(f"/rooms?{name}={text}"))
     problem_of(f"/rooms?{text}=1")
 
@@ -538,7 +538,7 @@ INJECTIONS = [
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_sql_is_a_wrong_value_like_any_other(client, problem_of, text):
     RoomFactory()
-    for name in READERS:
+    for name in PARSERS:
         assert name in parameters(problem_of(f"/rooms?{urlencode({name: text})}")), name
     assert parameters(problem_of(f"/rooms?{urlencode({text: 1})}")) == [text[:64]]
     with_page = client.get(f"/rooms?{urlencode({text: text})}", HTTP_ACCEPT="text/html")
@@ -656,7 +656,7 @@ def random_query(chance):
         name: parameter.example for name, parameter in PARAMETERS.items()
     }
     pairs = []
-    for name in chance.sample(list(READERS), chance.randint(1, 6)):
+    for name in chance.sample(list(PARSERS), chance.randint(1, 6)):
         wrong = chance.choice(
             ["", "x", "1e9", "-1", "0,0", "price", "distance", "near", "-distance", "1,2,3,4"]
         )

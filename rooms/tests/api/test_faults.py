@@ -19,7 +19,7 @@ from django.db import (
 from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 from rooms.api import errors, queries
-from rooms.api.errors import of_database
+from rooms.api.errors import error_from_database
 from rooms.factories import RoomFactory
 
 LEAKS = re.compile(
@@ -190,7 +190,7 @@ def test_errors_of_the_database_are_told_apart(error, cause, status, story):
     if cause:
         # psycopg2's own errors take no code from Python.
         raised.__cause__ = type("Error", (Exception,), {"pgcode": cause})()
-    problem = of_database(raised)
+    problem = error_from_database(raised)
     assert (problem and problem.status) == status
     assert problem is None or ("own words" not in problem.message and story in problem.message)
 

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from django.db import connection
 
-from rooms.api.negotiation import preferred
+from rooms.api.negotiation import preferred_media_type
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -110,10 +110,10 @@ def test_a_suffix_says_more_than_accept(client, suffix, content_type):
 
 
 def test_a_preference_among_equals_is_ours():
-    assert preferred("*/*", ["a/b", "c/d"]) == "a/b"
-    assert preferred("c/d, a/b", ["a/b", "c/d"]) == "a/b"
-    assert preferred("c/*", ["a/b", "c/d"]) == "c/d"
-    assert preferred("e/f", ["a/b", "c/d"]) is None
+    assert preferred_media_type("*/*", ["a/b", "c/d"]) == "a/b"
+    assert preferred_media_type("c/d, a/b", ["a/b", "c/d"]) == "a/b"
+    assert preferred_media_type("c/*", ["a/b", "c/d"]) == "c/d"
+    assert preferred_media_type("e/f", ["a/b", "c/d"]) is None
 
 
 def test_a_problem_is_a_page_for_browsers_only(client):

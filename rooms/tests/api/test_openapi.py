@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import PARAMETERS, READERS, WHERE
+from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -38,7 +38,7 @@ def test_the_document_is_valid_openapi(document):
 
 def test_every_parameter_that_exists_is_in_the_document(document):
     described = document["components"]["parameters"]
-    assert set(described) == set(READERS)
+    assert set(described) == set(PARSERS)
 
     def named(path):
         return {
@@ -46,7 +46,7 @@ def test_every_parameter_that_exists_is_in_the_document(document):
         }
 
     for path in ("/rooms", *(f"/rooms.{name}" for name in FORMATS)):
-        assert named(path) == set(READERS)
+        assert named(path) == set(PARSERS)
     assert named("/rooms/stats") == set(WHERE)
     for parameter in described.values():
         assert len(parameter["description"]) > 20
@@ -68,7 +68,7 @@ def test_every_parameter_that_exists_is_on_the_page(client):
     page = client.get("/docs").content.decode()
     units = list(dict.fromkeys(column.unit for column in COLUMNS.values() if column.unit))
     assert units == ["m²", "euros per day", "degrees"]
-    for name in READERS:
+    for name in PARSERS:
         assert f'id="{name}"' in page
         assert f"<code>{name}</code>" in page
     for name, filter in FILTERS.items():
@@ -172,7 +172,7 @@ def test_a_schema_that_says_too_much_would_be_noticed(document):
     assert not Draft202012Validator(schema).is_valid({})
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_the_examples_are_valid_by_their_own_schemas(document, name):
     example = FILTERS[name].example if name in FILTERS else PARAMETERS[name].example
     schema = document["components"]["parameters"][name]["schema"]
@@ -192,8 +192,8 @@ def test_the_examples_are_valid_by_their_own_schemas(document, name):
 def test_every_command_on_the_page_runs(live_site):
     page = live_site.get("/docs").body.decode()
     commands = [html.unescape(found) for found in re.findall(r"<code>(curl [^<]*)</code>", page)]
-    assert len(commands) > len(READERS)
-    for name in READERS:
+    assert len(commands) > len(PARSERS)
+    for name in PARSERS:
         assert name == "after" or any(re.search(rf"[?&]{name}=", command) for command in commands), name
     v = live_site.variables
     opened = psycopg2.connect(

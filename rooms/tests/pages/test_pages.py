@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from rooms.api.parameters import READERS
+from rooms.api.parameters import PARSERS
 from rooms.factories import RoomFactory
 from rooms.models import Room
 
@@ -243,7 +243,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_words_stay_words(client, text):
-    for name in [*READERS, "nope", text]:
+    for name in [*PARSERS, "nope", text]:
         answer = client.get("/rooms", {name: text}, HTTP_ACCEPT=BROWSER)
         assert answer.status_code == 400
         page = Page(answer.content.decode())

@@ -77,7 +77,7 @@ class Command(ScenarioCommand):
         try:
             search = Search.parse(query_from_arguments([query]))
         except ParametersError as error:
-            next_step = f'Next: ./manage.py capture_scenario {name} "{error.attempt}"'
+            next_step = f'Next: ./manage.py capture_scenario {name} "{error.suggestion}"'
             raise ScenarioError(f"{error}. {next_step}") from None
         source = self.source(search, options)
         if options["output"] == "-":

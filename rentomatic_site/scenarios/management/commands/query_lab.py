@@ -42,7 +42,7 @@ class Command(ScenarioCommand):
         try:
             search = Search.parse(query_from_arguments([options["query"]]))
         except ParametersError as error:
-            raise ScenarioError(f'{error}. Next: ./manage.py query_lab "{error.attempt}"') from None
+            raise ScenarioError(f'{error}. Next: ./manage.py query_lab "{error.suggestion}"') from None
         chosen = self.chosen(options["on"])
         rows: list[tuple[str, ...]] = []
         for name, database in chosen.items():
