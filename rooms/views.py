@@ -18,7 +18,7 @@ from django.utils.cache import get_conditional_response
 
 from rooms.api import exports, openapi, queries
 from rooms.api.errors import MethodNotAllowed, NotFound, Problem
-from rooms.api.formats import HTML, JSON, Format, choose
+from rooms.api.formats import HTML, JSON, Format, choose_format
 from rooms.api.parameters import WHERE, Search
 from rooms.api.queries import ValuesPage
 from rooms.api.statistics import compute_statistics
@@ -56,7 +56,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
 
     Costs one query, an exact count one more, an estimated one two at most.
     """
-    output = choose(request, suffix)
+    output = choose_format(request, suffix)
     if output is HTML and "" in request.GET.values():  # a form sends its empty fields too
         return HttpResponseRedirect(without_empty_fields(request.GET))
     search = Search.parse(request.GET)
@@ -82,14 +82,14 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
 @public
 def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
     """One room by its code; one query."""
-    output = choose(request)
+    output = choose_format(request)
     try:
         code = COLUMNS["code"].parse(code)
     except ValueError as error:
         raise NotFound(f"No room has this code: it {error}.") from None
     Search.parse(request.GET, allowed=())
     started = perf_counter()
-    found = queries.one_as_values(code) if output is HTML else queries.one(code, output)
+    found = queries.room_values(code) if output is HTML else queries.room_text(code, output)
     seconds = perf_counter() - started
     if found is None:
         raise NotFound(f"No room has the code {code}.")
@@ -123,7 +123,7 @@ def stream_response(request: HttpRequest, search: Search, output: Format) -> Htt
     total = queries.count(search) if search.count else None
     chunks: Iterator[str] = iter(())
     if request.method == "GET":
-        stream = exports.bounded(queries.stream(search, output))
+        stream = exports.with_slot(queries.stream(search, output))
         # The first rows are there before the status is sent: a database that fails is a 503, no torn file.
         chunks = chain_closing(next(stream), stream)
     response = StreamingHttpResponse(chunks, content_type=output.content_type)

@@ -42,7 +42,7 @@ def statement(search: Search) -> tuple[str, list[Any]]:
 def measure(search: Search) -> Measurement:
     """Run the search RUNS times on the database of Django's connection."""
     sql, values = statement(search)
-    counted, count_values = queries.matching(search)
+    counted, count_values = queries.matching_rooms(search)
     with connection.cursor() as session:
         plans = []
         for _ in range(RUNS):
@@ -55,7 +55,7 @@ def measure(search: Search) -> Measurement:
     (node, index), *_ = [*scans(best["Plan"]), ("nothing is read", "")]
     return Measurement(
         rooms=rooms,
-        estimate=planned_rows(queries.planned(search)),
+        estimate=planned_rows(queries.planner_query(search)),
         truth=truth,
         milliseconds=best["Execution Time"],
         node=node,

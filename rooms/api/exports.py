@@ -1,4 +1,4 @@
-"""How many exports a process streams at once: each holds a thread for as long as its client reads."""
+"""The limit of concurrent exports in a process: each uses a thread for as long as its client reads."""
 
 from collections.abc import Generator
 from threading import BoundedSemaphore
@@ -7,18 +7,18 @@ from django.conf import settings
 
 from rooms.api.errors import TooManyExports
 
-places = BoundedSemaphore(settings.EXPORTS_AT_ONCE)
+slots = BoundedSemaphore(settings.EXPORTS_AT_ONCE)
 
 
-def bounded(chunks: Generator[str, None, None]) -> Generator[str, None, None]:
+def with_slot(chunks: Generator[str, None, None]) -> Generator[str, None, None]:
     """
-    The chunks of an export, which has one of the places from the first chunk until it is closed.
+    The chunks of an export, which holds a slot from its first chunk until it is closed.
 
-    Raises TooManyExports instead of the first chunk, at no cost, where no place is free.
+    Raises TooManyExports instead of the first chunk, before any query, where no slot is free.
     """
-    if not places.acquire(blocking=False):
+    if not slots.acquire(blocking=False):
         raise TooManyExports
     try:
         yield from chunks
     finally:
-        places.release()
+        slots.release()

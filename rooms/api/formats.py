@@ -1,6 +1,6 @@
 """
-How rooms are written. PostgreSQL writes each room as one text: a format is the SQL of that text, and what
-stands around and between the texts.
+The formats of a response. PostgreSQL serialises each room: a format is the SQL of a room's text, and the
+text before, between and after the rooms.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,27 +15,27 @@ from rooms.api.negotiation import preferred_media_type
 from rooms.columns import COLUMNS
 
 Names = tuple[str, ...]
-"""The columns of a line, by name and in order; `distance` is one where a search is near a place."""
+"""The columns of a line, by name and in order; `distance` is one of them where a search has `near`."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write rooms. `line` and `head` take the names of the columns."""
+    """A format of rooms. `line` and `head` take the names of the columns."""
 
     name: str
     media_type: str
     line: Callable[[Names], str]
-    """SQL of one room's text, over a row named `room`; without a line end."""
+    """SQL of one room's text, from a row named `room`; without a line end."""
     head: Callable[[Names], str] = lambda names: ""
-    between: str = ","
+    separator: str = ","
     tail: str = ""
     streams: bool = False
-    """Whether lines stand by themselves, each ended by `between`, so that there may be any number."""
+    """Whether each line ends with `separator`, so that a response of any length can be streamed."""
 
-    def written(self, lines: list[str], names: Names) -> str:
-        """The whole text, with the lines that PostgreSQL wrote."""
-        end = self.between if self.streams and lines else ""
-        return f"{self.head(names)}{self.between.join(lines)}{end}{self.tail}"
+    def write_text(self, lines: list[str], names: Names) -> str:
+        """The text of a response from the lines that PostgreSQL serialised."""
+        end = self.separator if self.streams and lines else ""
+        return f"{self.head(names)}{self.separator.join(lines)}{end}{self.tail}"
 
     @property
     def content_type(self) -> str:
@@ -44,13 +44,13 @@ class Format:
 
 @dataclass(frozen=True)
 class Value:
-    """A part of a line that PostgreSQL fills in: an SQL expression."""
+    """A part of a line that is an SQL expression."""
 
     sql: str
 
 
 def line_sql(parts: Iterable[str | Value]) -> str:
-    """SQL of one text: constants and values put together; null is written as nothing."""
+    """SQL that concatenates constants and values; null becomes the empty string."""
     arguments: list[str] = []
     for is_constant, group in groupby(parts, key=lambda part: isinstance(part, str)):
         if is_constant:
@@ -69,7 +69,7 @@ def plain_value(name: str) -> Value:
 
 
 def json_value(name: str) -> list[str | Value]:
-    """A column as a JSON value; no text that is ever in one needs escapes."""
+    """A column as a JSON value; no column holds text that needs escaping."""
     value = plain_value(name)
     if name == "distance":
         return [value]
@@ -92,7 +92,7 @@ def json_line(names: Names) -> str:
 
 @cache
 def csv_line(names: Names) -> str:
-    """A record of RFC 4180; no value needs quotes. What is not known is empty."""
+    """A record of RFC 4180; no value needs quotes. Null is empty."""
     parts: list[str | Value] = []
     for name in names:
         parts += [plain_value(name), ","]
@@ -110,7 +110,7 @@ def geojson_line(names: Names) -> str:
 
 
 JSON = Format("json", "application/json", json_line, lambda names: "[", tail="]")
-NDJSON = Format("ndjson", "application/x-ndjson", json_line, between="\n", streams=True)
+NDJSON = Format("ndjson", "application/x-ndjson", json_line, separator="\n", streams=True)
 CSV = Format("csv", "text/csv", csv_line, lambda names: ",".join(names) + "\r\n", "\r\n", streams=True)
 GEOJSON = Format(
     "geojson",
@@ -120,7 +120,7 @@ GEOJSON = Format(
     tail="]}",
 )
 HTML = Format("html", "text/html", json_line)
-"""For people: pages/ writes it from the rooms' values."""
+"""For browsers; rooms.pages renders it from the rooms' values."""
 
 FORMATS = {row.name: row for row in (JSON, NDJSON, CSV, GEOJSON)}
 """By suffix, as in /rooms.csv."""
@@ -128,12 +128,12 @@ FORMATS = {row.name: row for row in (JSON, NDJSON, CSV, GEOJSON)}
 BY_MEDIA_TYPE = {row.media_type: row for row in (*FORMATS.values(), HTML)}
 
 
-def choose(request: HttpRequest, suffix: str = "") -> Format:
+def choose_format(request: HttpRequest, suffix: str = "") -> Format:
     """The format that the suffix names, else the one that the client prefers; raises NotAcceptable."""
     if suffix:
         return FORMATS[suffix]
     accept = request.META.get("HTTP_ACCEPT", "*/*")
-    if accept in {"*/*", JSON.media_type}:  # what most programs send, without parsing it
+    if accept in {"*/*", JSON.media_type}:  # what most clients send: no need to parse it
         return JSON
     media_type = preferred_media_type(accept, list(BY_MEDIA_TYPE))
     if media_type is None:

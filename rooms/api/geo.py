@@ -1,5 +1,5 @@
 """
-Where a room is: bounding boxes, and distances on the sphere, in plain PostgreSQL.
+Geo search: bounding boxes and great-circle distances, in plain PostgreSQL.
 
 Degrees are WGS 84, longitude first as in GeoJSON and OGC API Features; metres are great-circle distances
 on a sphere of the earth's mean radius, which differ from the ellipsoid's by 0.56 % at most.
@@ -14,11 +14,11 @@ from rooms.columns import COLUMNS
 EARTH_RADIUS = 6_371_008.8
 """Metres: the mean radius R1 of WGS 84, (2a + b) / 3."""
 
-FARTHEST = 20_015_115
-"""Metres from a place to its antipode, rounded up: no room is farther."""
+MAX_DISTANCE = 20_015_115
+"""Metres from a point to its antipode, rounded up."""
 
 DEFAULT_WITHIN = 10_000
-"""Metres: how far `near` looks where `within` does not say."""
+"""Metres: the radius of `near` without `within`."""
 
 Condition = tuple[str, list[Any]]
 """SQL with placeholders, and their values."""
@@ -35,7 +35,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> "Box":
-        """The box that `minLon,minLat,maxLon,maxLat` writes; ValueError says what is wrong with it."""
+        """The box of `minLon,minLat,maxLon,maxLat`; ValueError with a message for the client."""
         numbers = text.split(",")
         if len(numbers) != 4:
             raise ValueError("must be four numbers: minLon,minLat,maxLon,maxLat")
@@ -46,7 +46,7 @@ class Box:
 
     @property
     def condition(self) -> Condition:
-        """Both edges belong to the box."""
+        """SQL of the box, edges included."""
         sides = "OR" if self.west > self.east else "AND"
         return (
             f"room.latitude BETWEEN %s AND %s AND (room.longitude >= %s {sides} room.longitude <= %s)",
@@ -56,7 +56,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Near:
-    """A place in degrees, and how far from it rooms may be, in metres."""
+    """A point in degrees, and a radius in metres."""
 
     longitude: float
     latitude: float
@@ -64,7 +64,7 @@ class Near:
 
     @classmethod
     def parse(cls, text: str) -> "Near":
-        """The place that `lon,lat` writes; ValueError says what is wrong with it."""
+        """The point of `lon,lat`; ValueError with a message for the client."""
         numbers = text.split(",")
         if len(numbers) != 2:
             raise ValueError("must be two numbers: lon,lat")
@@ -72,9 +72,9 @@ class Near:
 
     def source(self, table: str = "room") -> Condition:
         """
-        What stands in FROM: the rooms in the boxes around the circle, which the index on the point
-        finds, each with its `distance` in metres by the haversine formula. Unlike the law of cosines it
-        is exact for near places; `least` keeps rounding from leaving the arc sine's domain.
+        The FROM item: the rooms in the boxes around the circle, found by the index on the point, each with
+        its `distance` in metres by the haversine formula. Unlike the law of cosines it is exact for small
+        distances; `least` keeps rounding errors within the domain of the arc sine.
         """
         boxes = self.boxes()
         inside = " OR ".join(
@@ -95,24 +95,26 @@ class Near:
 
     @property
     def condition(self) -> Condition:
-        """The exact distance, on what the boxes left."""
+        """The exact distance, for the rooms in the boxes."""
         return "room.distance <= %s", [self.within]
 
     @property
-    def around(self) -> Condition:
-        """The boxes alone, as comparisons of columns."""
+    def boxes_condition(self) -> Condition:
+        """The boxes without the distance, as comparisons of columns."""
         conditions = [box.condition for box in self.boxes()]
         sql = " OR ".join(f"({sql})" for sql, _ in conditions)
         return f"({sql})", [value for _, bound in conditions for value in bound]
 
     def boxes(self) -> list[Box]:
         """
-        The boxes, one or two, that hold every place within the distance.
+        One or two boxes that contain every point within the distance.
 
         A circle reaches asin(sin r / cos φ) to the east and west of its centre, r its angular radius and φ
-        the latitude; where it holds a pole it reaches every longitude.
+        the latitude; where it contains a pole it covers every longitude.
         """
-        radius = min(self.within / EARTH_RADIUS * (1 + 1e-9) + 1e-12, pi)  # rounding must not lose the rim
+        radius = min(
+            self.within / EARTH_RADIUS * (1 + 1e-9) + 1e-12, pi
+        )  # rounding must not exclude points on the circle
         south = self.latitude - degrees(radius)
         north = self.latitude + degrees(radius)
         if south <= -90 or north >= 90:
@@ -127,7 +129,7 @@ class Near:
 
 
 def coordinate(text: str, axis: int) -> float:
-    """A longitude (axis 0) or latitude (axis 1) in degrees; ValueError names which is wrong, and why."""
+    """A longitude (axis 0) or latitude (axis 1) in degrees; ValueError names the axis and the reason."""
     column = COLUMNS["latitude" if axis else "longitude"]
     try:
         value: float = column.parse(text)

@@ -1,4 +1,4 @@
-"""Which of several media types a client prefers, by its `Accept` header (RFC 9110, section 12.5.1)."""
+"""Content negotiation by the `Accept` header (RFC 9110, section 12.5.1)."""
 
 import re
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ QUALITY = re.compile(r"\s*q\s*=\s*(0(\.[0-9]{0,3})?|1(\.0{0,3})?)\s*", re.IGNORE
 
 def preferred_media_type(accept: str, offers: Sequence[str]) -> str | None:
     """
-    The offer that is wanted most, the first of equals; None where the client wants none of them.
+    The offer with the highest quality, the first of equals; None where the client accepts none of them.
 
-    For each offer the most specific range counts. Parameters but q are not looked at: who asks for
-    `application/json; charset=utf-8` gets JSON, which is always that.
+    For each offer the most specific range counts. Parameters other than q are ignored: a request for
+    `application/json; charset=utf-8` gets JSON, which is always UTF-8.
     """
     qualities = dict(parse_media_range(item) for item in accept.split(",") if item.strip()) or {"*/*": 1.0}
 
@@ -24,7 +24,7 @@ def preferred_media_type(accept: str, offers: Sequence[str]) -> str | None:
 
 
 def parse_media_range(text: str) -> tuple[str, float]:
-    """A range such as `text/*` and its quality from 0 to 1; 1 where none can be read."""
+    """A range such as `text/*` and its quality from 0 to 1; 1 where it has no valid one."""
     name, *parameters = text.split(";")
     qualities = [match[1] for match in map(QUALITY.fullmatch, parameters) if match]
     return name.strip().lower(), float(qualities[0]) if qualities else 1.0

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the rooms' addresses, made from the vocabulary that also reads the requests."""
+"""The OpenAPI 3.1 document, generated from the tables that also parse the requests."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, HTML, JSON
-from rooms.api.geo import FARTHEST
+from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS, DECIMALS, Column
@@ -16,10 +16,10 @@ Schema = dict[str, Any]
 
 INTRODUCTION = f"""
 Filters are `filter_<field>__<operator>=value`; all of them must hold. A body is always the bare list:
-pages are linked by the header `Link`, counts come in `X-Total-Count`. Every mistake of a request is named
-in one answer of type `application/problem+json`, with the nearest parameter that exists and an address
+pages are linked by the header `Link`, counts are in `X-Total-Count`. All errors of a request are reported
+in one response of type `application/problem+json`, with the closest parameter that exists and a URL
 that works. Coordinates have {DECIMALS} decimals (1 mm): further ones are rounded, in rooms and in
-questions alike. A request line (method, address, version) of more than 4094 bytes is answered 414, a header
+requests alike. A request line (method, URL, version) of more than 4094 bytes gets a 414, a header
 of more than 8 kB 431, too many requests or exports at once 429 with `Retry-After`.
 """
 
@@ -42,20 +42,25 @@ def document() -> str:
 
 
 def paths() -> Iterator[tuple[str, Schema]]:
-    listed = "The rooms that match, a page at a time"
+    list_summary = "The rooms that match, a page at a time"
     negotiated = {output.media_type: BODIES[output.name] for output in (*FORMATS.values(), HTML)}
-    rooms = operation("listRooms", f"{listed}, in the format that Accept prefers", PARSERS, negotiated, PAGED)
-    rooms["get"]["responses"]["302"] = {"description": "Of a form: its address without the empty fields"}
+    rooms = operation(
+        "listRooms", f"{list_summary}, in the format that Accept prefers", PARSERS, negotiated, PAGED
+    )
+    rooms["get"]["responses"]["302"] = {"description": "For a submitted form: its URL without empty fields"}
     yield "/rooms", rooms
     for output in FORMATS.values():
-        summary = f"All the rooms that match, as {output.media_type}" if output.streams else listed
+        summary = f"All the rooms that match, as {output.media_type}" if output.streams else list_summary
         bodies = {output.media_type: BODIES[output.name]}
         yield (
             f"/rooms.{output.name}",
             operation(f"listRooms{output.name.capitalize()}", summary, PARSERS, bodies, PAGED),
         )
-    figures = {JSON.media_type: {"$ref": "#/components/schemas/Figures"}}
-    yield "/rooms/stats", operation("describeRooms", "Figures of the rooms that match", WHERE, figures, {})
+    statistics = {JSON.media_type: {"$ref": "#/components/schemas/Statistics"}}
+    yield (
+        "/rooms/stats",
+        operation("describeRooms", "Statistics of the rooms that match", WHERE, statistics, {}),
+    )
     code = {
         "name": "code",
         "in": "path",
@@ -63,16 +68,19 @@ def paths() -> Iterator[tuple[str, Schema]]:
         "schema": COLUMNS["code"].schema,
         "example": COLUMNS["code"].example,
     }
-    one = negotiated | {JSON.media_type: {"$ref": "#/components/schemas/Room"}, GEOJSON.media_type: FEATURE}
-    found = operation("getRoom", "One room", (), one, {})
-    found["get"]["parameters"] = [code]
-    yield "/rooms/{code}", found
+    bodies = negotiated | {
+        JSON.media_type: {"$ref": "#/components/schemas/Room"},
+        GEOJSON.media_type: FEATURE,
+    }
+    detail = operation("getRoom", "One room", (), bodies, {})
+    detail["get"]["parameters"] = [code]
+    yield "/rooms/{code}", detail
 
 
 def operation(
     name: str, description: str, allowed: Collection[str], bodies: Schema, headers: Schema
 ) -> Schema:
-    """What GET does at one address, and how it may fail."""
+    """The GET operation of one URL, and its possible errors."""
     content = {media_type: {"schema": schema} for media_type, schema in bodies.items()}
     return {
         "get": {
@@ -83,20 +91,20 @@ def operation(
             ],
             "responses": {
                 "200": {"description": description, "headers": CACHED | headers, "content": content},
-                "304": {"description": "What If-None-Match names is still right"},
+                "304": {"description": "Not modified: If-None-Match names the current ETag"},
                 "400": problem("Parameters that are unknown, malformed, out of range or given twice"),
                 "404": problem("No room has this code"),
-                "406": problem("A format that is not spoken here"),
-                "414": problem("A request line (method, address, version) of more than 4094 bytes"),
+                "406": problem("A format that is not available"),
+                "414": problem("A request line (method, URL, version) of more than 4094 bytes"),
                 "429": problem("Too many requests or exports at once: try again after Retry-After seconds"),
-                "503": problem("The database is away, slow or full: try again after Retry-After seconds"),
+                "503": problem("The database is unavailable, slow or full: try again after Retry-After seconds"),
             },
         }
     }
 
 
 def parameters() -> Iterator[Schema]:
-    """Every query parameter that there is."""
+    """All query parameters."""
     for name, row in FILTERS.items():
         unit = f" ({row.column.unit})" if row.column.unit else ""
         yield parameter(name, f"Rooms whose {row.label} …; {row.column.description}{unit}.", row.schema)
@@ -105,8 +113,10 @@ def parameters() -> Iterator[Schema]:
 
 
 def parameter(name: str, description: str, schema: Schema) -> Schema:
-    listed = {"style": "form", "explode": False} if schema["type"] == "array" else {}
-    return {"name": name, "in": "query", "description": description, "schema": schema} | listed
+    definition: Schema = {"name": name, "in": "query", "description": description, "schema": schema}
+    if schema["type"] == "array":
+        definition |= {"style": "form", "explode": False}
+    return definition
 
 
 def problem(description: str) -> Schema:
@@ -121,18 +131,18 @@ def header(description: str, **schema: Any) -> Schema:
     return {"description": description, "schema": schema}
 
 
-def shape(required: Collection[str], **properties: Schema) -> Schema:
+def object_schema(required: Collection[str], **properties: Schema) -> Schema:
     return {"type": "object", "required": list(required), "properties": properties}
 
 
 def value_schema(column: Column) -> Schema:
-    """A column's value in an answer, with what it means."""
+    """The schema of a column's value in a response, with its description."""
     schema = column.schema | {"description": column.description}
     return schema | {"type": [schema["type"], "null"]} if column.nullable else schema
 
 
 TEXT: Schema = {"type": "string"}
-HINT: Schema = TEXT | {"description": "the parameter that was meant, or what there is instead"}
+HINT: Schema = TEXT | {"description": "the parameter that was meant, or an alternative"}
 NATURAL: Schema = {"type": "integer", "minimum": 0}
 CACHED = {
     "ETag": header("A weak validator of the body", type="string"),
@@ -144,19 +154,19 @@ PAGED = {
     "X-Total-Count-Precision": header("How that is known", enum=["exact", "estimated"]),
 }
 
-ROOM = shape(COLUMNS, **{name: value_schema(column) for name, column in COLUMNS.items()})
+ROOM = object_schema(COLUMNS, **{name: value_schema(column) for name, column in COLUMNS.items()})
 ROOM["properties"]["distance"] = {
     "type": "number",
     "minimum": 0,
-    "maximum": FARTHEST,
+    "maximum": MAX_DISTANCE,
     "description": "metres, with `near`",
 }
 
-FEATURE = shape(
+FEATURE = object_schema(
     ("type", "id", "geometry", "properties"),
     type={"const": "Feature"},
     id=COLUMNS["code"].schema,
-    geometry=shape(
+    geometry=object_schema(
         ("type", "coordinates"),
         type={"const": "Point"},
         coordinates={"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
@@ -165,12 +175,12 @@ FEATURE = shape(
 )
 
 
-def distribution(name: str) -> Schema:
-    """Figures of one field; all null where no room has it."""
+def distribution_schema(name: str) -> Schema:
+    """Statistics of one field; all null where no room has it."""
     value = {"type": ["integer", "null"], "description": COLUMNS[name].unit}
-    edge = shape(("from", "to", "count"), to=value, count=NATURAL, **{"from": NATURAL})
+    edge = object_schema(("from", "to", "count"), to=value, count=NATURAL, **{"from": NATURAL})
     quartiles = {"type": ["array", "null"], "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}
-    return shape(
+    return object_schema(
         ("min", "max", "quartiles", "histogram"),
         min=value,
         max=value,
@@ -186,19 +196,19 @@ def distribution(name: str) -> Schema:
 
 SCHEMAS = {
     "Room": ROOM,
-    "Figures": shape(
+    "Statistics": object_schema(
         ("count", "sampled", "price", "size", "bbox"),
         count=NATURAL,
-        sampled={"type": "boolean", "description": "whether a sample stands for the rooms, which are many"},
-        price=distribution("price"),
-        size=distribution("size"),
+        sampled={"type": "boolean", "description": "whether the statistics are from a sample"},
+        price=distribution_schema("price"),
+        size=distribution_schema("size"),
         bbox={
             "type": ["array", "null"],
             "items": {"type": "number"},
             "description": "west, south, east, north",
         },
     ),
-    "Problem": shape(
+    "Problem": object_schema(
         ("type", "title", "status", "message"),
         type={"enum": ["ParametersError", "ResourceError", "MethodError", "AccessError", "SystemError"]},
         title=TEXT,
@@ -206,14 +216,14 @@ SCHEMAS = {
         message=TEXT,
         errors={
             "type": "array",
-            "items": shape(("parameter", "message"), parameter=TEXT, message=TEXT, hint=HINT),
+            "items": object_schema(("parameter", "message"), parameter=TEXT, message=TEXT, hint=HINT),
         },
-        **{"try": {"type": "string", "description": "an address that works"}},
+        **{"try": {"type": "string", "description": "a URL that works"}},
     ),
 }
 BODIES: dict[str, Schema] = {
     "json": {"type": "array", "items": {"$ref": "#/components/schemas/Room"}},
-    "geojson": shape(
+    "geojson": object_schema(
         ("type", "features"),
         type={"const": "FeatureCollection"},
         features={"type": "array", "items": FEATURE},

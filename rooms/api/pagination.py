@@ -1,9 +1,9 @@
 """
-Order and keyset pagination: a page begins after the last row of the page before, never at an OFFSET, so
-that page 9,000 costs what page 1 costs and no row is met twice while rows come and go.
+Order and keyset pagination: a page begins after the last row of the previous page, never at an OFFSET. Page
+9,000 costs as much as page 1, and no row is returned twice while rows are added and removed.
 
-The cursor (`after`) holds that row's sort values. It is sealed together with the search that it belongs
-to, so that one which was cut off, altered or taken from elsewhere is refused.
+The cursor (`after`) contains the sort values of that row. It is signed together with the search, so that a
+truncated or altered cursor, or one of another search, is rejected.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from rooms.columns import COLUMNS
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-SEAL_BYTES = 16
+SIGNATURE_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Order:
 
     @classmethod
     def parse(cls, text: str, near: bool = False) -> "Order":
-        """The order that `price,-size` writes; ValueError says what is wrong with it."""
+        """The order of a text such as `price,-size`; ValueError with a message for the client."""
         keys: dict[str, Key] = {}
         for word in text.split(","):
             name = word.removeprefix("-")
@@ -53,11 +53,11 @@ class Order:
             if name in keys:
                 raise ValueError(f"names {name} twice")
             keys[name] = Key(name, KEYS[name], word.startswith("-"))
-        return cls.completed(*keys.values())
+        return cls.with_id(*keys.values())
 
     @classmethod
-    def completed(cls, *keys: Key) -> "Order":
-        """`id` goes the way of the key before it, so that an index answers the order read backwards too."""
+    def with_id(cls, *keys: Key) -> "Order":
+        """The order with `id` appended in the last key's direction: an index serves it both ways."""
         return cls((*keys, Key("id", "room.id", bool(keys) and keys[-1].descending)))
 
     @cached_property
@@ -68,40 +68,42 @@ class Order:
         """
         The rows behind the one with these sort values.
 
-        Where all keys go one way it is a comparison of rows, which an index answers from where the page
-        begins. Where they don't, the first key's bound does that and the others are compared in turn.
+        Where all keys have one direction it is a row comparison, which an index scan starts from. Where
+        they differ, the scan starts from the first key's bound and the other keys are compared in turn.
         """
         columns = [key.sql for key in self.keys]
         signs = ["<" if key.descending else ">" for key in self.keys]
         if len(set(signs)) == 1:
-            places = ", ".join(["%s"] * len(values))
-            return f"({', '.join(columns)}) {signs[0]} ({places})", values
+            placeholders = ", ".join(["%s"] * len(values))
+            return f"({', '.join(columns)}) {signs[0]} ({placeholders})", values
         sql, bound = f"{columns[-1]} {signs[-1]} %s", values[-1:]
         for column, sign, value in zip(columns[-2::-1], signs[-2::-1], values[-2::-1], strict=True):
             sql, bound = f"({column} {sign} %s OR ({column} = %s AND {sql}))", [value, value, *bound]
         return f"{columns[0]} {signs[0]}= %s AND {sql}", [values[0], *bound]
 
 
-FIRST_COME = Order.completed()
+DEFAULT_ORDER = Order.with_id()
 NEAREST_FIRST = Order.parse("distance", near=True)
 
 
 def write_cursor(values: list[str], scope: str, secret: str = "") -> str:
-    """The opaque cursor for the page behind the row with these sort values, valid for one search only."""
+    """The opaque cursor of the page after the row with these sort values, valid for one search only."""
     text = "\n".join(values).encode()
-    return urlsafe_b64encode(seal(text, scope, secret or settings.SECRET_KEY) + text).decode().rstrip("=")
+    return urlsafe_b64encode(sign(text, scope, secret or settings.SECRET_KEY) + text).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, scope: str) -> list[str]:
-    """The sort values in a cursor of this search; ValueError says what is wrong with it."""
+    """The sort values in a cursor of this search; ValueError with a message for the client."""
     try:
-        sealed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        signed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except ValueError:
-        sealed = b""
-    values = sealed[SEAL_BYTES:].decode(errors="replace").split("\n")
-    # Compared as it is written: the decoder skips what is no base64.
-    ours = (write_cursor(values, scope, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
-    if not any(compare_digest(cursor.encode(), candidate.encode()) for candidate in ours):
+        signed = b""
+    values = signed[SIGNATURE_BYTES:].decode(errors="replace").split("\n")
+    # Compared in encoded form: the decoder skips characters outside of base64.
+    expected = (
+        write_cursor(values, scope, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    )
+    if not any(compare_digest(cursor.encode(), candidate.encode()) for candidate in expected):
         raise ValueError(
             "is no cursor of this search: it was cut off or altered, or belongs to another filter or order; "
             "follow the Link header from the first page"
@@ -109,13 +111,13 @@ def read_cursor(cursor: str, scope: str) -> list[str]:
     return values
 
 
-def seal(text: bytes, scope: str, secret: str) -> bytes:
-    """What only the secret can write: HMAC-SHA-256, cut to 128 bits (RFC 2104, section 5)."""
-    sealed = text + b"\n" + scope.encode()
-    return hmac.digest(cursor_key(secret), sealed, "sha256")[:SEAL_BYTES]
+def sign(text: bytes, scope: str, secret: str) -> bytes:
+    """HMAC-SHA-256, truncated to 128 bits (RFC 2104, section 5)."""
+    message = text + b"\n" + scope.encode()
+    return hmac.digest(cursor_key(secret), message, "sha256")[:SIGNATURE_BYTES]
 
 
 @cache
 def cursor_key(secret: str) -> bytes:
-    """A key for cursors alone: what signs them can sign nothing else."""
+    """A key derived from the secret for cursors only."""
     return hmac.digest(secret.encode(), b"rooms.after", "sha256")

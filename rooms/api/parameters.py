@@ -19,7 +19,7 @@ from rooms.api.hints import hint_for, point_from_axes
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import (
     DEFAULT_LIMIT,
-    FIRST_COME,
+    DEFAULT_ORDER,
     KEYS,
     MAX_LIMIT,
     NEAREST_FIRST,
@@ -83,8 +83,8 @@ PARAMETERS = {
             "within",
             f"How far from `near`, in metres; {geo.DEFAULT_WITHIN} where it is not given.",
             "5000",
-            {"type": "integer", "minimum": 1, "maximum": geo.FARTHEST},
-            lambda text: parse_value(text, WHOLE_NUMBER, (1, geo.FARTHEST)),
+            {"type": "integer", "minimum": 1, "maximum": geo.MAX_DISTANCE},
+            lambda text: parse_value(text, WHOLE_NUMBER, (1, geo.MAX_DISTANCE)),
             needs="near",
         ),
         Parameter(
@@ -146,7 +146,7 @@ class Search:
     """The parameters as text, unparsed."""
     conditions: tuple[Condition, ...] = ()
     near: Near | None = None
-    order: Order = FIRST_COME
+    order: Order = DEFAULT_ORDER
     limit: int | None = None
     after: tuple[str, ...] = ()
     count: str = ""
@@ -186,7 +186,7 @@ class Search:
             near = replace(near, within=values["within"])
         elif "within" in query and "within" in allowed and "near" not in query:
             errors.append(FieldError("within", "needs a place: near=lon,lat", "near"))
-        order = NEAREST_FIRST if near else FIRST_COME
+        order = NEAREST_FIRST if near else DEFAULT_ORDER
         if "order" in values:
             try:
                 order = Order.parse(values["order"], "near" in query)

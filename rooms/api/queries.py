@@ -1,5 +1,5 @@
 """
-Reading rooms from PostgreSQL: a page, all of them, or one, as text in a format or as values; and how many.
+Queries: a page of rooms, all rooms or one room, as text in a format or as values; and their number.
 """
 
 from collections.abc import Generator
@@ -16,7 +16,7 @@ from rooms.columns import COLUMNS
 from rooms.counting import Count, Statement, count_rows
 
 STREAM_ROWS = 2_000
-"""Rows that a stream holds at a time."""
+"""Rows that a stream fetches at a time."""
 
 NAMES: Names = tuple(COLUMNS)
 
@@ -41,7 +41,7 @@ def page(search: Search, output: Format) -> Page:
     """One page of a search, as text; one query."""
     names = column_names(search)
     rows, last = fetch_page(search, output.line(names))
-    return Page(output.written([line for (line,) in rows], names), last)
+    return Page(output.write_text([line for (line,) in rows], names), last)
 
 
 def values_page(search: Search) -> ValuesPage:
@@ -52,7 +52,7 @@ def values_page(search: Search) -> ValuesPage:
 
 
 def fetch_page(search: Search, selected: str) -> tuple[list[tuple[Any, ...]], list[str] | None]:
-    """The rows of a page with what is selected of each, and the last one's sort values where more follow."""
+    """The selected expressions of a page's rows, and the last one's sort values where more follow."""
     limit = search.limit or DEFAULT_LIMIT
     keys = len(search.order.keys)
     with connection.cursor() as cursor:
@@ -66,29 +66,29 @@ def stream(search: Search, output: Format) -> Generator[str, None, None]:
     """
     All the rooms of a search, some thousand at a time from a server-side cursor: in constant memory.
 
-    Closing the iterator, as a server does when its client is gone, ends the query.
+    Closing the iterator, as a server does when its client disconnects, ends the query.
     """
     names = column_names(search)
-    rows, values = listed(search)
+    rows, values = select_rows(search)
     with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
-        # Between two fetches the transaction waits for the client, who may be slow: milliseconds.
+        # Milliseconds. Between two fetches the transaction waits for the client, which may be slow.
         session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
         cursor.execute(f"SELECT {output.line(names)} FROM ({rows}) AS room", values)
         found = cursor.fetchmany(STREAM_ROWS)
-        yield output.written([line for (line,) in found], names)
+        yield output.write_text([line for (line,) in found], names)
         while found := cursor.fetchmany(STREAM_ROWS):
-            yield "".join([line + output.between for (line,) in found])
+            yield "".join([line + output.separator for (line,) in found])
 
 
-def one(code: str, output: Format) -> str | None:
+def room_text(code: str, output: Format) -> str | None:
     """The room with this code as text, None where there is none."""
     row = fetch_one(code, output.line(NAMES))
     if row is None:
         return None
-    return output.written([row[0]], NAMES) if output.streams else str(row[0])
+    return output.write_text([row[0]], NAMES) if output.streams else str(row[0])
 
 
-def one_as_values(code: str) -> dict[str, Any] | None:
+def room_values(code: str) -> dict[str, Any] | None:
     """The room with this code as values, None where there is none."""
     row = fetch_one(code, ", ".join(f"room.{name}" for name in NAMES))
     return None if row is None else dict(zip(NAMES, row, strict=True))
@@ -103,18 +103,20 @@ def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
 
 def count(search: Search) -> Count:
     """How many rooms match, counted or estimated as the search asks for it; one query, two at most."""
-    return count_rows(matching(search), planned_as=planned(search), exactly=search.count == "exact")
+    return count_rows(
+        matching_rooms(search), planned_as=planner_query(search), exactly=search.count == "exact"
+    )
 
 
-def planned(search: Search) -> Statement:
+def planner_query(search: Search) -> Statement:
     """
-    FROM and WHERE of what the planner is asked about instead of the search.
+    FROM and WHERE of the query whose plan estimates the number of rooms.
 
-    It has no statistics of distances: for a circle it is asked about the boxes around.
+    The planner has no statistics of distances: a circle is replaced by the boxes around it.
     """
     if search.near:
-        search = replace(search, near=None, conditions=(*search.conditions, search.near.around))
-    return matching(search)
+        search = replace(search, near=None, conditions=(*search.conditions, search.near.boxes_condition))
+    return matching_rooms(search)
 
 
 # --- The parts of a statement
@@ -122,11 +124,11 @@ def planned(search: Search) -> Statement:
 
 def page_statement(search: Search, selected: str) -> Statement:
     """
-    The statement of a page: what is selected of each room, and its sort values behind.
+    The statement of a page: the selected expressions of each room, then its sort values.
 
-    It reads one room more than the page holds, which tells whether another page follows.
+    It reads one room more than the page holds, to see whether another page follows.
     """
-    rows, values = listed(search)
+    rows, values = select_rows(search)
     keys = ", ".join(key.sql for key in search.order.keys)
     limit = (search.limit or DEFAULT_LIMIT) + 1
     return f"SELECT {selected}, {keys} FROM ({rows} LIMIT {limit}) AS room", values
@@ -136,8 +138,8 @@ def column_names(search: Search) -> Names:
     return (*NAMES, "distance") if search.near else NAMES
 
 
-def matching(search: Search, *more: Condition, table: str = "room") -> Statement:
-    """FROM and WHERE: the rooms of a search, wherever its page begins, under the name `room`."""
+def matching_rooms(search: Search, *more: Condition, table: str = "room") -> Statement:
+    """FROM and WHERE of a search, without its cursor; the rows are named `room`."""
     source, values = search.near.source(table) if search.near else (table, [])
     circle = [search.near.condition] if search.near else []
     conditions = [*search.conditions, *circle, *more]
@@ -145,9 +147,9 @@ def matching(search: Search, *more: Condition, table: str = "room") -> Statement
     return f"FROM {source} WHERE {where}", [*values, *(value for _, bound in conditions for value in bound)]
 
 
-def listed(search: Search) -> Statement:
-    """SELECT to ORDER BY: the rooms with what is selected and sorted by, from where the search goes on."""
+def select_rows(search: Search) -> Statement:
+    """SELECT to ORDER BY: the columns of the rooms of a search after its cursor."""
     after = [search.order.after(list(search.after))] if search.after else []
-    rows, values = matching(search, *after)
+    rows, values = matching_rooms(search, *after)
     columns = ", ".join(f"room.{column}" for column in ("id", *column_names(search)))
     return f"SELECT {columns} {rows} ORDER BY {search.order.sql}", values

@@ -1,9 +1,9 @@
 """
-The statistics of a search: how prices and sizes are distributed, and where the rooms are.
+The statistics of a search: the distribution of prices and sizes, and the bounding box.
 
-One statement groups the rooms by price, by size and not at all; what it answers is two distributions, value
-by value, from which quartiles and bins follow exactly. Where the rooms are many a sample of the table's
-pages stands for them, always the same one.
+One statement groups the rooms by price, by size and in total; its rows are two distributions, value by value,
+from which quartiles and bins follow exactly. Where there are many rooms, a sample of the table's pages is
+read instead, always the same one.
 """
 
 from bisect import bisect_right
@@ -14,19 +14,19 @@ from typing import Any
 from django.db import connection
 
 from rooms.api.parameters import Search
-from rooms.api.queries import matching, planned
+from rooms.api.queries import matching_rooms, planner_query
 from rooms.counting import planned_rows
 
-SAMPLE_ABOVE = 50_000
-"""Rooms up to which the statistics are exact: about 30 ms."""
+MAX_EXACT = 50_000
+"""Rooms up to which the statistics are exact, in about 30 ms."""
 SAMPLE_ROOMS = 20_000
-"""Rooms that a sample aims for; a quartile is then within 1 % of the ranks, by the binomial distribution."""
-SAMPLE_LEAST = 1_000
-"""A sample with fewer says too little: the planner was wrong, and all rooms are read instead."""
+"""The target size of a sample; a quartile is then within 1 % of the ranks, by the binomial distribution."""
+MIN_SAMPLE = 1_000
+"""A smaller sample is not precise: the planner's estimate was wrong, and all rooms are read instead."""
 
 BINS = 20
 TAIL = 0.98
-"""The share of rooms that the even bins cover; one open bin holds the outliers beyond."""
+"""The share of rooms in bins of equal width; one open bin has the outliers beyond."""
 
 Distribution = dict[int, int]
 """How many rooms have each value."""
@@ -40,28 +40,28 @@ def compute_statistics(search: Search) -> dict[str, Any]:
     Where `sampled` is true, `count` and the bins are projected from the sample, and the extremes are the
     sample's own.
     """
-    estimate = planned_rows(planned(search))
-    if estimate > SAMPLE_ABOVE:
-        # At least 1 %: a few pages of the table tell more of their neighbourhood than of the whole.
+    estimate = planned_rows(planner_query(search))
+    if estimate > MAX_EXACT:
+        # At least 1 %: adjacent rows are alike, so that a few pages do not represent the table.
         percent = max(100 * SAMPLE_ROOMS / estimate, 1)
         table = f"room TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (0)"
-        sample = grouped(search, table)
-        if sample[0] >= SAMPLE_LEAST:
-            return described(*sample, round(sample[0] * projection(table)))
-    return described(*grouped(search, "room"))
+        sample = fetch_groups(search, table)
+        if sample[0] >= MIN_SAMPLE:
+            return build_statistics(*sample, round(sample[0] * scale_factor(table)))
+    return build_statistics(*fetch_groups(search, "room"))
 
 
-def projection(table: str) -> float:
-    """For how many rooms one of the sampled table stands."""
+def scale_factor(table: str) -> float:
+    """How many rooms of the table one sampled room represents."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")
         sampled: int = cursor.fetchone()[0]
-    return planned_rows(matching(Search({}))) / sampled
+    return planned_rows(matching_rooms(Search({}))) / sampled
 
 
-def grouped(search: Search, table: str) -> tuple[int, list[float], Distribution, Distribution, int]:
+def fetch_groups(search: Search, table: str) -> tuple[int, list[float], Distribution, Distribution, int]:
     """The number of rooms, their bounding box, their prices, their sizes, and how many have none."""
-    rows, values = matching(search, table=table)
+    rows, values = matching_rooms(search, table=table)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT grouping(room.price, room.size), coalesce(room.price, room.size), count(*),"
@@ -77,7 +77,7 @@ def grouped(search: Search, table: str) -> tuple[int, list[float], Distribution,
     return total, box, prices, sizes, unknown
 
 
-def described(
+def build_statistics(
     total: int,
     box: list[float],
     prices: Distribution,
@@ -96,7 +96,7 @@ def described(
 
 
 def summary(distribution: Distribution, scale: float) -> dict[str, Any]:
-    """Extremes, quartiles and histogram of one distribution, its counts multiplied by the scale."""
+    """Extremes, quartiles and histogram of one distribution; counts are multiplied by the scale."""
     if not distribution:
         return {"min": None, "max": None, "quartiles": None, "histogram": []}
     values = sorted(distribution)
@@ -121,7 +121,7 @@ def histogram(values: list[int], ranks: list[int]) -> list[tuple[int, int | None
     """
     Bins [low, high) of one round width, 1, 2 or 5 times a power of ten, with the number of rooms in each.
 
-    They begin below the least value and cover all but the outliers, which share a last bin without end.
+    They begin at or below the least value and cover all but the outliers, which are in a last, open bin.
     """
     low, high = values[0], quantile(values, ranks, TAIL)
     width = round_width((high - low + 1) / BINS)

@@ -1,4 +1,4 @@
-"""What the list page draws: plain SVG from the server, without scripts, tiles or anybody else's site."""
+"""The charts of the list page: SVG from the server, without scripts, map tiles or requests to other sites."""
 
 from collections.abc import Sequence
 from math import cos, radians
@@ -12,29 +12,31 @@ Shape = dict[str, Any]
 
 
 def histogram(bins: Sequence[dict[str, Any]]) -> list[Shape]:
-    """The bins of api/statistics.py as bars, each with the words that explain it."""
+    """The bins of api/statistics.py as bars with labels."""
     width = WIDTH / max(len(bins), 1)
     highest = max((row["count"] for row in bins), default=0) or 1
     bars = []
     for index, row in enumerate(bins):
         height = row["count"] / highest * HEIGHT
-        upto = f"{row['from']} to under {row['to']} €" if row["to"] else f"{row['from']} € and more"
+        prices = f"{row['from']} € and more"
+        if row["to"]:
+            prices = f"{row['from']} to under {row['to']} €"
         bars.append(
             {
                 "x": round(index * width, 2),
                 "y": round(HEIGHT - height, 2),
                 "width": round(width - 2, 2),
                 "height": round(height, 2),
-                "label": f"{upto}: {row['count']} rooms",
+                "label": f"{prices}: {row['count']} rooms",
             }
         )
     return bars
 
 
-def places(rooms: Sequence[dict[str, Any]]) -> list[Shape]:
+def points(rooms: Sequence[dict[str, Any]]) -> list[Shape]:
     """
-    The rooms as dots where they are, north up, to one scale in both directions at their mean latitude
-    (equirectangular projection). Rooms on both sides of the antimeridian stay together.
+    The rooms as points on a map, north up, to one scale in both directions at their middle latitude
+    (equirectangular projection). Rooms on both sides of the antimeridian are drawn close to each other.
     """
     if not rooms:
         return []

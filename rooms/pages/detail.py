@@ -7,8 +7,8 @@ from django.template.loader import render_to_string
 
 from rooms.columns import COLUMNS
 
-ELSEWHERE = {"code", "latitude", "longitude"}
-"""Columns that the page shows in another way than as a fact with its unit."""
+EXCLUDED = {"code", "latitude", "longitude"}
+"""Columns that the template renders in another way than as a value with its unit."""
 
 
 def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
@@ -16,6 +16,6 @@ def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
     facts = [
         {"column": column, "known": room[column.name] is not None, "value": column.display(room[column.name])}
         for column in COLUMNS.values()
-        if column.name not in ELSEWHERE
+        if column.name not in EXCLUDED
     ]
     return render_to_string("rooms/room_detail.html", {"room": room, "facts": facts}, request)

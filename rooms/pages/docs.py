@@ -48,18 +48,21 @@ def render_docs(request: HttpRequest) -> str:
 
 
 def command(base: str, parameter: Parameter) -> str:
-    """A curl line that shows what a parameter does, beside the one it needs."""
+    """A curl command with the parameter and the one that it requires."""
     if not parameter.example:
         return f"curl -sI '{base}/rooms?limit=2'"
-    needed = f"{parameter.needs}={PARAMETERS[parameter.needs].example}&" if parameter.needs else ""
-    return f"curl '{base}/rooms?{needed}{parameter.name}={parameter.example}'"
+    query = f"{parameter.name}={parameter.example}"
+    if parameter.needs:
+        query = f"{parameter.needs}={PARAMETERS[parameter.needs].example}&{query}"
+    return f"curl '{base}/rooms?{query}'"
 
 
 def schema_label(schema: dict[str, Any]) -> str:
-    """A JSON Schema in words, as far as ours go."""
+    """A short text for the schema of a parameter."""
     if "enum" in schema:
         return " or ".join(schema["enum"])
     if schema["type"] == "array":
         return f"{len(schema['prefixItems'])} numbers" if "prefixItems" in schema else "list of fields"
-    limits = f", {schema['minimum']} … {schema['maximum']}" if "minimum" in schema else ""
-    return f"{schema['type']}{limits}"
+    if "minimum" in schema:
+        return f"{schema['type']}, {schema['minimum']} … {schema['maximum']}"
+    return str(schema["type"])

@@ -1,4 +1,4 @@
-"""The page `/rooms`: a filter form, what it asks for, statistics of all that match, some of the rooms."""
+"""The page `/rooms`: a filter form, the active filters, statistics of all matches, one page of rooms."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from django.http import HttpRequest, QueryDict
 from django.template.loader import render_to_string
 
 from rooms.api.formats import FORMATS
-from rooms.api.geo import FARTHEST
+from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.parameters import PARAMETERS, WHERE, Search
 from rooms.api.queries import ValuesPage
@@ -25,13 +25,13 @@ ORDERS = {
 }
 
 RANGES = [column for column in COLUMNS.values() if column.type is WHOLE_NUMBER]
-"""The columns that the form has two fields for."""
+"""The columns with two fields in the form."""
 BOUNDS = {"gte": "from", "lte": "to"}
 
-FORM = {"near", "within", "order"} | {
+FORM_FIELDS = {"near", "within", "order"} | {
     f"{PREFIX}{column.name}__{operator}" for column in RANGES for operator in BOUNDS
 }
-"""What the form has a field for; the URL's other parameters travel along as hidden fields."""
+"""The parameters with a field in the form; the others of the URL become hidden fields."""
 
 
 def render_list(request: HttpRequest, search: Search, page: ValuesPage, links: dict[str, str]) -> str:
@@ -43,34 +43,37 @@ def render_list(request: HttpRequest, search: Search, page: ValuesPage, links: d
         "rooms/room_list.html",
         {
             "rooms": [{"code": room["code"], "cells": list(cells(room))} for room in page.rooms],
-            "headings": [heading(name, given) for name in COLUMNS],
+            "headings": [column_heading(name, given) for name in COLUMNS],
             "near": search.near,
             "given": given,
             "ranges": [
                 {"column": column, "fields": list(range_fields(column.name, given))} for column in RANGES
             ],
-            "farthest": FARTHEST,
-            "orders": orders(given),
-            "asked": [
-                {"label": label(*item), "without": query(without(item[0], given))} for item in where.items()
+            "max_distance": MAX_DISTANCE,
+            "orders": order_choices(given),
+            "active_filters": [
+                {"label": filter_label(*item), "without": query_string(remove_parameter(item[0], given))}
+                for item in where.items()
             ],
-            "kept": {name: text for name, text in given.items() if name not in FORM},
+            "hidden_fields": {name: text for name, text in given.items() if name not in FORM_FIELDS},
             "statistics": statistics,
             "bars": charts.histogram(statistics["price"]["histogram"]),
-            "places": charts.places(page.rooms),
+            "points": charts.points(page.rooms),
             "chart": {"width": charts.WIDTH, "height": charts.HEIGHT},
-            "last_edge": statistics["price"]["max"],
-            "stats": query(where),
+            "max_price": statistics["price"]["max"],
+            "stats_query": query_string(where),
             "next": links.get("next"),
             "first": links["first"] if "after" in search.given else "",
-            "formats": [{"name": name, "url": f"/rooms.{name}{query(search.given)}"} for name in FORMATS],
+            "formats": [
+                {"name": name, "url": f"/rooms.{name}{query_string(search.given)}"} for name in FORMATS
+            ],
         },
         request,
     )
 
 
 def cells(room: dict[str, Any]) -> Iterator[str]:
-    """A room's values behind its code, as the table shows them."""
+    """A room's values after its code, formatted for the table."""
     for name, value in room.items():
         if name == "distance":
             yield f"{value:,.0f}"
@@ -85,19 +88,23 @@ def range_fields(name: str, given: dict[str, str]) -> Iterator[dict[str, str]]:
         yield {"name": parameter, "label": bound, "value": given.get(parameter, "")}
 
 
-def orders(given: dict[str, str]) -> dict[str, str]:
-    """The orders that the form offers, and the one of the address if it is another."""
+def order_choices(given: dict[str, str]) -> dict[str, str]:
+    """The choices of the form's order, with the one of the URL if it is another."""
     order = given.get("order", "")
-    nearest = {"": "nearest first"} if "near" in given else {}
-    return ORDERS | nearest | ({} if order in ORDERS else {order: f"by {order}"})
+    choices = dict(ORDERS)
+    if "near" in given:
+        choices[""] = "nearest first"
+    if order not in choices:
+        choices[order] = f"by {order}"
+    return choices
 
 
-def query(given: dict[str, str]) -> str:
+def query_string(given: dict[str, str]) -> str:
     return f"?{urlencode(given, safe=',:')}" if given else ""
 
 
-def without(name: str, given: dict[str, str]) -> dict[str, str]:
-    """The parameters but this one, and those that say nothing without it."""
+def remove_parameter(name: str, given: dict[str, str]) -> dict[str, str]:
+    """The parameters without this one and those that require it."""
     return {
         other: text
         for other, text in given.items()
@@ -107,31 +114,31 @@ def without(name: str, given: dict[str, str]) -> dict[str, str]:
     }
 
 
-def label(name: str, text: str) -> str:
-    """A parameter and its value as a person would say them."""
+def filter_label(name: str, text: str) -> str:
+    """A parameter and its value as text, such as "price is at most 66 euros per day"."""
     if name == "within":
         return f"within {text} m"
     if name not in FILTERS:
         return f"{name} {text}"
     column, operator = FILTERS[name].column, FILTERS[name].operator
     if operator.key == "isnull":
-        return f"{column.name} is {'unknown' if text == 'true' else 'known'}"
+        return f"{column.name} is unknown" if text == "true" else f"{column.name} is known"
     return f"{column.name} {operator.label} {text} {column.unit}".strip()
 
 
-def heading(name: str, given: dict[str, str]) -> dict[str, str]:
-    """A heading that sorts by its column, the other way round the second time."""
+def column_heading(name: str, given: dict[str, str]) -> dict[str, str]:
+    """A heading that links to its column's order, descending where it is already ascending."""
     order = f"-{name}" if given.get("order") == name else name
     arrow = {name: "↑", f"-{name}": "↓"}.get(given.get("order", ""), "")
     return {
         "name": name,
         "unit": COLUMNS[name].unit,
         "arrow": arrow,
-        "sorted": query(given | {"order": order}),
+        "query": query_string(given | {"order": order}),
     }
 
 
 def without_empty_fields(given: QueryDict) -> str:
-    """The URL of a submitted form without the fields that were left empty."""
+    """The URL of a submitted form without its empty fields."""
     filled = [(name, text) for name, texts in given.lists() for text in texts if text]
     return f"/rooms?{urlencode(filled, safe=',:')}" if filled else "/rooms"

@@ -1,4 +1,4 @@
-"""What the admin's first page shows of the rooms."""
+"""The statistics on the index page of the admin."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -16,23 +16,23 @@ register = template.Library()
 
 @register.inclusion_tag("admin/rooms/dashboard.html", takes_context=True)
 def rooms_dashboard(context: dict[str, Any]) -> dict[str, Any]:
-    """The numbers that staff work by, each a link to its rooms. Three to six queries, all from indexes."""
+    """Statistics with links to the list of their rooms. Three to six queries, all from indexes."""
     midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
     rooms = Room.objects.all()
     return {
         "perms": context["perms"],
-        "figures": [
-            figure("rooms", rooms),
-            figure("changed today", rooms.filter(updated_at__gte=midnight), changed="today"),
-            figure("without a size", rooms.filter(size__isnull=True), size__isnull="true"),
+        "statistics": [
+            statistic("rooms", rooms),
+            statistic("changed today", rooms.filter(updated_at__gte=midnight), changed="today"),
+            statistic("without a size", rooms.filter(size__isnull=True), size__isnull="true"),
         ],
     }
 
 
-def figure(label: str, rooms: QuerySet[Room], **filters: str) -> dict[str, Any]:
-    """One number with its label and the list behind it."""
+def statistic(label: str, rooms: QuerySet[Room], **filters: str) -> dict[str, Any]:
+    """One number with its label and the URL of its rooms."""
     return {
         "number": count_queryset(rooms),
         "label": label,
-        "address": f"{reverse('admin:rooms_room_changelist')}?{urlencode(filters)}",
+        "url": f"{reverse('admin:rooms_room_changelist')}?{urlencode(filters)}",
     }

@@ -12,17 +12,17 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def all_places_taken():
+def all_slots_taken():
     with contextlib.ExitStack() as held:
         for _ in range(settings.EXPORTS_AT_ONCE):
-            exports.places.acquire()
-            held.callback(exports.places.release)
+            exports.slots.acquire()
+            held.callback(exports.slots.release)
         yield
 
 
 @pytest.mark.parametrize("path", ["/rooms.csv", "/rooms.ndjson", "/rooms.csv?filter_price__lt=66"])
 def test_an_export_without_a_place_is_429_at_no_cost(
-    client, all_places_taken, path, django_assert_num_queries
+    client, all_slots_taken, path, django_assert_num_queries
 ):
     with django_assert_num_queries(0):
         answer = client.get(path)
@@ -33,11 +33,11 @@ def test_an_export_without_a_place_is_429_at_no_cost(
 
 
 @pytest.mark.parametrize("path", ["/rooms", "/rooms.csv?limit=10", "/rooms.geojson", "/rooms/stats"])
-def test_what_is_no_export_needs_no_place(client, all_places_taken, path):
+def test_what_is_no_export_needs_no_place(client, all_slots_taken, path):
     assert client.get(path).status_code == 200
 
 
-def test_head_of_an_export_needs_no_place(client, all_places_taken):
+def test_head_of_an_export_needs_no_place(client, all_slots_taken):
     assert client.head("/rooms.csv").status_code == 200
 
 
@@ -53,12 +53,12 @@ def failing():
 
 def test_the_place_of_an_export_is_free_again():
     for _ in range(settings.EXPORTS_AT_ONCE + 1):
-        assert list(exports.bounded(chunks())) == ["first", "second"]
-        left = exports.bounded(chunks())
+        assert list(exports.with_slot(chunks())) == ["first", "second"]
+        left = exports.with_slot(chunks())
         next(left)
         left.close()
         with pytest.raises(DatabaseError):
-            next(exports.bounded(failing()))
+            next(exports.with_slot(failing()))
 
 
 def test_exports_leave_threads_for_everything_else():

@@ -8,7 +8,7 @@ from django.db import connection
 
 from rooms.api import queries
 from rooms.api.formats import JSON
-from rooms.api.geo import EARTH_RADIUS, FARTHEST, Near
+from rooms.api.geo import EARTH_RADIUS, MAX_DISTANCE, Near
 from rooms.api.parameters import Search
 from rooms.columns import DECIMALS
 from rooms.factories import RoomFactory
@@ -111,10 +111,10 @@ CENTRES = {
     "by the south pole": (179.9, -89.9),
     "London": (-0.1276, 51.5072),
 }
-RADII = [1, 150, 10_000, 300_000, 5_000_000, 10_007_543, 19_000_000, FARTHEST]
+RADII = [1, 150, 10_000, 300_000, 5_000_000, 10_007_543, 19_000_000, MAX_DISTANCE]
 
 
-def around(centre, radius, chance, count):
+def points_around(centre, radius, chance, count):
     """Places up to twice the radius away in all directions, by the direct formula on the sphere."""
     longitude, latitude = radians(centre[0]), radians(centre[1])
     for _ in range(count):
@@ -133,7 +133,7 @@ def test_near_finds_the_rooms_within_the_distance_nearest_first(client, centre):
     for radius in RADII:
         Room.objects.all().delete()
         opposite = (wrapped(centre[0] + 180), -centre[1])
-        rooms = store([centre, opposite, *around(centre, radius, chance, 80)])
+        rooms = store([centre, opposite, *points_around(centre, radius, chance, 80)])
         answer = client.get(f"/rooms?near={centre[0]},{centre[1]}&within={radius}&limit=1000")
         found = {room["code"]: room["distance"] for room in answer.json()}
         exact = {str(room.code): distance(centre, place(room)) for room in rooms}
@@ -173,7 +173,7 @@ def test_the_antipode_is_half_the_way_round_and_no_room_is_farther(client):
     for longitude, latitude in CENTRES.values():
         Room.objects.all().delete()
         RoomFactory(longitude=wrapped(longitude + 180), latitude=-latitude)
-        (room,) = client.get(f"/rooms?near={longitude},{latitude}&within={FARTHEST}").json()
+        (room,) = client.get(f"/rooms?near={longitude},{latitude}&within={MAX_DISTANCE}").json()
         assert room["distance"] == pytest.approx(pi * EARTH_RADIUS, abs=1)
 
 
@@ -208,7 +208,7 @@ def test_the_distance_is_the_last_key(client):
 def test_pages_by_distance_give_every_room_once(client, order):
     chance = random.Random(5)
     centre = CENTRES["antimeridian"]
-    rooms = store([centre, centre, centre, *around(centre, 50_000, chance, 60)])
+    rooms = store([centre, centre, centre, *points_around(centre, 50_000, chance, 60)])
     exact = {str(room.code): distance(centre, place(room)) for room in rooms}
     inside = {code for code, metres in exact.items() if metres <= 50_000}
     address = f"/rooms?near={centre[0]},{centre[1]}&within=50000{order}"
@@ -223,14 +223,14 @@ def test_pages_by_distance_give_every_room_once(client, order):
 
 def test_rooms_by_distance_come_once_while_others_come_and_go(client):
     chance = random.Random(6)
-    rooms = store(around((0, 0), 9_000, chance, 60))
+    rooms = store(points_around((0, 0), 9_000, chance, 60))
     inside = {str(room.code) for room in rooms if distance((0, 0), place(room)) <= 10_000}
     found, gone = [], set()
     for page in pages(client, "/rooms?near=0,0&limit=4"):
         found += [room["code"] for room in page]
         gone.add(found[-1])
         Room.objects.filter(code=found[-1]).delete()
-        store(around((0, 0), 9_000, chance, 2))
+        store(points_around((0, 0), 9_000, chance, 2))
         if len(found) > 500:
             break
     assert len(found) == len(set(found))
@@ -247,7 +247,7 @@ def test_the_boxes_hold_the_whole_circle():
             boxes = Near(*centre, radius).boxes()
             assert all(box.west <= box.east and box.south <= box.north for box in boxes)
             assert all(abs(box.west) <= 180.0000001 and abs(box.east) <= 180.0000001 for box in boxes)
-            for place in around(centre, radius, chance, 40):
+            for place in points_around(centre, radius, chance, 40):
                 if distance(centre, place) <= radius:
                     assert any(
                         box.west <= place[0] <= box.east and box.south <= place[1] <= box.north
