@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from rooms.columns import COLUMNS
-from rooms.imports.reader import shown
+from rooms.imports.reader import quote
 
 
 def complaints(request: HttpRequest) -> list[str]:
@@ -57,7 +57,7 @@ class RangeFilter(admin.ListFilter):
         try:
             self.bounds[name] = COLUMNS[self.field].parse(text)
         except ValueError as error:
-            self.refuse(f"{error}, not {shown(text)}")
+            self.refuse(f"{error}, not {quote(text)}")
 
     def refuse(self, reason: str) -> None:
         self.mistake = complain(self.request, f"{self.field.capitalize()} {reason}.")
@@ -116,7 +116,7 @@ class ChoiceFilter(admin.SimpleListFilter):
             complain(
                 request,
                 f"{str(self.title).capitalize()} ({self.parameter_name}) must be {' or '.join(values)}, "
-                f"not {shown(chosen)}.",
+                f"not {quote(chosen)}.",
             )
 
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from rooms.admin.list_filters import PARAMETERS, complain, complaints
 from rooms.columns import COLUMNS
 from rooms.counting import MAX_COUNTED, Count, count_queryset
-from rooms.imports.reader import shown
+from rooms.imports.reader import quote
 from rooms.models import Room
 
 
@@ -42,7 +42,7 @@ class RoomChangeList(ChangeList):
             if name not in PARAMETERS:
                 del self.filter_params[name]
                 known = ", ".join(sorted(PARAMETERS))
-                complain(request, f"The list has no filter {shown(name)}; there are {known}.")
+                complain(request, f"The list has no filter {quote(name)}; there are {known}.")
             elif len(values) > 1:
                 complain(request, f"The filter {name} is given twice.")
         if len(request.GET.getlist(SEARCH_VAR)) > 1:

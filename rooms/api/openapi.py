@@ -97,7 +97,9 @@ def operation(
                 "406": problem("A format that is not available"),
                 "414": problem("A request line (method, URL, version) of more than 4094 bytes"),
                 "429": problem("Too many requests or exports at once: try again after Retry-After seconds"),
-                "503": problem("The database is unavailable, slow or full: try again after Retry-After seconds"),
+                "503": problem(
+                    "The database is unavailable, slow or full: try again after Retry-After seconds"
+                ),
             },
         }
     }

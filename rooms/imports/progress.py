@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in a log."""
+"""Progress of long-running work: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-LINE_EVERY = 2.0  # seconds; quick work prints no line at all
+LINE_INTERVAL = 2.0  # seconds; work that takes less prints no line
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def progress(total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
     """
     Yield `advance(n)`, to be called after each further `n` units of `total` (`None`: not known).
 
-    It writes to stderr, so that the results on stdout stay clean:
+    It writes to stderr, so that stdout has results only:
 
         with progress(1_000_000, "rooms") as advance:
             advance(50_000)
@@ -28,15 +28,15 @@ def progress(total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
 
             yield advance
     else:
-        done, told = 0, time.monotonic()
+        done, printed_at = 0, time.monotonic()
 
-        def tell(n: int) -> None:
-            nonlocal done, told
+        def print_line(n: int) -> None:
+            nonlocal done, printed_at
             done += n
-            if time.monotonic() - told >= LINE_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - printed_at >= LINE_INTERVAL:
+                printed_at = time.monotonic()
                 of_total = f" of {total:,}" if total is not None else ""
                 sys.stderr.write(f"{done:,}{of_total} {unit}\n")
                 sys.stderr.flush()
 
-        yield tell
+        yield print_line

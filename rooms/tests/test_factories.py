@@ -24,7 +24,7 @@ def test_what_a_test_states_is_what_the_room_has() -> None:
 def test_progress_in_a_log_is_lines_on_stderr_and_nothing_on_stdout() -> None:
     program = (
         "from rooms.imports import progress\n"
-        "progress.LINE_EVERY = 0\n"
+        "progress.LINE_INTERVAL = 0\n"
         "with progress.progress(1000, 'rooms') as advance:\n"
         "    advance(400); advance(600)\n"
     )

@@ -26,19 +26,20 @@ from rooms.admin import history
 from rooms.admin.files import workbook
 from rooms.admin.locks import StaleVersionError, lock
 from rooms.columns import CODE, COLUMNS
-from rooms.imports.reader import CHANGING, column_mistakes, parse_cell
+from rooms.imports.reader import column_errors, parse_cell
+from rooms.imports.writer import UPDATABLE
 from rooms.models import Room
 
 MOST = 10_000
 """Rooms that one import through the browser takes, in about 3 s; more is a job for import_rooms."""
 
 UPDATE = f"""
-UPDATE room SET {", ".join(f"{name} = new.{name}" for name in CHANGING)}
-FROM unnest(%s::bigint[], {", ".join(f"%s::{COLUMNS[name].type.sql_type}[]" for name in CHANGING)})
-    AS new (id, {", ".join(CHANGING)})
+UPDATE room SET {", ".join(f"{name} = new.{name}" for name in UPDATABLE)}
+FROM unnest(%s::bigint[], {", ".join(f"%s::{COLUMNS[name].type.sql_type}[]" for name in UPDATABLE)})
+    AS new (id, {", ".join(UPDATABLE)})
 WHERE room.id = new.id
 """
-UPDATED = attrgetter("pk", *CHANGING)
+UPDATED = attrgetter("pk", *UPDATABLE)
 
 UNREADABLE = "This is neither CSV in UTF-8 nor an XLSX workbook, whichever was chosen."
 
@@ -58,7 +59,7 @@ def sheet(rows: Iterable[tuple[int, list[str]]], *, exact: bool) -> tablib.Datas
     while header and not header[-1]:
         header.pop()
     if complaints := [
-        f"{column}: {reason}" if column else reason for column, reason in column_mistakes(header)
+        f"{column}: {reason}" if column else reason for column, reason in column_errors(header)
     ]:
         raise ValidationError(complaints)
     dataset = tablib.Dataset(headers=header)

@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from rooms.api.errors import error_from_database
-from rooms.imports.reader import Busy, Mistakes, Outcome, Refused, import_rooms
+from rooms.imports.reader import FileRejectedError, LineErrors
+from rooms.imports.writer import ImportResult, ImportRunningError, import_rooms
 
 
 def whole_number(text: str) -> int:
@@ -30,7 +31,7 @@ is written, every bad line is listed. Running it again with the same file change
 
 The file is CSV with a header (code,size,price,latitude,longitude in any order) or NDJSON, in UTF-8.
 An empty size means that it isn't known. Coordinates are rounded to 8 decimals (1 mm)."""
-    # They load every page and the admin, of which this needs nothing; `migrate` and `check` run them.
+    # They load every page and the admin, which this command does not use; `migrate` and `check` run them.
     requires_system_checks: list[str] = []
 
     def create_parser(self, *args: Any, **kwargs: Any) -> Any:
@@ -52,25 +53,25 @@ An empty size means that it isn't known. Coordinates are rounded to 8 decimals (
     def handle(self, *, file: str, dry_run: bool, mistakes: int, verbosity: int, **options: Any) -> None:
         try:
             if file == "-":
-                outcome = import_rooms(sys.stdin.buffer, dry_run=dry_run, limit=mistakes)
+                result = import_rooms(sys.stdin.buffer, dry_run=dry_run, limit=mistakes)
             else:
                 with Path(file).open("rb") as stream:
                     size = os.fstat(stream.fileno()).st_size or None  # a pipe has none
-                    outcome = import_rooms(stream, size=size, dry_run=dry_run, limit=mistakes)
+                    result = import_rooms(stream, size=size, dry_run=dry_run, limit=mistakes)
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}. Next: name a CSV or NDJSON file.") from None
-        except Busy:
+        except ImportRunningError:
             raise CommandError("Another import is running. Next: wait for its end, then try again.") from None
-        except Refused as refused:
-            raise CommandError(listing(refused.mistakes)) from None
+        except FileRejectedError as rejected:
+            raise CommandError(rejection_message(rejected.errors)) from None
         except Error as error:
-            raise CommandError(trouble(error)) from error
+            raise CommandError(database_error_message(error)) from error
         if verbosity:
-            self.stdout.write(summary(outcome, dry_run))
+            self.stdout.write(result_message(result, dry_run))
 
 
-def trouble(error: Error) -> str:
-    """What an error of the database means for who imports; a defect of ours is raised again."""
+def database_error_message(error: Error) -> str:
+    """The message for a database error; an error that only a bug can cause is raised again."""
     if "Next:" in str(error):
         return str(error)
     problem = error_from_database(error)
@@ -79,22 +80,20 @@ def trouble(error: Error) -> str:
     return f"Nothing was imported. {problem.terminal_message}"
 
 
-def listing(mistakes: Mistakes) -> str:
-    """All mistakes that are listed, one a line, the number of the others, and what to do."""
-    rest = mistakes.total - len(mistakes.listed)
-    return "\n".join(
-        [
-            f"Nothing was imported: {mistakes.total:,} {'mistake' if mistakes.total == 1 else 'mistakes'}.",
-            *(f"  {mistake}" for mistake in mistakes.listed),
-            *([f"  … and {rest:,} more; --mistakes {mistakes.total} lists them all"] if rest else []),
-            "Next: correct the file, then import it again.",
-        ]
-    )
+def rejection_message(errors: LineErrors) -> str:
+    """The first errors, one a line, the number of the others, and the next step."""
+    noun = "mistake" if errors.total == 1 else "mistakes"
+    lines = [f"Nothing was imported: {errors.total:,} {noun}."]
+    lines += [f"  {error}" for error in errors.first]
+    rest = errors.total - len(errors.first)
+    if rest:
+        lines.append(f"  … and {rest:,} more; --mistakes {errors.total} lists them all")
+    lines.append("Next: correct the file, then import it again.")
+    return "\n".join(lines)
 
 
-def summary(outcome: Outcome, dry_run: bool) -> str:
-    """What happened, or would."""
-    added, changed, unchanged = (f"{n:,}" for n in (outcome.added, outcome.changed, outcome.unchanged))
+def result_message(result: ImportResult, dry_run: bool) -> str:
+    added, changed, unchanged = f"{result.added:,}", f"{result.changed:,}", f"{result.unchanged:,}"
     if dry_run:
         return (
             f"The file is good: {added} to add, {changed} to change, {unchanged} stay. Nothing was written."

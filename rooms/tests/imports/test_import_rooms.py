@@ -15,8 +15,8 @@ from django.db import connection
 
 from rentomatic_site import postgres
 from rooms.factories import RoomFactory
-from rooms.imports import reader
-from rooms.imports.reader import LONGEST_LINE
+from rooms.imports import writer
+from rooms.imports.reader import MAX_LINE_SIZE
 from rooms.models import Room
 
 HEADER = "code,size,price,latitude,longitude\n"
@@ -126,7 +126,7 @@ def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header
         (f"{CODES[0]},215,39,51.,-0.09", "line 2, latitude: must be a decimal number, not '51.'"),
         (f'{CODES[0]},215,"39,51.75,-0.09', "line 2: not CSV"),
         (b"\xff\xfe,215,39,51.75,-0.09", "line 2: not UTF-8 at byte 1"),
-        ("9" * 10_000_000, f"line 2: longer than {LONGEST_LINE} bytes"),
+        ("9" * 10_000_000, f"line 2: longer than {MAX_LINE_SIZE} bytes"),
     ],
     ids=lambda value: str(value)[:20] if not str(value).startswith("line") else "",
 )
@@ -395,7 +395,7 @@ def test_a_connection_that_is_lost_while_a_pipe_is_read_is_a_message(other):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_room_that_other_work_holds_is_told_and_nothing_is_imported(other, monkeypatch):
-    monkeypatch.setattr(reader, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(writer, "LOCK_TIMEOUT", "50ms")
     RoomFactory(code=CODES[0], price=39)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
     with pytest.raises(CommandError) as refused:
@@ -407,7 +407,7 @@ def test_a_room_that_other_work_holds_is_told_and_nothing_is_imported(other, mon
 
 @pytest.mark.django_db(transaction=True)
 def test_a_room_that_the_file_does_not_change_is_not_locked(other, monkeypatch):
-    monkeypatch.setattr(reader, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(writer, "LOCK_TIMEOUT", "50ms")
     RoomFactory(code=CODES[0], size=1, price=1, latitude=1, longitude=1)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
     assert run_import(io.BytesIO(TWO_ROOMS.encode())) == "Rooms: 1 added, 0 changed, 1 unchanged.\n"
