@@ -1,6 +1,6 @@
 """
-The rooms in Django's admin, for staff: the list (listing, list_filters), the form, the history, bulk work on
-selected rooms (selection, prices), rooms from and to spreadsheets (files, uploads), all joined in `room`.
+The rooms in Django's admin: the list (listing, list_filters), the form, the history, actions on selected
+rooms (actions/), import and export of spreadsheets (files/). RoomAdmin in `room` combines them.
 """
 
 from rooms.admin.room import RoomAdmin

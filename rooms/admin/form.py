@@ -1,4 +1,4 @@
-"""The form of one room, which never overwrites what somebody else saved meanwhile."""
+"""The form of one room, with optimistic locking: it does not overwrite changes by others."""
 
 from typing import Any, cast
 from uuid import uuid4
@@ -8,13 +8,13 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
 
-from rooms.admin.history import entry_of, moment, value_in_words
+from rooms.admin.history import format_time, format_value, last_log_entry
 from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
 from rooms.models import Room
 
 
 def widget(column: Column) -> forms.Widget:
-    """The input of a column; browsers hold a number within the limits, too."""
+    """The widget of a column, with its limits."""
     if column.limits is None:
         return forms.TextInput(attrs={"size": 38, "spellcheck": "false", "autocomplete": "off"})
     low, high = column.limits
@@ -24,19 +24,19 @@ def widget(column: Column) -> forms.Widget:
 
 class RoomForm(forms.ModelForm):
     """
-    A room's fields, and the version that was opened.
+    A room's fields, its version and its values when the form was opened.
 
-    Each field carries the value that was opened, too. After a change by somebody else the form takes
-    over what the person did not touch, keeps what was typed, says both, and saves nothing.
+    After a change by another user nothing is saved: untouched fields get the new values, edited fields keep
+    what was submitted, and messages list both.
     """
 
     loaded_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
-    HELD = (
+    LOCKED_MESSAGE = (
         "Other work holds this room, such as an import or a bulk change. Nothing of yours is saved yet, and "
         "all of it is below. Save again in a moment."
     )
-    held = False
-    """Whether other work holds the room, so that the form comes back instead of being saved."""
+    locked = False
+    """Whether another transaction has locked the room, so that the form is returned instead of saved."""
 
     class Media:
         css = {"all": ["leaflet/leaflet.css", "rooms/admin/map.css"]}
@@ -68,16 +68,16 @@ class RoomForm(forms.ModelForm):
                 raise ValidationError("The form came without the room's version. Open the room again.")
             if cleaned["loaded_version"] != self.instance.version:
                 raise ValidationError(self.merge())
-        if self.held:
-            raise ValidationError(self.HELD, "held")
+        if self.locked:
+            raise ValidationError(self.LOCKED_MESSAGE, "locked")
         return cleaned
 
     def merge(self) -> list[str]:
-        """Bring the form up to the room's present state; returns what happened, in sentences."""
-        entry = entry_of(self.instance)
+        """Merge the room's current values into the form; returns messages about them."""
+        entry = last_log_entry(self.instance)
         who = entry.user.get_username() if entry else "Somebody (an import or another program)"
-        told = [
-            f"{who} changed this room on {moment(self.instance.updated_at)} UTC, while you had it open. "
+        notes = [
+            f"{who} changed this room on {format_time(self.instance.updated_at)} UTC, while you had it open. "
             "Nothing of yours is saved yet."
         ]
         touched = set(self.changed_data)
@@ -90,12 +90,12 @@ class RoomForm(forms.ModelForm):
             data[self.add_initial_prefix(name)] = now
             if str(opened) == str(now):
                 continue
-            change = f"{field.label}: was {value_in_words(opened)}, is now {value_in_words(now)}"
+            change = f"{field.label}: was {format_value(opened)}, is now {format_value(now)}"
             if name in touched:
-                told.append(f"{change}; you typed {value_in_words(data.get(name))}, which is kept below.")
+                notes.append(f"{change}; you typed {format_value(data.get(name))}, which is kept below.")
             else:
                 data[name] = now
-                told.append(f"{change}, which is taken over below.")
+                notes.append(f"{change}, which is taken over below.")
         data[self.add_prefix("loaded_version")] = str(self.instance.version)
         self.data = data
-        return [*told, "Look at the fields and save again."]
+        return [*notes, "Look at the fields and save again."]

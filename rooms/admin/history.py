@@ -1,4 +1,4 @@
-"""The admin's history in the field's words: "price 39 → 45 euros per day"."""
+"""Log entries of the admin with readable changes, such as "price 39 → 45"."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -11,32 +11,32 @@ from rooms.columns import COLUMNS
 from rooms.models import Room
 
 
-def value_in_words(value: Any) -> str:
-    """A field's value as people read it."""
+def format_value(value: Any) -> str:
+    """A field's value as text."""
     return "unknown" if value in (None, "") else str(value)
 
 
-def change_in_words(name: str, before: Any, after: Any) -> str:
-    """One field's change, as in "price 39 → 45"."""
-    return f"{name} {value_in_words(before)} → {value_in_words(after)}"
+def format_change(name: str, before: Any, after: Any) -> str:
+    """The change of one field, as in "price 39 → 45"."""
+    return f"{name} {format_value(before)} → {format_value(after)}"
 
 
 def values(room: Room) -> dict[str, Any]:
-    """The room's own fields by name."""
+    """The values of the room's columns by name."""
     return {name: getattr(room, name) for name in COLUMNS}
 
 
-def changes(before: Room, after: Room) -> str:
-    """All that differs between two states of a room."""
+def format_changes(before: Room, after: Room) -> str:
+    """The differences between two states of a room, as text."""
     return ", ".join(
-        change_in_words(name, old, new)
+        format_change(name, old, new)
         for (name, old), new in zip(values(before).items(), values(after).values(), strict=True)
         if old != new
     )
 
 
-def log(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> list[LogEntry]:
-    """Write one line of history per room, with its message, in a few statements. `user` is the request's."""
+def log_changes(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> list[LogEntry]:
+    """Create a log entry with a message for each room, in a few statements."""
     room_type = ContentType.objects.get_for_model(Room)
     return LogEntry.objects.bulk_create(
         (
@@ -54,23 +54,23 @@ def log(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> list[LogEntr
     )
 
 
-def in_words(room: Room) -> str:
-    """What a room is, all of it."""
-    return ", ".join(f"{name} {value_in_words(value)}" for name, value in values(room).items())
+def format_room(room: Room) -> str:
+    """All columns of a room, as text."""
+    return ", ".join(f"{name} {format_value(value)}" for name, value in values(room).items())
 
 
-def moment(time: datetime) -> str:
-    """A time as staff read it, the 24 hours of UTC."""
+def format_time(time: datetime) -> str:
+    """A time such as "3 Jan 2026, 14:05", in UTC."""
     return f"{time:%-d %b %Y, %H:%M}"
 
 
-def entry_of(room: Room) -> LogEntry | None:
-    """The line of history that belongs to a room's last change; None if it was made elsewhere."""
+def last_log_entry(room: Room) -> LogEntry | None:
+    """The log entry of a room's last change; None if the change was not made in the admin."""
     return (
         LogEntry.objects.filter(
             content_type=ContentType.objects.get_for_model(Room),
             object_id=str(room.pk),
-            # The room's time is the database's clock, the line's is ours.
+            # updated_at is from the clock of the database, action_time from that of the web server.
             action_time__gte=room.updated_at - timedelta(seconds=2),
         )
         .select_related("user")

@@ -1,8 +1,7 @@
 """
-The filters beside the list of rooms. They read values as every other part does: by rooms.columns.
+The filters of the list of rooms, generated from rooms.columns, which also parses their values.
 
-What is not understood is told, and nothing is listed: a filter that silently did not filter would let a bulk
-action run on every room.
+An invalid filter is an error, and the list is empty: were it ignored, a bulk action would run on all rooms.
 """
 
 from collections.abc import Iterator
@@ -15,25 +14,25 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from rooms.columns import COLUMNS
+from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
 from rooms.imports.reader import quote
 
 
-def complaints(request: HttpRequest) -> list[str]:
-    """What of the list's address was not understood, in sentences; the filters and the search add theirs."""
-    found: list[str] = request.__dict__.setdefault("list_complaints", [])
-    return found
+def filter_errors(request: HttpRequest) -> list[str]:
+    """Messages about invalid filters and searches in the list's URL."""
+    errors: list[str] = request.__dict__.setdefault("filter_errors", [])
+    return errors
 
 
-def complain(request: HttpRequest, sentence: str) -> str:
-    """Add a sentence, once: Django builds the filters several times in a request."""
-    if sentence not in complaints(request):
-        complaints(request).append(sentence)
-    return sentence
+def add_filter_error(request: HttpRequest, message: str) -> str:
+    """Add a message once: Django instantiates the filters several times in a request."""
+    if message not in filter_errors(request):
+        filter_errors(request).append(message)
+    return message
 
 
 class RangeFilter(admin.ListFilter):
-    """From … to … of one field, both included, in a form of its own."""
+    """A form with the lower and the upper bound of a column, both inclusive."""
 
     template = "admin/rooms/range_filter.html"
     field: str
@@ -43,24 +42,24 @@ class RangeFilter(admin.ListFilter):
     def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
         super().__init__(request, params, *args)
         self.bounds: dict[str, Any] = {}
-        self.mistake = ""
+        self.error = ""
         for name in self.names:
             for text in params.pop(name, []):
                 if text:
                     self.used_parameters[name] = text
-                    self.read(name, text)
+                    self.parse_bound(name, text)
         low, high = (self.bounds.get(name) for name in self.names)
         if low is not None and high is not None and low > high:
-            self.refuse(f"is from {low} to {high}, which no room is: swap the two")
+            self.set_error(f"is from {low} to {high}, which no room is: swap the two")
 
-    def read(self, name: str, text: str) -> None:
+    def parse_bound(self, name: str, text: str) -> None:
         try:
             self.bounds[name] = COLUMNS[self.field].parse(text)
         except ValueError as error:
-            self.refuse(f"{error}, not {quote(text)}")
+            self.set_error(f"{error}, not {quote(text)}")
 
-    def refuse(self, reason: str) -> None:
-        self.mistake = complain(self.request, f"{self.field.capitalize()} {reason}.")
+    def set_error(self, reason: str) -> None:
+        self.error = add_filter_error(self.request, f"{self.field.capitalize()} {reason}.")
 
     def has_output(self) -> bool:
         return True
@@ -72,7 +71,7 @@ class RangeFilter(admin.ListFilter):
         return queryset.filter(**self.bounds)
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
-        """What the template shows: one dictionary, the form."""
+        """The context of the template: one dictionary, the form."""
         low, high = COLUMNS[self.field].limits or (None, None)
         yield {
             "name": self.field,
@@ -83,7 +82,7 @@ class RangeFilter(admin.ListFilter):
             "low": low,
             "high": high,
             "unit": COLUMNS[self.field].unit,
-            "mistake": self.mistake,
+            "error": self.error,
             "selected": bool(self.used_parameters),
             "clear": changelist.get_query_string(remove=[*self.names]),
             "others": [
@@ -95,40 +94,43 @@ class RangeFilter(admin.ListFilter):
         }
 
 
-class PriceFilter(RangeFilter):
-    title = field = "price"
-    names = ("price__gte", "price__lte")
+def range_filter(column: Column) -> type[RangeFilter]:
+    class ColumnRangeFilter(RangeFilter):
+        title = field = column.name
+        names = (f"{column.name}__gte", f"{column.name}__lte")
 
-
-class SizeFilter(RangeFilter):
-    title = field = "size"
-    names = ("size__gte", "size__lte")
+    return ColumnRangeFilter
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """One of a few values."""
+    """A filter with a few choices; another value is an error."""
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
         values = [value for value, _ in self.lookup_choices]
         chosen = self.value()
         if chosen and chosen not in values:
-            complain(
+            add_filter_error(
                 request,
                 f"{str(self.title).capitalize()} ({self.parameter_name}) must be {' or '.join(values)}, "
                 f"not {quote(chosen)}.",
             )
 
 
-class SizeKnownFilter(ChoiceFilter):
-    title = "size known"
-    parameter_name = "size__isnull"
+def known_filter(column: Column) -> type[ChoiceFilter]:
+    class KnownFilter(ChoiceFilter):
+        title = f"{column.name} known"
+        parameter_name = f"{column.name}__isnull"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("true", "Size missing"), ("false", "Size known")]
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+            return [("true", f"{column.label} missing"), ("false", f"{column.label} known")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(size__isnull=self.value() == "true") if self.value() else queryset
+        def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+            if not self.value():
+                return queryset
+            return queryset.filter(**{self.parameter_name: self.value() == "true"})
+
+    return KnownFilter
 
 
 class ChangedFilter(ChoiceFilter):
@@ -149,11 +151,14 @@ class ChangedFilter(ChoiceFilter):
         return queryset.filter(updated_at__gte=since[choice]) if choice in since else queryset
 
 
-FILTERS: tuple[type[admin.ListFilter], ...] = (PriceFilter, SizeFilter, SizeKnownFilter, ChangedFilter)
-PARAMETERS = {
-    *PriceFilter.names,
-    *SizeFilter.names,
-    SizeKnownFilter.parameter_name,
-    ChangedFilter.parameter_name,
+RANGE_FILTERS = [range_filter(column) for column in COLUMNS.values() if column.type is WHOLE_NUMBER]
+CHOICE_FILTERS: list[type[ChoiceFilter]] = [
+    *(known_filter(column) for column in COLUMNS.values() if column.nullable),
+    ChangedFilter,
+]
+
+FILTERS: tuple[type[admin.ListFilter], ...] = (*RANGE_FILTERS, *CHOICE_FILTERS)
+PARAMETERS = {name for row in RANGE_FILTERS for name in row.names} | {
+    str(row.parameter_name) for row in CHOICE_FILTERS
 }
 """The query parameters of the list's filters."""

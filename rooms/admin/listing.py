@@ -1,4 +1,4 @@
-"""The list of rooms: its pages, its order and its search, each quick with a million rooms."""
+"""The list of rooms: pagination, order and search, each fast with a million rooms."""
 
 import re
 from functools import cached_property
@@ -11,7 +11,7 @@ from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from rooms.admin.list_filters import PARAMETERS, complain, complaints
+from rooms.admin.list_filters import PARAMETERS, add_filter_error, filter_errors
 from rooms.columns import COLUMNS
 from rooms.counting import MAX_COUNTED, Count, count_queryset
 from rooms.imports.reader import quote
@@ -34,31 +34,31 @@ class RoomPaginator(Paginator):
 
 
 class RoomChangeList(ChangeList):
-    """Filters that are understood or refused, orders that an index serves, and pages that exist."""
+    """Strict filters, orders that an index serves, and page numbers within the list."""
 
     def get_filters(self, request: HttpRequest) -> Any:
-        """A parameter that is unknown, or given twice, is a complaint of ours; Django answers a bare 400."""
+        """An unknown or repeated parameter is a message in the list; Django responds with a bare 400."""
         for name, values in self.get_filters_params().items():
             if name not in PARAMETERS:
                 del self.filter_params[name]
                 known = ", ".join(sorted(PARAMETERS))
-                complain(request, f"The list has no filter {quote(name)}; there are {known}.")
+                add_filter_error(request, f"The list has no filter {quote(name)}; there are {known}.")
             elif len(values) > 1:
-                complain(request, f"The filter {name} is given twice.")
+                add_filter_error(request, f"The filter {name} is given twice.")
         if len(request.GET.getlist(SEARCH_VAR)) > 1:
-            complain(request, "Two searches are given at once.")
+            add_filter_error(request, "Two searches are given at once.")
         return super().get_filters(request)
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet:
         queryset = super().get_queryset(request, *args, **kwargs)
-        return queryset.none() if complaints(request) else queryset
+        return queryset.none() if filter_errors(request) else queryset
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[Any]:
         """
-        The order asked for, completed by the key in the same direction, as the indexes are.
+        The requested order, then the primary key in the same direction, as in the indexes.
 
-        Django completes an order by the default one and `-pk`: `price, -updated_at, -id` would be sorted,
-        `price, id` is read.
+        Django appends the default order and `-pk`: `price, -updated_at, -id` needs a sort, `price, id` is
+        read from the index.
         """
         ordering = list(super().get_ordering(request, queryset.order_by()))
         if len(ordering) > 1 and ordering[-1] == "-pk" and not str(ordering[-2]).startswith("-"):
@@ -66,7 +66,7 @@ class RoomChangeList(ChangeList):
         return ordering
 
     def get_results(self, request: HttpRequest) -> None:
-        """A page beyond the last is the last; Django would drop all filters instead."""
+        """Show the last page for a number beyond it; Django would drop all filters instead."""
         try:
             super().get_results(request)
         except IncorrectLookupParameters:
@@ -79,8 +79,8 @@ class RoomChangeList(ChangeList):
 # --- Search
 
 MAX_TERMS = 10
-HIGHEST = max(column.limits[1] for column in COLUMNS.values() if column.limits)
-"""No price or size is greater: a number that is matches nothing."""
+MAX_VALUE = max(column.limits[1] for column in COLUMNS.values() if column.limits)
+"""The greatest price or size; a greater number matches nothing."""
 
 NUMBER = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>€|m²|m2)?", re.ASCII)
 CODE_BEGINNING = re.compile(r"[0-9a-f]{1,32}", re.ASCII | re.IGNORECASE)
@@ -88,15 +88,14 @@ CODE_BEGINNING = re.compile(r"[0-9a-f]{1,32}", re.ASCII | re.IGNORECASE)
 
 def term_condition(term: str) -> Q:
     """
-    The rooms that one word of a search means: `66` a price or a size, `66€` a price, `50m²` a size,
-    anything else the beginning of a code, with or without its dashes. Raises ValueError for other words.
+    The condition of one search term: `66` a price or a size, `66€` a price, `50m²` a size,
+    anything else the beginning of a code, with or without its dashes. Raises ValueError for other terms.
 
-    Each is a look into an index. A number of up to seven digits is never taken for a code: prices and
-    sizes end there.
+    Each is an index lookup. A number of up to seven digits is a price or size, never a code.
     """
     number = NUMBER.fullmatch(term)
     if number:
-        value = min(int(number["number"]), HIGHEST + 1)
+        value = min(int(number["number"]), MAX_VALUE + 1)
         conditions = {"€": Q(price=value), None: Q(price=value) | Q(size=value)}
         return conditions.get(number["unit"], Q(size=value))
     digits = term.replace("-", "")
@@ -108,9 +107,9 @@ def term_condition(term: str) -> Q:
     return Q(code__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
 
 
-def searched(queryset: QuerySet[Room], words: str) -> QuerySet[Room]:
-    """The rooms that every word means; ValueError says which word means nothing."""
-    terms = words.split()
+def apply_search(queryset: QuerySet[Room], text: str) -> QuerySet[Room]:
+    """The rooms that match every term; ValueError for a term that is neither number nor code."""
+    terms = text.split()
     if len(terms) > MAX_TERMS:
         raise ValueError(f"A search takes {MAX_TERMS} words at most, not {len(terms):,}.")
     for term in terms:

@@ -1,8 +1,8 @@
 """
-Rooms that several people work on at once: locked for moments only, and no form is lost to a lock.
+Row locks and lock timeouts: rooms are locked only while they are written, and no submitted form is lost.
 
-Work is read, checked and shown without a lock. Writing locks the rooms, sees that they are still as they were
-read, and ends soon after. Whoever meets a lock for longer than `lock_timeout` keeps what they typed.
+Rooms are read, validated and shown without a lock. Writing locks them, compares their versions with those
+that were read, and commits. A form that waits longer than `lock_timeout` is returned with its data.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ class StaleVersionError(Exception):
     """A room was changed or deleted between reading and writing it."""
 
 
-def lock(rooms: Sequence[Room]) -> None:
+def lock_rooms(rooms: Sequence[Room]) -> None:
     """
-    Lock the rooms to the end of the transaction; StaleVersionError where one is no longer as it was read.
+    Lock the rooms until the end of the transaction; StaleVersionError where one has another version.
 
-    In the order of their keys, so that no two transactions wait for each other.
+    In the order of their keys, which prevents deadlocks.
     """
     read = {room.pk: room.version for room in rooms}
     locked = Room.objects.filter(pk__in=read).order_by("pk").select_for_update()
@@ -33,24 +33,24 @@ def lock(rooms: Sequence[Room]) -> None:
         raise StaleVersionError
 
 
-def is_held(error: OperationalError) -> bool:
-    """Whether the database gave up because another transaction holds what this one needs."""
+def is_lock_timeout(error: OperationalError) -> bool:
+    """Whether the error is a lock conflict with another transaction."""
     return isinstance(error_from_database(error), Locked)
 
 
-def send_again(
+def retry_page(
     request: HttpRequest, site: Any, title: str, reason: str, *, status: int, retry_after: int | None = None
 ) -> TemplateResponse:
-    """A page with all that was sent and a button that sends it again."""
-    page = TemplateResponse(
+    """A page with the submitted data and a button that submits it again."""
+    response = TemplateResponse(
         request,
-        "admin/rooms/send_again.html",
+        "admin/rooms/retry.html",
         {
             **site.each_context(request),
             "title": title,
             "reason": reason,
             "opts": Room._meta,
-            "sent": [
+            "fields": [
                 (name, value)
                 for name, values in request.POST.lists()
                 for value in values
@@ -60,15 +60,15 @@ def send_again(
         status=status,
     )
     if retry_after:
-        page.headers["Retry-After"] = str(retry_after)
-    return page
+        response.headers["Retry-After"] = str(retry_after)
+    return response
 
 
-def keeps_the_form(view: Callable[..., Any]) -> Callable[..., Any]:
-    """A view of a ModelAdmin whose form comes back (409) when other work holds the rooms."""
+def offer_retry_on_lock_timeout(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator for views of a ModelAdmin: a lock timeout returns the submitted form (409)."""
 
     @wraps(view)
-    def answer(model_admin: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    def respond(model_admin: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
             return view(model_admin, request, *args, **kwargs)
         except OperationalError as error:
@@ -77,7 +77,7 @@ def keeps_the_form(view: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             if request.method != "POST" or request.FILES:
                 return problem.response(request)
-            return send_again(
+            return retry_page(
                 request,
                 model_admin.admin_site,
                 "These rooms are being changed",
@@ -85,4 +85,4 @@ def keeps_the_form(view: Callable[..., Any]) -> Callable[..., Any]:
                 status=409,
             )
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""The admin of the rooms: one room's page, and how the parts in the other modules are joined."""
+"""RoomAdmin: the pages of one room, and the list, actions and files of the other modules."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,14 +20,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rooms.admin import history
+from rooms.admin.actions.bulk import check_keys
+from rooms.admin.actions.delete import delete_selected
 from rooms.admin.actions.prices import change_prices
-from rooms.admin.actions.selection import bulk, check_keys, delete_rooms
+from rooms.admin.files.mixin import SpreadsheetMixin
 from rooms.admin.files.resource import RoomCSV, RoomXLSX
-from rooms.admin.files.uploads import SpreadsheetMixin
 from rooms.admin.form import RoomForm
-from rooms.admin.list_filters import FILTERS, PARAMETERS, complain, complaints
-from rooms.admin.listing import RoomChangeList, RoomPaginator, searched
-from rooms.admin.locks import StaleVersionError, is_held, keeps_the_form
+from rooms.admin.list_filters import FILTERS, PARAMETERS, add_filter_error, filter_errors
+from rooms.admin.listing import RoomChangeList, RoomPaginator, apply_search
+from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
 
@@ -46,15 +47,15 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 @admin.register(Room)
 class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
-    """Rooms for staff, quick with a million of them; no edit overwrites another."""
+    """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm
     fieldsets = [
         (None, {"fields": [("code", "price", "size"), "loaded_version"]}),
-        ("Place", {"fields": [("latitude", "longitude"), "map"], "classes": ["place"]}),
+        ("Place", {"fields": [("latitude", "longitude"), "location_map"], "classes": ["place"]}),
     ]
     record_fieldset = ("Record", {"fields": [("added", "changed", "version")]})
-    readonly_fields = ["map", "added", "changed", "version"]
+    readonly_fields = ["location_map", "added", "changed", "version"]
     save_as = True
 
     list_display = ["code", *[list_column(column) for column in COLUMNS.values() if column.limits], "changed"]
@@ -67,47 +68,47 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
     paginator = RoomPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    actions = ["change_prices", "export_csv", "export_xlsx", "delete_selected"]
+    actions = [change_prices, "export_csv", "export_xlsx", delete_selected]
 
     # --- The list
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RoomChangeList]:
         return RoomChangeList
 
-    @keeps_the_form
+    @offer_retry_on_lock_timeout
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         page = super().changelist_view(request, {"title": "Rooms", **(extra_context or {})})
         if page.status_code == 200:
-            for complaint in complaints(request):
-                messages.error(request, complaint)
+            for error in filter_errors(request):
+                messages.error(request, error)
         return page
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Only what the filters offer; Django would take any lookup, regular expressions too."""
+        """The filters' parameters only; Django allows any lookup, including regular expressions."""
         return lookup in PARAMETERS
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Room], search_term: str
     ) -> tuple[QuerySet[Room], bool]:
         try:
-            return searched(queryset, search_term), False
+            return apply_search(queryset, search_term), False
         except ValueError as error:
-            complain(request, str(error))
+            add_filter_error(request, str(error))
             return queryset, False
 
     @admin.display(description="last change, UTC", ordering="updated_at")
     def changed(self, room: Room) -> str:
-        return history.moment(room.updated_at)
+        return history.format_time(room.updated_at)
 
     @admin.display(description="added, UTC")
     def added(self, room: Room) -> str:
-        return history.moment(room.created_at)
+        return history.format_time(room.created_at)
 
     # --- One room
 
     @admin.display(description="map")
-    def map(self, room: Room | None) -> SafeString:
-        """The place of the map, which a script fills; without scripts the two numbers are all there is."""
+    def location_map(self, room: Room | None) -> SafeString:
+        """The element in which map.js shows a map; empty without scripts."""
         return format_html(
             '<div class="room-map" data-tiles="{}" data-attribution="{}" data-place="{}" '
             'data-code="{}"></div>',
@@ -118,15 +119,15 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Room | None = None) -> Any:
-        """A room that isn't stored yet has no record to show."""
+        """A new room has no record (times and version) yet."""
         return [*self.fieldsets, self.record_fieldset] if obj else self.fieldsets
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, *args, **kwargs)
-        form.held = getattr(request, "room_is_held", False)
+        form.locked = getattr(request, "room_is_locked", False)
         return form
 
-    @keeps_the_form
+    @offer_retry_on_lock_timeout
     def changeform_view(
         self,
         request: HttpRequest,
@@ -141,37 +142,37 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except (StaleVersionError, IntegrityError):
-            # Somebody saved between the form's check and our write, which is undone. Now the check sees it.
+            # Another user saved between validation and writing. Validation now reports it.
             return super().changeform_view(request, object_id, form_url, extra_context)
         except OperationalError as error:
-            if request.method != "POST" or not is_held(error):
+            if request.method != "POST" or not is_lock_timeout(error):
                 raise
-            request.room_is_held = True  # type: ignore[attr-defined]
+            request.room_is_locked = True  # type: ignore[attr-defined]
             response = super().changeform_view(request, object_id, form_url, extra_context)
             if response.status_code == 200:
-                self.tell_held(request, response)
+                self.show_lock_conflict(request, response)
             return response
 
-    def tell_held(self, request: HttpRequest, response: Any) -> None:
-        """The form is good, and comes back (409) all the same: a warning, not mistakes to correct."""
+    def show_lock_conflict(self, request: HttpRequest, response: Any) -> None:
+        """Return the valid form with 409, with a warning in place of errors to correct."""
         response.status_code = 409
         form = response.context_data["adminform"].form
-        if form.has_error(NON_FIELD_ERRORS, "held") and len(form.errors) == 1:
-            messages.warning(request, form.HELD)
+        if form.has_error(NON_FIELD_ERRORS, "locked") and len(form.errors) == 1:
+            messages.warning(request, form.LOCKED_MESSAGE)
             response.context_data["errors"] = None
 
-    @keeps_the_form
+    @offer_retry_on_lock_timeout
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """The page of the action on selected rooms, for one: it sees when the room was changed meanwhile."""
+        """The confirmation page of the bulk action, which detects changes in the meantime."""
         room = self.get_object(request, unquote(object_id))
         if not self.has_delete_permission(request, room):
             raise PermissionDenied
         if room is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
-        page = bulk(delete_rooms)(self, request, Room.objects.filter(pk=room.pk))
-        return page or HttpResponseRedirect(
+        response = delete_selected(self, request, Room.objects.filter(pk=room.pk))
+        return response or HttpResponseRedirect(
             add_preserved_filters(
                 {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts},
                 reverse("admin:rooms_room_changelist"),
@@ -179,7 +180,7 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         )
 
     def offer_to_add(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The room was deleted while somebody was editing it: what was typed goes into a new room's form."""
+        """Redirect from a room that was deleted to the form of a new one, with the submitted values."""
         entry = (
             LogEntry.objects.filter(
                 content_type=ContentType.objects.get_for_model(Room),
@@ -193,8 +194,8 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         messages.warning(
             request, f"{who} while you had it open. What you typed is below; saving adds the room again."
         )
-        typed = {name: request.POST.get(name, "") for name in COLUMNS}
-        return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(typed)}")
+        submitted = {name: request.POST.get(name, "") for name in COLUMNS}
+        return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(submitted)}")
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
         if not change:
@@ -210,30 +211,28 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
         if add:
             return super().construct_change_message(request, form, formsets, add)
         return ", ".join(
-            history.change_in_words(name, form.initial[name], form.cleaned_data[name])
+            history.format_change(name, form.initial[name], form.cleaned_data[name])
             for name in form.changed_data
             if name in COLUMNS
         )
 
     def log_change(self, request: HttpRequest, obj: Room, message: Any) -> Any:
-        """A save that changed nothing is no line of history."""
+        """No log entry for a save without changes."""
         return super().log_change(request, obj, message) if message else None
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Room]) -> list[LogEntry]:
-        """The history keeps what a deleted room was."""
-        return history.log(request.user, DELETION, ((room, history.in_words(room)) for room in queryset))
+        """Log entries that contain the values of the deleted rooms."""
+        return history.log_changes(
+            request.user, DELETION, ((room, history.format_room(room)) for room in queryset)
+        )
 
     # --- Actions on selected rooms
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Room], *location: Any) -> Any:
         check_keys(request)
-        if complaints(request):
-            return None  # to the list, which tells them
+        if filter_errors(request):
+            return None  # to the list, which shows the errors
         return super().response_action(request, queryset, *location)
-
-    @admin.action(description="Change prices…", permissions=["change"])
-    def change_prices(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
-        return bulk(change_prices)(self, request, queryset)
 
     @admin.action(description="Export as CSV", permissions=["export"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
@@ -242,7 +241,3 @@ class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
     @admin.action(description="Export as XLSX", permissions=["export"])
     def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
         return self.export_as(request, queryset, RoomXLSX())
-
-    @admin.action(description="Delete…", permissions=["delete"])
-    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
-        return bulk(delete_rooms)(self, request, queryset)

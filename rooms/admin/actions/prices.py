@@ -1,4 +1,4 @@
-"""The action that changes the prices of many rooms, by an amount or by percent."""
+"""The bulk action that changes prices by an amount or by percent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 
 from rooms.admin import history
-from rooms.admin.actions.selection import SHOWN, confirmed, fingerprint, page
-from rooms.admin.locks import lock
+from rooms.admin.actions.bulk import MAX_SHOWN, bulk_action, confirmation_page, fingerprint, is_confirmed
+from rooms.admin.locks import lock_rooms
 from rooms.columns import COLUMNS
+from rooms.counting import Count
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ WHERE room.id = new.id
 
 
 class PriceForm(forms.Form):
-    """By how much prices change."""
+    """The amount or percentage by which prices change."""
 
     change = forms.DecimalField(
         max_digits=9,
@@ -55,9 +56,10 @@ class PriceForm(forms.Form):
         return cleaned
 
     @property
-    def in_words(self) -> str:
-        change = self.cleaned_data["change"].normalize()
-        return f"{change:+f} {'%' if self.cleaned_data['unit'] == 'percent' else 'euros per day'}"
+    def summary(self) -> str:
+        """As in "+5 %" or "-3 euros per day"."""
+        unit = "%" if self.cleaned_data["unit"] == "percent" else "euros per day"
+        return f"{self.cleaned_data['change'].normalize():+f} {unit}"
 
     def new_price(self) -> Callable[[int], int]:
         """The function from old price to new, in whole euros; half a euro is rounded up."""
@@ -84,27 +86,29 @@ class NewPrice:
         return self.price - self.room.price
 
 
+@admin.action(description="Change prices…", permissions=["change"])
+@bulk_action
 def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
-    """Ask by how much, show every new price, then change them: all or none, each with its line of history."""
-    asked = "change" in request.POST
-    form = PriceForm(request.POST if asked else None)
+    """Ask for the change, preview the new prices, then write all of them or none, with their log entries."""
+    submitted = "change" in request.POST
+    form = PriceForm(request.POST if submitted else None)
     changes: list[NewPrice] = []
-    if asked and form.is_valid():
+    if submitted and form.is_valid():
         new_price = form.new_price()
         changes = [NewPrice(room, new_price(room.price)) for room in rooms]
-    refused = [change for change in changes if not change.allowed]
+    rejected = [change for change in changes if not change.allowed]
     changing = [change for change in changes if change.difference]
-    mark = fingerprint((change.room, change.price) for change in changing)
-    if refused:
+    current = fingerprint((change.room, change.price) for change in changing)
+    if rejected:
         form.add_error(
             "change",
-            f"{len(refused):,} of the rooms would leave the limits of {LOWEST} to "
+            f"{len(rejected):,} of the rooms would leave the limits of {LOWEST} to "
             f"{HIGHEST:,} euros per day. Nothing is changed.",
         )
-    elif changing and confirmed(request, mark):
+    elif changing and is_confirmed(request, current):
         write(request, form, changing)
         return None
-    return page(
+    return confirmation_page(
         model_admin,
         request,
         "admin/rooms/change_prices.html",
@@ -114,27 +118,26 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
             "number": len(rooms),
             "changing": len(changing),
             "unchanged": len(changes) - len(changing),
-            "refused": len(refused),
-            "changes": (refused or changing)[:SHOWN],
-            "fingerprint": mark,
-            "ready": bool(changing) and not refused,
-            "asked": asked and form.is_bound and not form.errors,
+            "rejected": len(rejected),
+            "changes": (rejected or changing)[:MAX_SHOWN],
+            "fingerprint": current,
+            "ready": bool(changing) and not rejected,
+            "valid": submitted and form.is_bound and not form.errors,
         },
     )
 
 
 def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> None:
-    """Write the new prices and, before the rooms are locked, their history."""
+    """Write the log entries, then lock the rooms and write the new prices."""
     lines = [
         (
             change.room,
-            f"{history.change_in_words('price', change.room.price, change.price)} ({form.in_words})",
+            f"{history.format_change('price', change.room.price, change.price)} ({form.summary})",
         )
         for change in changes
     ]
     with transaction.atomic(), connection.cursor() as cursor:
-        history.log(request.user, CHANGE, lines)
-        lock([change.room for change in changes])
+        history.log_changes(request.user, CHANGE, lines)
+        lock_rooms([change.room for change in changes])
         cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
-    rooms = "1 room" if len(changes) == 1 else f"{len(changes):,} rooms"
-    messages.success(request, f"Prices of {rooms} changed by {form.in_words}.")
+    messages.success(request, f"Prices of {Count(len(changes))} changed by {form.summary}.")

@@ -3,7 +3,7 @@
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from rooms.admin.actions import selection
+from rooms.admin.actions import bulk
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -232,7 +232,7 @@ def test_a_forged_confirmation_deletes_nothing(as_boss):
 
 
 def test_more_rooms_than_an_action_takes_are_told(as_boss, monkeypatch):
-    monkeypatch.setattr(selection, "MOST", 2)
+    monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
     rooms = RoomFactory.create_batch(3)
     assert "More than 2 rooms are selected." in words(act(as_boss, "delete_selected", rooms))
     assert Room.objects.count() == 3

@@ -11,8 +11,8 @@ from django.db import connection
 from openpyxl import Workbook
 
 from rentomatic_site import postgres
+from rooms.admin.files.concurrency import spreadsheet_lock
 from rooms.admin.files.resource import RoomCSV, RoomXLSX, workbook
-from rooms.admin.files.turns import turn
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -98,10 +98,10 @@ def test_a_workbook_that_swells_is_refused_and_not_kept(as_editor, content, comp
 
 
 def test_no_more_of_a_workbook_is_scanned_than_its_bounds_allow():
-    bounds = workbook.Bounds()
+    bounds = workbook.ElementCounter()
     with pytest.raises(ValidationError):
         bounds.count(BytesIO(f"<worksheet {MAIN}>{'<row/>' * 1_000_000}</worksheet>".encode()))
-    assert bounds.elements == workbook.MOST_ELEMENTS + 1
+    assert bounds.elements == workbook.MAX_ELEMENTS + 1
 
 
 def test_a_workbook_with_gaps_is_read_and_its_lines_are_those_of_the_sheet():
@@ -152,10 +152,10 @@ def test_mistakes_are_told_by_the_line_of_the_file_behind_empty_lines(as_editor)
 @pytest.fixture
 def taken():
     """Another spreadsheet that is being worked on in this process."""
-    turn.acquire()
+    spreadsheet_lock.acquire()
     yield
-    if turn.locked():
-        turn.release()
+    if spreadsheet_lock.locked():
+        spreadsheet_lock.release()
 
 
 @pytest.mark.django_db
@@ -166,10 +166,10 @@ def test_a_second_spreadsheet_is_503_in_words_and_sent_again_by_one_click(as_edi
         busy = as_editor.post(address, sent)
         assert (busy.status_code, busy["Retry-After"]) == (503, "5")
         assert "one after the other" in words(busy)
-        turn.release()
+        spreadsheet_lock.release()
         again = as_editor.post(address, fields(busy.content.decode(), address))
         assert again["Content-Disposition"].endswith('.xlsx"')
-        turn.acquire()
+        spreadsheet_lock.acquire()
     assert as_editor.get(LIST).status_code == 200
     assert as_editor.get(IMPORT).status_code == 200
 
@@ -184,9 +184,9 @@ def test_a_second_upload_is_503_and_asks_for_the_file_again(as_editor, taken):
 @pytest.mark.django_db
 def test_a_confirmation_whose_turn_it_is_not_keeps_its_upload(as_editor):
     preview = upload(as_editor, as_csv((CODES[0], 1, 1, 1, 1)))
-    turn.acquire()
+    spreadsheet_lock.acquire()
     busy = confirm_import(as_editor, preview)
-    turn.release()
+    spreadsheet_lock.release()
     assert busy.status_code == 503
     assert "Imported: 1 rooms added" in words(
         as_editor.post(CONFIRM, fields(busy.content.decode(), CONFIRM), follow=True)
@@ -236,7 +236,7 @@ def test_an_upload_that_meets_a_locked_table_says_so_and_ends_its_turn(as_boss, 
     answer = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
     assert answer.status_code == 503
     assert "Other work holds the rooms" in answer.content.decode()
-    assert not turn.locked()
+    assert not spreadsheet_lock.locked()
 
 
 @pytest.mark.django_db(transaction=True)

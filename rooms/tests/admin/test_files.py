@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from openpyxl import Workbook, load_workbook
 
-from rooms.admin.files import resource, uploads, workbook
+from rooms.admin.files import mixin, resource, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import words
@@ -133,14 +133,14 @@ def test_what_is_no_spreadsheet_is_a_form_error(as_editor, content, kind):
 
 
 def test_a_large_file_is_led_to_the_command(as_editor, monkeypatch):
-    monkeypatch.setattr(resource, "MOST", 2)
+    monkeypatch.setattr(resource, "MAX_ROOMS", 2)
     rows = [(code, 1, 1, 1, 1) for code in CODES[:3]]
     assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_csv(*rows)))
     assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_xlsx(*rows), XLSX))
-    monkeypatch.setattr(uploads, "LARGEST_FILE", 100)
+    monkeypatch.setattr(mixin, "MAX_FILE_SIZE", 100)
     assert "Use ./manage.py import_rooms for larger files" in words(upload(as_editor, as_csv(*rows)))
-    monkeypatch.setattr(uploads, "LARGEST_FILE", 1_000_000)
-    monkeypatch.setattr(workbook, "LARGEST_UNPACKED", 100)
+    monkeypatch.setattr(mixin, "MAX_FILE_SIZE", 1_000_000)
+    monkeypatch.setattr(workbook, "MAX_UNPACKED_SIZE", 100)
     assert "unpacks to more than" in words(upload(as_editor, as_xlsx(*rows), XLSX))
 
 
@@ -237,7 +237,7 @@ def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
 
 
 def test_more_rooms_than_a_spreadsheet_takes_are_led_to_the_stream(as_editor, monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_EXPORTED", 2)
+    monkeypatch.setattr(mixin, "MAX_EXPORTED", 2)
     RoomFactory.create_batch(3)
     answer = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
     assert "These are 3 rooms; a spreadsheet takes 2 at once." in words(answer)

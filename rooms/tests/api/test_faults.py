@@ -311,7 +311,9 @@ def test_a_database_that_is_away_is_503_when_no_template_can_be_rendered(live_si
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("part", ["error_from_database", "preferred_media_type", "render_to_string", "InternalError"])
+@pytest.mark.parametrize(
+    "part", ["error_from_database", "preferred_media_type", "render_to_string", "InternalError"]
+)
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
 def test_a_defect_in_the_error_handler_is_still_500(client, monkeypatch, part, accept):
     def broken(*_, **__):

@@ -126,6 +126,16 @@ def test_the_form_and_the_list_of_the_admin_have_it(staff, room):
     assert "floor 7 → 2" in LogEntry.objects.latest("id").change_message
 
 
+@pytest.mark.parametrize("query", ["floor__gte=7&floor__lte=7", "floor__gte=1&floor__isnull=false"])
+def test_the_list_of_the_admin_filters_by_it(staff, room, query):
+    RoomFactory(floor=-5)
+    RoomFactory(floor=None)
+    page = staff.get(f"{LIST}?{query}")
+    assert list(page.context["cl"].result_list) == [room]
+    assert 'name="floor__gte" value=' in page.content.decode()
+    assert "Floor missing" in page.content.decode()
+
+
 def test_generated_rooms_have_it():
     many_rooms(500, floor=between(1, 4))
     floors = set(Room.objects.values_list("floor", flat=True))

@@ -1,4 +1,4 @@
-"""Spreadsheets are worked on one at a time in each web process: its other threads are for the others."""
+"""One spreadsheet at a time in each web process, so that its other threads serve other requests."""
 
 import threading
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from rooms.admin.locks import send_again
+from rooms.admin.locks import retry_page
 
 RETRY_AFTER = 5
-"""Seconds; the longest work, 50,000 rooms as XLSX, takes 4 s of computing."""
+"""Seconds; the longest work, 50,000 rooms as XLSX, takes 4 s of CPU time."""
 
-turn = threading.Lock()
+spreadsheet_lock = threading.Lock()
 
 
-def in_turn(view: Callable[..., Any]) -> Callable[..., Any]:
-    """A view of a ModelAdmin that does heavy work on POST; while another does, it answers 503 at once."""
+def one_at_a_time(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator for views of a ModelAdmin whose POST is heavy: 503 while another one is running."""
 
     @wraps(view)
-    def answer(model_admin: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    def respond(model_admin: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if request.method != "POST":
             return view(model_admin, request, *args, **kwargs)
-        if not turn.acquire(blocking=False):
-            return send_again(
+        if not spreadsheet_lock.acquire(blocking=False):
+            return retry_page(
                 request,
                 model_admin.admin_site,
                 "Another spreadsheet is being worked on",
@@ -34,9 +34,9 @@ def in_turn(view: Callable[..., Any]) -> Callable[..., Any]:
             )
         try:
             response = view(model_admin, request, *args, **kwargs)
-            # A page is rendered after its view, and a preview of 500 rows takes a while, too.
+            # A TemplateResponse is rendered after its view; a preview of 500 rows takes long, too.
             return response.render() if hasattr(response, "render") else response
         finally:
-            turn.release()
+            spreadsheet_lock.release()
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""The admin's pages for import and export: upload, preview with differences, all or nothing."""
+"""The admin's pages for import and export: upload, preview with differences, then all rows or none."""
 
 from base64 import b64decode, b64encode
 from typing import Any
@@ -18,32 +18,32 @@ from import_export.forms import ConfirmImportForm, ExportForm, ImportForm
 from import_export.results import Result, RowResult
 from import_export.tmp_storages import BaseStorage
 
-from rooms.admin.files.resource import FORMATS, UNREADABLE, RoomResource
-from rooms.admin.files.turns import in_turn
-from rooms.admin.list_filters import complaints
-from rooms.admin.locks import StaleVersionError, keeps_the_form
+from rooms.admin.files.concurrency import one_at_a_time
+from rooms.admin.files.resource import FORMATS, UNREADABLE_FILE, RoomResource
+from rooms.admin.list_filters import filter_errors
+from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout
 from rooms.columns import COLUMNS
 from rooms.counting import count_queryset
 from rooms.models import Room
 
-LARGEST_FILE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
+MAX_FILE_SIZE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
 MAX_EXPORTED = 50_000
-"""Rooms that an export through the admin takes; /rooms.csv streams any number."""
+"""Rooms of one export in the admin; /rooms.csv streams any number."""
 
-UPLOAD_LASTS = 3600  # seconds between preview and confirmation
+UPLOAD_LIFETIME = 3600  # seconds between preview and confirmation
 
 
 class UploadStorage(BaseStorage):
     """
-    An uploaded file between its preview and its confirmation, kept beside the sessions.
+    Stores an uploaded file between its preview and its confirmation as a session.
 
-    In the database every web process finds it, wherever it runs; `clearsessions` removes what is old.
+    All web processes share the database; `clearsessions` removes expired files.
     """
 
     def save(self, data: bytes) -> None:
         store = SessionStore()
         store["upload"] = b64encode(data).decode()
-        store.set_expiry(UPLOAD_LASTS)
+        store.set_expiry(UPLOAD_LIFETIME)
         store.create()
         self.name = store.session_key
 
@@ -60,13 +60,13 @@ class UploadForm(ImportForm):
 
     def clean_import_file(self) -> UploadedFile:
         file: UploadedFile = self.cleaned_data["import_file"]
-        if (file.size or 0) > LARGEST_FILE:
+        if (file.size or 0) > MAX_FILE_SIZE:
             raise ValidationError("Larger than 5 MB. Use ./manage.py import_rooms for larger files.")
         return file
 
 
 class ConfirmForm(ConfirmImportForm):
-    """The confirmation of a preview: which upload, and the state of the rooms that was shown."""
+    """The confirmation of a preview: the upload, and a fingerprint of the rooms that were shown."""
 
     format = forms.ChoiceField(
         choices=[(str(number), number) for number in range(len(FORMATS))], widget=forms.HiddenInput
@@ -100,38 +100,38 @@ class SpreadsheetMixin(ImportExportMixin):
         initial: dict[str, Any] = super().get_confirm_form_initial(request, import_form)
         return initial | ({"fingerprint": import_form.fingerprint} if import_form else {})
 
-    @keeps_the_form
-    @in_turn
+    @offer_retry_on_lock_timeout
+    @one_at_a_time
     def import_action(self, request: HttpRequest, **kwargs: Any) -> Any:
-        """The page that takes a file, or (POST) its preview; a file that is refused is not kept."""
+        """The upload form, or (POST) the preview; a rejected file is not stored."""
         response = super().import_action(request, **kwargs)
         context = response.context_data
-        context["fields_list"] = [("", COLUMNS)]  # the package's is empty beside a mistake
+        context["fields_list"] = [("", COLUMNS)]  # the package leaves it empty where the form has errors
         upload = context["form"].files.get("import_file")
         if "confirm_form" not in context and hasattr(upload, "tmp_storage_name"):
             UploadStorage(name=upload.tmp_storage_name).remove()
         return response
 
     def add_data_read_fail_error_to_form(self, form: forms.Form, error: Exception) -> None:
-        form.add_error("import_file", error if isinstance(error, ValidationError) else UNREADABLE)
+        form.add_error("import_file", error if isinstance(error, ValidationError) else UNREADABLE_FILE)
 
-    @keeps_the_form
-    @in_turn
+    @offer_retry_on_lock_timeout
+    @one_at_a_time
     def process_import(self, request: HttpRequest, **kwargs: Any) -> Any:
-        """What was right in the preview may be wrong now: then nothing is imported, and that is said."""
+        """Import nothing, with a message, where the preview is no longer valid."""
         try:
             return super().process_import(request, **kwargs)
         except (StaleVersionError, IntegrityError):  # the latter: one of the codes was added meanwhile
-            return self.refuse_import(request)
+            return self.reject_import(request)
         except (ValidationError, UnicodeDecodeError):  # another format than the one of the preview
-            return self.refuse_import(request, UNREADABLE)
+            return self.reject_import(request, UNREADABLE_FILE)
 
     def process_result(self, result: Result, request: HttpRequest) -> HttpResponse:
         if result.has_errors() or result.has_validation_errors():
-            return self.refuse_import(request)
+            return self.reject_import(request)
         return super().process_result(result, request)  # type: ignore[no-any-return]
 
-    def refuse_import(
+    def reject_import(
         self, request: HttpRequest, reason: str = "The rooms were changed since the preview."
     ) -> HttpResponse:
         UploadStorage(name=request.POST["import_file_name"]).remove()
@@ -139,7 +139,7 @@ class SpreadsheetMixin(ImportExportMixin):
         return HttpResponseRedirect(reverse("admin:rooms_room_import"))
 
     def generate_log_entries(self, result: Result, request: HttpRequest) -> None:
-        """The history was written with the rooms."""
+        """Nothing: RoomResource.write has logged the changes."""
 
     def add_success_message(self, result: Result, request: HttpRequest) -> None:
         new, changed, same = (
@@ -151,20 +151,20 @@ class SpreadsheetMixin(ImportExportMixin):
     def get_export_filename(self, request: HttpRequest, queryset: QuerySet, file_format: Any) -> str:
         return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"
 
-    @keeps_the_form
-    @in_turn
+    @offer_retry_on_lock_timeout
+    @one_at_a_time
     def export_action(self, request: HttpRequest) -> Any:
         """The export page, or (POST) the file."""
         if self.has_export_permission(request):
             queryset = self.get_export_queryset(request)
-            if complaints(request):
+            if filter_errors(request):
                 return self.back_to_list(request)
-            refused = self.refuse_large_export(request, queryset) if request.method == "POST" else None
+            refused = self.reject_large_export(request, queryset) if request.method == "POST" else None
             if refused:
                 return refused
         return super().export_action(request)
 
-    def refuse_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
+    def reject_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
         number = count_queryset(queryset)
         if number <= MAX_EXPORTED:
             return None
@@ -179,8 +179,8 @@ class SpreadsheetMixin(ImportExportMixin):
     def back_to_list(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
 
-    @in_turn
+    @one_at_a_time
     def export_as(self, request: HttpRequest, queryset: QuerySet[Room], file_format: Any) -> HttpResponse:
         """The selected rooms as a file."""
-        refused = self.refuse_large_export(request, queryset)
+        refused = self.reject_large_export(request, queryset)
         return refused or self._do_file_export(file_format, request, queryset)

@@ -1,0 +1,108 @@
+"""
+Bulk actions: a confirmation page shows exactly what will be done, and only that is done.
+
+Rooms may change between the page and its confirmation. The confirmation therefore has a fingerprint of the
+rooms and versions that were shown; where it differs, the page is shown again. The changes are computed before
+the rooms are locked, so that locks are held for the writing only.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import wraps
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from rooms.admin.locks import StaleVersionError
+from rooms.columns import COLUMNS
+from rooms.models import Room
+
+if TYPE_CHECKING:
+    from rooms.admin.room import RoomAdmin
+
+MAX_ROOMS = 10_000
+"""Rooms of one action; import_rooms handles more, and reports its progress."""
+MAX_SHOWN = 100
+"""Rooms that a confirmation page lists."""
+
+KEY = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def check_keys(request: HttpRequest) -> None:
+    """Reject malformed keys (400) before Django passes them to the database."""
+    if not all(KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+        raise BadRequest("The selection names something that is not a room's key.")
+
+
+def fingerprint(work: Iterable[tuple[Room, Any]]) -> str:
+    """A hash of the rooms, their versions, and what is to be done with each."""
+    return sha256(repr([(room.pk, room.version, intent) for room, intent in work]).encode()).hexdigest()
+
+
+def is_confirmed(request: HttpRequest, current: str) -> bool:
+    """Whether the request confirms the current fingerprint; adds a message where it confirms another."""
+    if "confirm" not in request.POST:
+        return False
+    if request.POST.get("fingerprint") == current:
+        return True
+    messages.warning(request, "This is no longer what you were shown. Look again; nothing was done yet.")
+    return False
+
+
+def confirmation_page(
+    model_admin: "RoomAdmin", request: HttpRequest, template: str, title: str, context: dict[str, Any]
+) -> TemplateResponse:
+    """The confirmation page of an action; its form posts to the list, with the selected rooms."""
+    return TemplateResponse(
+        request,
+        template,
+        {
+            **model_admin.admin_site.each_context(request),
+            "title": title,
+            "opts": model_admin.model._meta,
+            "media": model_admin.media,
+            "action": request.POST.get("action", ""),
+            "select_across": request.POST.get("select_across", "0"),
+            "keys": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            **context,
+        },
+    )
+
+
+def room_table(rooms: list[Room]) -> dict[str, Any]:
+    """Context of `room_table.html`: rooms with their generated columns."""
+    columns = [column for column in COLUMNS.values() if column.distribution]
+    rows = [
+        {"room": room, "cells": [column.display(getattr(room, column.name)) for column in columns]}
+        for room in rooms
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def bulk_action(work: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
+    """Decorator: make `work(model_admin, request, rooms)` an admin action on at most MAX_ROOMS rooms."""
+
+    @wraps(work)
+    def action(model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]) -> Any:
+        rooms = list(queryset.order_by("pk")[: MAX_ROOMS + 1])
+        if len(rooms) > MAX_ROOMS:
+            messages.error(
+                request,
+                f"More than {MAX_ROOMS:,} rooms are selected. Filter them into smaller groups, "
+                "or use ./manage.py import_rooms.",
+            )
+            return None
+        try:
+            return work(model_admin, request, rooms)
+        except StaleVersionError:
+            # The rooms that are read now have another fingerprint, so that the page is shown again.
+            return work(model_admin, request, list(queryset.order_by("pk")[:MAX_ROOMS]))
+
+    return action
