@@ -50,10 +50,10 @@ def run() -> None:
 def check(client: Client) -> None:
     """Paging through ties meets every room once."""
     codes: list[str] = []
-    address: str | None = "/rooms?filter_price__eq=77&order=price,-size&limit=7"
-    while address:
-        answer = client.get(address)
-        codes += [found["code"] for found in answer.json()]
-        following = re.search('<([^>]+)>; rel="next"', answer.headers["Link"])
-        address = following and following[1]
+    url: str | None = "/rooms?filter_price__eq=77&order=price,-size&limit=7"
+    while url:
+        response = client.get(url)
+        codes += [found["code"] for found in response.json()]
+        following = re.search('<([^>]+)>; rel="next"', response.headers["Link"])
+        url = following and following[1]
     assert sorted(codes) == TIES

@@ -123,16 +123,16 @@ def open_window(chromium, live_server):
     Whatever the browser complains of (the Content Security Policy, a script, a missing file) and
     every request to another server fails the test in the end.
     """
-    contexts, complaints = [], []
+    contexts, messages = [], []
 
     def note(message):
         # Another program on this machine that makes a network interface is no fault of the page.
         if message.type in {"error", "warning"} and "ERR_NETWORK_CHANGED" not in message.text:
-            complaints.append(message.text)
+            messages.append(message.text)
 
     def watch(request):
         if not request.url.startswith((live_server.url, "data:")):
-            complaints.append(f"asked {request.url}")
+            messages.append(f"asked {request.url}")
 
     def run(path, cookies=(), **how):
         context = chromium.new_context(
@@ -143,7 +143,7 @@ def open_window(chromium, live_server):
         page = context.new_page()
         page.set_default_timeout(10_000)
         page.on("console", note)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", watch)
         page.goto(path)
         return page
@@ -151,4 +151,4 @@ def open_window(chromium, live_server):
     yield run
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert messages == []

@@ -99,9 +99,9 @@ def by_import(latitude, longitude, admin):
 
 def by_admin(latitude, longitude, admin):
     form = {"code": CODE, "size": "", "price": "39", "latitude": latitude, "longitude": longitude}
-    answer = admin.post("/admin/rooms/room/add/", form)
-    if answer.status_code == 200:
-        raise ValidationError(answer.context["errors"])
+    response = admin.post("/admin/rooms/room/add/", form)
+    if response.status_code == 200:
+        raise ValidationError(response.context["errors"])
 
 
 DOORS = [by_sql, by_sql_update, by_copy, by_model, by_scenario, by_bulk, by_import, by_admin]
@@ -119,8 +119,8 @@ def test_a_coordinate_is_kept_with_eight_decimals(
     assert copysign(1, room.latitude) == (-1 if north < 0 else 1)
     assert copysign(1, room.longitude) == (-1 if east < 0 else 1)
     for place in ("0,0", f"{east},{north}", "-180,0", "0,90"):
-        answer = client.get(f"/rooms?near={place}&within=20015115")
-        assert (answer.status_code, len(answer.json())) == (200, 1)
+        response = client.get(f"/rooms?near={place}&within=20015115")
+        assert (response.status_code, len(response.json())) == (200, 1)
 
 
 @pytest.mark.django_db
@@ -188,8 +188,8 @@ def test_a_request_is_read_with_eight_decimals(client, latitude, longitude, nort
         f"bbox={longitude},{latitude},{longitude},{latitude}",
         f"near={longitude},{latitude}&within=1",
     ):
-        answer = client.get(f"/rooms?{query}")
-        assert [found["code"] for found in answer.json()] == [str(room.code)], query
+        response = client.get(f"/rooms?{query}")
+        assert [found["code"] for found in response.json()] == [str(room.code)], query
     for query in (f"filter_latitude__ne={latitude}", f"filter_longitude__gt={longitude}"):
         assert client.get(f"/rooms?{query}").json() == []
 
@@ -212,15 +212,15 @@ def test_a_request_beyond_the_earth_is_400(client, query):
 @pytest.mark.django_db
 def test_what_the_api_printed_finds_the_room_again(client):
     chance = random.Random(4)
-    places = [
+    points = [
         *((chance.uniform(-90, 90), chance.uniform(-180, 180)) for _ in range(60)),
         *((float(latitude), float(longitude)) for latitude, longitude, *_ in ODD if latitude[:2] != "-9"),
         *((chance.uniform(-1, 1) * 1e-7, chance.uniform(-1, 1) * 10.0**-9) for _ in range(20)),
     ]
-    for latitude, longitude in places:
+    for latitude, longitude in points:
         by_sql_with(uuid4(), min(max(latitude, -90), 90), min(max(longitude, -180), 180))
     rooms = client.get("/rooms?limit=1000").json()
-    assert len(rooms) == len(places)
+    assert len(rooms) == len(points)
     for room in rooms:
         latitude, longitude = room["latitude"], room["longitude"]
         for query in (
@@ -259,8 +259,8 @@ def before_rounding(transactional_db):
 
 
 def test_rooms_from_before_are_rounded_by_the_migration(before_rounding, client):
-    places = [(float(latitude), float(longitude)) for latitude, longitude, *_ in ODD[:6]]
-    for number, (latitude, longitude) in enumerate(places):
+    points = [(float(latitude), float(longitude)) for latitude, longitude, *_ in ODD[:6]]
+    for number, (latitude, longitude) in enumerate(points):
         by_sql_with(UUID(int=number), latitude, longitude)
     by_sql_with(UUID(int=99), 51.5, -0.1)
     with connection.cursor() as cursor:  # ids may be far apart

@@ -84,9 +84,9 @@ def test_what_is_out_of_range_is_refused_by_name_and_in_words(column, value, con
         insert(**{column: value})
     assert caught.value.__cause__.pgcode == errorcodes.CHECK_VIOLATION
     assert caught.value.__cause__.diag.constraint_name == constraint
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as reported:
         Room(**GOOD | {column: value}).full_clean()
-    assert message in told.value.messages
+    assert message in reported.value.messages
 
 
 @pytest.mark.parametrize("column", ["size", "price", "latitude", "longitude"])

@@ -24,10 +24,10 @@ committed = pytest.mark.django_db(transaction=True)
 """For tests in which another process sees the rooms."""
 
 
-def ask(*words):
+def ask(*arguments):
     """What the command writes, run in this process; CommandError where it fails."""
     written = io.StringIO()
-    call_command("rooms", *words, stdout=written)
+    call_command("rooms", *arguments, stdout=written)
     return written.getvalue()
 
 
@@ -50,7 +50,7 @@ def prices(table):
 
 
 def test_words_and_query_strings_and_addresses_say_the_same(rooms):
-    for words in (
+    for arguments in (
         ["price__lt=66", "size__gte=50", "order=-price"],
         ["price__lt=66&size__gte=50&order=-price"],
         ["filter_price__lt=66&filter_size__gte=50&order=-price"],
@@ -58,16 +58,18 @@ def test_words_and_query_strings_and_addresses_say_the_same(rooms):
         ["http://localhost:8000/rooms?filter_price__lt=66&filter_size__gte=50&order=-price"],
         ["/rooms.csv?filter_price__lt=66&filter_size__gte=50&order=-price"],
     ):
-        assert prices(ask(*words)) == [48, 39], words
+        assert prices(ask(*arguments)) == [48, 39], arguments
 
 
 def test_options_may_stand_between_the_words(rooms):
-    for words in (
+    for arguments in (
         ["price__lt=66", "--format", "csv", "order=price"],
         ["--format=csv", "price__lt=66", "order=price"],
         ["price__lt=66", "order=price", "--format=csv", "-v1"],
     ):
-        assert [line.split(",")[2] for line in ask(*words).splitlines()[1:]] == ["39", "48", "60"], words
+        assert [line.split(",")[2] for line in ask(*arguments).splitlines()[1:]] == ["39", "48", "60"], (
+            arguments
+        )
 
 
 def test_the_table_has_units_and_says_how_many(rooms):
@@ -108,13 +110,13 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("format", READ)
+@pytest.mark.parametrize("output_format", READ)
 @pytest.mark.parametrize("limit", [4, 2])
-def test_every_format_is_that_of_the_api(client, rooms, format, limit):
-    words = ["order=price"] if limit == 4 else ["order=price", f"limit={limit}"]
-    written = ask(*words, "--format", format)
-    assert [int(room["price"]) for room in READ[format](written)] == [39, 48, 60, 66][:limit]
-    served = b"".join(client.get(f"/rooms.{format}?{'&'.join(words)}")).decode()
+def test_every_format_is_that_of_the_api(client, rooms, output_format, limit):
+    arguments = ["order=price"] if limit == 4 else ["order=price", f"limit={limit}"]
+    written = ask(*arguments, "--format", output_format)
+    assert [int(room["price"]) for room in READ[output_format](written)] == [39, 48, 60, 66][:limit]
+    served = b"".join(client.get(f"/rooms.{output_format}?{'&'.join(arguments)}")).decode()
     assert written.rstrip("\n") == served.rstrip("\n")
 
 
@@ -127,7 +129,7 @@ def test_a_stream_writes_all_rooms_and_a_table_a_hundred():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["prize__lt=66"], "prize__lt: unknown parameter (did you mean price__lt?)"),
         (["price__lt=x"], "price__lt: must be a whole number"),
@@ -142,25 +144,25 @@ def test_a_stream_writes_all_rooms_and_a_table_a_hundred():
         (["price__lt=%00"], "price__lt: must be a whole number"),
     ],
 )
-def test_a_mistake_is_told_with_a_command_that_works(rooms, words, message):
-    with pytest.raises(CommandError) as told:
-        ask(*words)
-    assert message in str(told.value)
-    following = re.search(r"^Next: \./manage\.py rooms (.*)$", str(told.value), re.MULTILINE)
+def test_a_mistake_is_told_with_a_command_that_works(rooms, arguments, message):
+    with pytest.raises(CommandError) as reported:
+        ask(*arguments)
+    assert message in str(reported.value)
+    following = re.search(r"^Next: \./manage\.py rooms (.*)$", str(reported.value), re.MULTILINE)
     ask(*shlex.split(following[1]))
 
 
 @committed
 def test_all_mistakes_come_at_once_on_stderr(manage):
-    answer = manage("rooms", "prize__lt=66", "limit=0", "near=x")
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert [line.split(":")[0] for line in answer.stderr.splitlines()] == [
+    result = manage("rooms", "prize__lt=66", "limit=0", "near=x")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == [
         "CommandError",
         "limit",
         "near",
         "Next",
     ]
-    assert "prize__lt" in answer.stderr
+    assert "prize__lt" in result.stderr
 
 
 def test_explain_shows_the_statement_and_the_plan(rooms):
@@ -173,25 +175,27 @@ def test_explain_shows_the_statement_and_the_plan(rooms):
 
 
 def test_help_names_every_filter_and_parameter_and_that_nothing_is_changed(manage):
-    words = " ".join(manage("rooms", "--help").stdout.split())
-    assert "nothing is changed" in words
+    arguments = " ".join(manage("rooms", "--help").stdout.split())
+    assert "nothing is changed" in arguments
     for name in [*(name.removeprefix("filter_") for name in FILTERS), *PARAMETERS]:
-        assert name in words
+        assert name in arguments
 
 
 @committed
-@pytest.mark.parametrize("format", ["csv", "ndjson", "table"])
-def test_head_closes_the_pipe_and_nobody_complains(site_env, format):
+@pytest.mark.parametrize("output_format", ["csv", "ndjson", "table"])
+def test_head_closes_the_pipe_and_nobody_complains(site_env, output_format):
     Room.objects.bulk_create(RoomFactory.build_batch(5_000))
-    command = f"set -o pipefail; {shlex.quote(sys.executable)} manage.py rooms --format={format} | head -n 1"
+    command = (
+        f"set -o pipefail; {shlex.quote(sys.executable)} manage.py rooms --format={output_format} | head -n 1"
+    )
     done = subprocess.run(["bash", "-c", command], env=site_env, capture_output=True, text=True, timeout=60)
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (1, "", 0)
 
 
 def test_a_database_that_is_away_is_named_with_the_next_step(manage):
-    answer = manage("rooms", env={"DATABASE_URL": "postgres://postgres:secret-word@127.0.0.1:1/rooms"})
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == (
+    result = manage("rooms", env={"DATABASE_URL": "postgres://postgres:secret-word@127.0.0.1:1/rooms"})
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
         "CommandError: The database cannot be reached at the moment. Next: ./manage.py wait_for_db\n"
     )
 
@@ -201,15 +205,15 @@ def test_a_database_without_tables_is_named_with_the_next_step(manage, site_env)
     with postgres.session() as server:
         postgres.create_database(server, name)
         try:
-            answer = manage("rooms", env={"DATABASE_URL": postgres.url(name)})
+            result = manage("rooms", env={"DATABASE_URL": postgres.url(name)})
         finally:
             postgres.drop_database(server, name)
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert "Next: ./manage.py migrate" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Next: ./manage.py migrate" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_format_that_is_not_there_is_named(manage):
-    answer = manage("rooms", "--format=xml")
-    assert answer.returncode != 0
-    assert "invalid choice: 'xml'" in answer.stderr
+    result = manage("rooms", "--format=xml")
+    assert result.returncode != 0
+    assert "invalid choice: 'xml'" in result.stderr

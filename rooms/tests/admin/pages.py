@@ -4,6 +4,6 @@ import re
 from html import unescape
 
 
-def words(response):
+def page_text(response):
     """The page's text as a person reads it, without markup."""
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", response.content.decode())))

@@ -9,7 +9,7 @@ from django.test import Client
 
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 
 LIST = "/admin/rooms/room/"
 LOGIN = "/admin/login/"
@@ -21,7 +21,7 @@ def room(db):
 
 
 @pytest.fixture
-def addresses(room):
+def urls(room):
     return {
         "list": LIST,
         "add": f"{LIST}add/",
@@ -42,41 +42,41 @@ def addresses(room):
     ],
 )
 @pytest.mark.django_db
-def test_each_group_gets_to_its_pages_and_to_no_others(client, addresses, group, allowed):
+def test_each_group_gets_to_its_pages_and_to_no_others(client, urls, group, allowed):
     user = User.objects.create_user("someone", password="x", is_staff=True)
     if group:
         user.groups.add(Group.objects.get(name=group))
     client.force_login(user)
-    got = {name for name, address in addresses.items() if client.get(address).status_code == 200}
+    got = {name for name, url in urls.items() if client.get(url).status_code == 200}
     assert got == allowed
-    others = [client.get(address).status_code for name, address in addresses.items() if name not in got]
+    others = [client.get(url).status_code for name, url in urls.items() if name not in got]
     assert others == [403] * len(others)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("staff", [False, None])
-def test_whoever_is_no_staff_is_sent_to_the_login(client, addresses, staff):
+def test_whoever_is_no_staff_is_sent_to_the_login(client, urls, staff):
     if staff is False:
         client.force_login(User.objects.create_user("customer"))
-    for address in ["/admin/", *addresses.values()]:
-        answer = client.get(address)
-        assert answer.status_code == 302
-        assert answer["Location"].startswith(LOGIN)
+    for url in ["/admin/", *urls.values()]:
+        response = client.get(url)
+        assert response.status_code == 302
+        assert response["Location"].startswith(LOGIN)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("group", ["Room viewers", None])
-def test_nobody_changes_anything_without_the_right_to(client, room, addresses, group):
+def test_nobody_changes_anything_without_the_right_to(client, room, urls, group):
     user = User.objects.create_user("someone", password="x", is_staff=True)
     if group:
         user.groups.add(Group.objects.get(name=group))
     client.force_login(user)
     fields = {"code": room.code, "price": 1, "latitude": 1, "longitude": 1, "loaded_version": 1}
     file = SimpleUploadedFile("rooms.csv", b"code,size,price,latitude,longitude\n")
-    assert client.post(addresses["change"], fields).status_code == 403
-    assert client.post(addresses["add"], fields).status_code == 403
-    assert client.post(addresses["delete"], {"post": "yes"}).status_code == 403
-    assert client.post(addresses["import"], {"import_file": file, "format": "0"}).status_code == 403
+    assert client.post(urls["change"], fields).status_code == 403
+    assert client.post(urls["add"], fields).status_code == 403
+    assert client.post(urls["delete"], {"post": "yes"}).status_code == 403
+    assert client.post(urls["import"], {"import_file": file, "format": "0"}).status_code == 403
     assert client.post(f"{LIST}process_import/", {"format": "0"}).status_code == 403
     for action in ("change_prices", "delete_selected"):
         client.post(LIST, {"action": action, "_selected_action": room.pk, "confirm": "yes", "change": 5})
@@ -85,7 +85,7 @@ def test_nobody_changes_anything_without_the_right_to(client, room, addresses, g
 
 @pytest.mark.django_db
 def test_an_editor_changes_but_does_not_delete(as_editor, room):
-    text = words(as_editor.get(LIST))
+    text = page_text(as_editor.get(LIST))
     assert "Change prices…" in text
     assert "Delete…" not in text
     as_editor.post(LIST, {"action": "delete_selected", "_selected_action": room.pk, "confirm": "yes"})
@@ -93,13 +93,13 @@ def test_an_editor_changes_but_does_not_delete(as_editor, room):
 
 
 @pytest.mark.django_db
-def test_a_viewer_sees_a_room_with_its_map_and_nothing_to_save(client, viewer, room, addresses):
+def test_a_viewer_sees_a_room_with_its_map_and_nothing_to_save(client, viewer, room, urls):
     client.force_login(viewer)
-    content = client.get(addresses["change"]).content.decode()
+    content = client.get(urls["change"]).content.decode()
     assert f'data-place="{room.latitude}, {room.longitude}"' in content
     assert 'name="_save"' not in content
-    assert "Change prices" not in words(client.get(LIST))
-    assert "Export as CSV" in words(client.get(LIST))
+    assert "Change prices" not in page_text(client.get(LIST))
+    assert "Export as CSV" in page_text(client.get(LIST))
 
 
 # --- Logging in
@@ -113,9 +113,9 @@ def log_in(client, username="boss", right=False, **headers):
 @pytest.mark.django_db
 def test_logging_in_leads_to_the_admin_and_never_to_another_site(client, boss):
     for target in ("", "//evil.example", "https://evil.example", "javascript:alert(1)", "/\\evil.example"):
-        answer = client.post(LOGIN, {"username": "boss", "password": "boss-of-rooms", "next": target})
-        assert answer.status_code == 302
-        assert answer["Location"] == "/admin/"
+        response = client.post(LOGIN, {"username": "boss", "password": "boss-of-rooms", "next": target})
+        assert response.status_code == 302
+        assert response["Location"] == "/admin/"
 
 
 @pytest.mark.django_db
@@ -130,8 +130,8 @@ def test_odd_names_at_the_login_are_form_errors(client, username):
 @pytest.mark.parametrize("cookie", ["\\000aaaa", "x" * 4000, '"', "aaaa\\012", "é"])
 @pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages"])
 def test_odd_cookies_are_no_error_of_ours(client, name, cookie):
-    answer = client.get("/admin/", HTTP_COOKIE=f'{name}="{cookie}"'.encode().decode("latin-1"))
-    assert answer.status_code in (302, 400)
+    response = client.get("/admin/", HTTP_COOKIE=f'{name}="{cookie}"'.encode().decode("latin-1"))
+    assert response.status_code in (302, 400)
 
 
 @pytest.mark.django_db
@@ -168,12 +168,12 @@ def test_odd_queries_of_the_list_are_never_an_error_of_ours(as_editor, room, que
 )
 def test_a_form_from_elsewhere_is_refused_with_a_page(boss, headers):
     client = Client(enforce_csrf_checks=True)
-    answer = client.post(
+    response = client.post(
         LOGIN, {"username": "boss", "password": "boss-of-rooms"}, HTTP_ACCEPT="text/html", **headers
     )
-    assert answer.status_code == 403
-    assert "reload the page and send it again" in words(answer)
-    assert "<style" not in answer.content.decode()
+    assert response.status_code == 403
+    assert "reload the page and send it again" in page_text(response)
+    assert "<style" not in response.content.decode()
     assert "_auth_user_id" not in client.session
 
 
@@ -188,10 +188,10 @@ def test_the_session_ends_with_the_working_day_and_its_cookie_is_out_of_reach_of
 
 
 @pytest.mark.django_db
-def test_every_page_forbids_whatever_is_inline_or_foreign(client, boss, addresses):
+def test_every_page_forbids_whatever_is_inline_or_foreign(client, boss, urls):
     pages = [client.get(LOGIN)]
     client.force_login(boss)
-    pages += [client.get(address) for address in ["/admin/", "/admin/password_change/", *addresses.values()]]
+    pages += [client.get(url) for url in ["/admin/", "/admin/password_change/", *urls.values()]]
     for page in pages:
         policy = page["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -204,5 +204,5 @@ def test_every_page_forbids_whatever_is_inline_or_foreign(client, boss, addresse
 
 
 @pytest.mark.django_db
-def test_pages_of_the_admin_are_not_kept_by_caches(as_editor, addresses):
-    assert "no-store" in as_editor.get(addresses["change"])["Cache-Control"]
+def test_pages_of_the_admin_are_not_kept_by_caches(as_editor, urls):
+    assert "no-store" in as_editor.get(urls["change"])["Cache-Control"]

@@ -67,9 +67,9 @@ def test_the_second_save_is_refused_and_what_was_typed_stays(open_page):
     theirs.get_by_role("button", name="Save", exact=True).click()
     theirs.locator(".messagelist .success").wait_for()
     mine.get_by_role("button", name="Save", exact=True).click()
-    told = mine.locator(".errorlist.nonfield").inner_text()
-    assert "boss changed this room" in told
-    assert "you typed 50, which is kept below" in told
+    reported = mine.locator(".errorlist.nonfield").inner_text()
+    assert "boss changed this room" in reported
+    assert "you typed 50, which is kept below" in reported
     assert mine.get_by_label("Price").input_value() == "50"
     assert mine.get_by_label("Size").input_value() == "25"
     mine.get_by_role("button", name="Save", exact=True).click()
@@ -144,7 +144,7 @@ def test_the_map_sets_the_place_by_click_and_drag_and_save_keeps_it(open_page):
 
 def test_a_pasted_place_is_understood(open_page):
     page = open_page("/admin/rooms/room/add/")
-    for pasted, place in (
+    for pasted, point in (
         ("51.75436293, -0.09998975", ["51.754363", "-0.09999"]),
         ("91, 0", None),
         ("https://www.openstreetmap.org/#map=16/41.4042/2.1731", ["41.4042", "2.1731"]),
@@ -159,9 +159,9 @@ def test_a_pasted_place_is_understood(open_page):
             page.get_by_label(name).fill("")
         page.get_by_label("Paste a place").fill(pasted)
         filled = [page.get_by_label(name).input_value() for name in ("Latitude", "Longitude")]
-        assert filled == (place or ["", ""]), pasted
-        assert page.locator("output").inner_text().startswith("No place in this") == (place is None)
-        assert page.locator(".place-pin").count() == (place is not None)
+        assert filled == (point or ["", ""]), pasted
+        assert page.locator("output").inner_text().startswith("No place in this") == (point is None)
+        assert page.locator(".place-pin").count() == (point is not None)
 
 
 def test_without_scripts_the_place_is_two_numbers(open_page):

@@ -6,7 +6,7 @@ from django.contrib.admin.models import LogEntry
 from rooms.admin.actions import bulk
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 
 LIST = "/admin/rooms/room/"
 pytestmark = pytest.mark.django_db
@@ -31,10 +31,10 @@ def prices():
 def test_prices_change_by_an_amount_after_a_preview_of_each(as_editor, editor):
     rooms = [RoomFactory(price=39), RoomFactory(price=100), RoomFactory(price=7)]
     asked = act(as_editor, "change_prices", rooms[:2])
-    assert "2 rooms selected" in words(asked)
+    assert "2 rooms selected" in page_text(asked)
     shown = act(as_editor, "change_prices", rooms[:2], change="5", unit="euros", preview="yes")
-    assert "2 prices will change by +5 euros per day" in words(shown)
-    assert f"{rooms[0].code} 39 44 +5" in words(shown)
+    assert "2 prices will change by +5 euros per day" in page_text(shown)
+    assert f"{rooms[0].code} 39 44 +5" in page_text(shown)
     assert prices() == [39, 100, 7]
 
     fingerprint = shown.context["fingerprint"]
@@ -47,7 +47,7 @@ def test_prices_change_by_an_amount_after_a_preview_of_each(as_editor, editor):
         confirm="yes",
         fingerprint=fingerprint,
     )
-    assert "Prices of 2 rooms changed by +5 euros per day." in words(done)
+    assert "Prices of 2 rooms changed by +5 euros per day." in page_text(done)
     assert prices() == [44, 105, 7]
     assert {(entry.user, entry.object_id, entry.change_message) for entry in LogEntry.objects.all()} == {
         (editor, str(rooms[0].pk), "price 39 → 44 (+5 euros per day)"),
@@ -58,8 +58,8 @@ def test_prices_change_by_an_amount_after_a_preview_of_each(as_editor, editor):
 def test_percent_are_rounded_to_whole_euros_half_up(as_editor):
     rooms = [RoomFactory(price=price) for price in (10, 5, 1, 39)]
     shown = act(as_editor, "change_prices", rooms, change="-10", unit="percent", preview="yes")
-    assert "2 prices will change by -10 %" in words(shown)
-    assert "The other 2 stay the same after rounding." in words(shown)
+    assert "2 prices will change by -10 %" in page_text(shown)
+    assert "The other 2 stay the same after rounding." in page_text(shown)
     act(
         as_editor,
         "change_prices",
@@ -76,14 +76,14 @@ def test_percent_are_rounded_to_whole_euros_half_up(as_editor):
 def test_percent_that_round_to_the_same_price_change_nothing(as_editor):
     room = RoomFactory(price=5)
     shown = act(as_editor, "change_prices", [room], change="1", unit="percent", preview="yes", confirm="yes")
-    assert "No price would change" in words(shown)
+    assert "No price would change" in page_text(shown)
     assert LogEntry.objects.count() == 0
 
 
 def test_prices_beyond_the_limits_are_told_and_none_is_changed(as_editor):
     rooms = [RoomFactory(price=3), RoomFactory(price=100)]
     shown = act(as_editor, "change_prices", rooms, change="-5", unit="euros", preview="yes")
-    text = words(shown)
+    text = page_text(shown)
     assert "1 of the rooms would leave the limits of 0 to 1,000,000 euros per day." in text
     act(
         as_editor,
@@ -110,8 +110,8 @@ def test_a_room_changed_after_the_preview_brings_the_preview_again(as_editor):
         confirm="yes",
         fingerprint=shown.context["fingerprint"],
     )
-    assert "This is no longer what you were shown." in words(again)
-    assert f"{rooms[0].code} 50 55 +5" in words(again)
+    assert "This is no longer what you were shown." in page_text(again)
+    assert f"{rooms[0].code} 50 55 +5" in page_text(again)
     assert prices() == [50, 100]
 
 
@@ -122,8 +122,8 @@ def test_another_change_than_the_one_previewed_brings_its_own_preview(as_editor)
     again = act(
         as_editor, "change_prices", [room], change="-50", unit="percent", confirm="yes", fingerprint=mark
     )
-    assert "This is no longer what you were shown." in words(again)
-    assert f"{room.code} 100 50 -50" in words(again)
+    assert "This is no longer what you were shown." in page_text(again)
+    assert f"{room.code} 100 50 -50" in page_text(again)
     assert prices() == [100]
 
 
@@ -140,7 +140,7 @@ def test_all_rooms_of_a_filtered_list_are_changed_and_no_others(as_editor):
         unit="euros",
         preview="yes",
     )
-    assert "2 rooms selected" in words(shown)
+    assert "2 rooms selected" in page_text(shown)
     act(
         as_editor,
         "change_prices",
@@ -156,7 +156,7 @@ def test_all_rooms_of_a_filtered_list_are_changed_and_no_others(as_editor):
 
 
 @pytest.mark.parametrize(
-    ("change", "unit", "complaint"),
+    ("change", "unit", "message"),
     [
         ("", "euros", "This field is required."),
         ("0", "euros", "Zero changes nothing."),
@@ -168,21 +168,21 @@ def test_all_rooms_of_a_filtered_list_are_changed_and_no_others(as_editor):
         ("5", "bananas", "Select a valid choice."),
     ],
 )
-def test_a_change_that_means_nothing_is_a_form_error(as_editor, change, unit, complaint):
+def test_a_change_that_means_nothing_is_a_form_error(as_editor, change, unit, message):
     room = RoomFactory(price=39)
-    answer = act(as_editor, "change_prices", [room], change=change, unit=unit, confirm="yes")
-    assert complaint in words(answer)
+    response = act(as_editor, "change_prices", [room], change=change, unit=unit, confirm="yes")
+    assert message in page_text(response)
     assert prices() == [39]
 
 
 def test_rooms_are_deleted_after_a_page_with_their_number_and_the_history_keeps_them(as_boss):
     rooms = [RoomFactory(price=39, size=20), RoomFactory(), RoomFactory()]
     asked = act(as_boss, "delete_selected", rooms[:2])
-    assert "Delete 2 rooms?" in words(asked)
-    assert str(rooms[1].code) in words(asked)
+    assert "Delete 2 rooms?" in page_text(asked)
+    assert str(rooms[1].code) in page_text(asked)
     assert Room.objects.count() == 3
     done = act(as_boss, "delete_selected", rooms[:2], confirm="yes", fingerprint=asked.context["fingerprint"])
-    assert "2 rooms deleted." in words(done)
+    assert "2 rooms deleted." in page_text(done)
     assert list(Room.objects.all()) == [rooms[2]]
     messages = dict(LogEntry.objects.values_list("object_id", "change_message"))
     assert messages[str(rooms[0].pk)].startswith(f"code {rooms[0].code}, size 20, price 39, latitude")
@@ -190,10 +190,10 @@ def test_rooms_are_deleted_after_a_page_with_their_number_and_the_history_keeps_
 
 def test_one_room_is_deleted_after_a_page_and_logged(as_boss):
     room = RoomFactory()
-    address = f"/admin/rooms/room/{room.pk}/delete/?_changelist_filters=price__gte%3D1"
-    asked = as_boss.get(address)
-    assert str(room.code) in words(asked)
-    done = as_boss.post(address, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]})
+    url = f"/admin/rooms/room/{room.pk}/delete/?_changelist_filters=price__gte%3D1"
+    asked = as_boss.get(url)
+    assert str(room.code) in page_text(asked)
+    done = as_boss.post(url, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]})
     assert done["Location"] == f"{LIST}?price__gte=1"
     assert not Room.objects.exists()
     entry = LogEntry.objects.get()
@@ -203,46 +203,46 @@ def test_one_room_is_deleted_after_a_page_and_logged(as_boss):
 
 def test_one_room_that_was_changed_meanwhile_is_not_deleted_unseen(as_boss):
     room = RoomFactory(price=39)
-    address = f"/admin/rooms/room/{room.pk}/delete/"
-    asked = as_boss.get(address)
+    url = f"/admin/rooms/room/{room.pk}/delete/"
+    asked = as_boss.get(url)
     Room.objects.update(price=45)
-    again = as_boss.post(address, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]})
-    assert "This is no longer what you were shown." in words(again)
-    assert f"{room.code} {room.size} 45" in words(again)
+    again = as_boss.post(url, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]})
+    assert "This is no longer what you were shown." in page_text(again)
+    assert f"{room.code} {room.size} 45" in page_text(again)
     assert prices() == [45]
-    as_boss.post(address, {"confirm": "yes", "fingerprint": again.context["fingerprint"]})
+    as_boss.post(url, {"confirm": "yes", "fingerprint": again.context["fingerprint"]})
     assert prices() == []
 
 
 def test_deleting_a_room_that_is_gone_is_a_message(as_boss):
     room = RoomFactory()
-    address = f"/admin/rooms/room/{room.pk}/delete/"
-    asked = as_boss.get(address)
+    url = f"/admin/rooms/room/{room.pk}/delete/"
+    asked = as_boss.get(url)
     room.delete()
-    gone = as_boss.post(address, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]}, follow=True)
-    assert "doesn’t exist" in words(gone)
+    gone = as_boss.post(url, {"confirm": "yes", "fingerprint": asked.context["fingerprint"]}, follow=True)
+    assert "doesn’t exist" in page_text(gone)
 
 
 def test_a_forged_confirmation_deletes_nothing(as_boss):
     room = RoomFactory()
     for fingerprint in ("", "x", "\0"):
-        answer = act(as_boss, "delete_selected", [room], confirm="yes", fingerprint=fingerprint)
-        assert "nothing was done yet" in words(answer)
+        response = act(as_boss, "delete_selected", [room], confirm="yes", fingerprint=fingerprint)
+        assert "nothing was done yet" in page_text(response)
     assert Room.objects.count() == 1
 
 
 def test_more_rooms_than_an_action_takes_are_told(as_boss, monkeypatch):
     monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
     rooms = RoomFactory.create_batch(3)
-    assert "More than 2 rooms are selected." in words(act(as_boss, "delete_selected", rooms))
+    assert "More than 2 rooms are selected." in page_text(act(as_boss, "delete_selected", rooms))
     assert Room.objects.count() == 3
 
 
 @pytest.mark.parametrize("key", ["x", "\0", "-1", "1 OR 1=1", "9" * 30])
 def test_a_selection_that_is_none_is_400(as_boss, key):
     RoomFactory()
-    answer = as_boss.post(LIST, {"action": "delete_selected", "_selected_action": [key]})
-    assert answer.status_code == 400
+    response = as_boss.post(LIST, {"action": "delete_selected", "_selected_action": [key]})
+    assert response.status_code == 400
     assert Room.objects.count() == 1
 
 

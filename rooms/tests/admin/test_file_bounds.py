@@ -15,7 +15,7 @@ from rooms.admin.files.concurrency import spreadsheet_lock
 from rooms.admin.files.resource import RoomCSV, RoomXLSX, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_files import (
     CODES,
     CONFIRM,
@@ -61,7 +61,7 @@ SWELLING = (
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         (with_sheet(("<row>" + "<c><v>1</v></c>" * 16_000 + "</row>") * 20), "Row 1 has a cell in column AA"),
         (with_sheet(HEAD + "<row r='7'><c r='XFD7'><v>1</v></c></row>"), "Row 7 has a cell in column XFD"),
@@ -90,10 +90,10 @@ SWELLING = (
         "broken",
     ],
 )
-def test_a_workbook_that_swells_is_refused_and_not_kept(as_editor, content, complaint):
+def test_a_workbook_that_swells_is_refused_and_not_kept(as_editor, content, message):
     assert len(content) < 300_000
-    answer = upload(as_editor, content, XLSX)
-    assert complaint in words(answer)
+    response = upload(as_editor, content, XLSX)
+    assert message in page_text(response)
     assert not [session for session in Session.objects.all() if "upload" in session.get_decoded()]
 
 
@@ -124,7 +124,7 @@ def test_empty_lines_of_a_csv_file_are_not_kept():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         (as_csv((CODES[0], 1, 1, 1, 1)) + b"\nx,1\n", "Line 3: 2 values instead of 5."),
         (as_csv((CODES[0], 1, 1, 1, 1, 1)), "Line 2: 6 values instead of 5."),
@@ -135,14 +135,14 @@ def test_empty_lines_of_a_csv_file_are_not_kept():
     ],
     ids=["short", "long", "quote", "semicolons", "many columns", "long name"],
 )
-def test_a_csv_file_is_refused_by_the_line(as_editor, content, complaint):
-    assert complaint in words(upload(as_editor, content))
+def test_a_csv_file_is_refused_by_the_line(as_editor, content, message):
+    assert message in page_text(upload(as_editor, content))
 
 
 @pytest.mark.django_db
 def test_mistakes_are_told_by_the_line_of_the_file_behind_empty_lines(as_editor):
     content = as_csv((CODES[0], 1, 1, 1, 1)) + f"\n\n,,,,\n{CODES[0]},1,x,1,1\n".encode()
-    text = words(upload(as_editor, content))
+    text = page_text(upload(as_editor, content))
     assert "5 price must be a whole number, not 'x' code is already in line 2" in text
 
 
@@ -162,12 +162,12 @@ def taken():
 def test_a_second_spreadsheet_is_503_in_words_and_sent_again_by_one_click(as_editor, taken):
     room = RoomFactory()
     form = {"action": "export_xlsx", "_selected_action": room.pk}
-    for address, sent in ((LIST, form), (EXPORT, {"format": XLSX, "resource": "0"})):
-        busy = as_editor.post(address, sent)
+    for url, sent in ((LIST, form), (EXPORT, {"format": XLSX, "resource": "0"})):
+        busy = as_editor.post(url, sent)
         assert (busy.status_code, busy["Retry-After"]) == (503, "5")
-        assert "one after the other" in words(busy)
+        assert "one after the other" in page_text(busy)
         spreadsheet_lock.release()
-        again = as_editor.post(address, fields(busy.content.decode(), address))
+        again = as_editor.post(url, fields(busy.content.decode(), url))
         assert again["Content-Disposition"].endswith('.xlsx"')
         spreadsheet_lock.acquire()
     assert as_editor.get(LIST).status_code == 200
@@ -188,7 +188,7 @@ def test_a_confirmation_whose_turn_it_is_not_keeps_its_upload(as_editor):
     busy = confirm_import(as_editor, preview)
     spreadsheet_lock.release()
     assert busy.status_code == 503
-    assert "Imported: 1 rooms added" in words(
+    assert "Imported: 1 rooms added" in page_text(
         as_editor.post(CONFIRM, fields(busy.content.decode(), CONFIRM), follow=True)
     )
 
@@ -218,14 +218,14 @@ def test_a_preview_neither_locks_rooms_nor_waits_for_those_that_are(as_boss, oth
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
     with django_capture_queries() as queries:
         preview = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
-    assert "1 to change" in words(preview)
+    assert "1 to change" in page_text(preview)
     assert not [query for query in queries if "FOR UPDATE" in query["sql"]]
     held = confirm_import(as_boss, preview)
     assert held.status_code == 409
-    assert "Other work holds the rooms" in words(held)
+    assert "Other work holds the rooms" in page_text(held)
     other.execute("ROLLBACK")
     done = as_boss.post(CONFIRM, fields(held.content.decode(), CONFIRM), follow=True)
-    assert "Imported: 0 rooms added, 1 changed" in words(done)
+    assert "Imported: 0 rooms added, 1 changed" in page_text(done)
     room.refresh_from_db()
     assert room.price == 45
 
@@ -233,9 +233,9 @@ def test_a_preview_neither_locks_rooms_nor_waits_for_those_that_are(as_boss, oth
 @pytest.mark.django_db(transaction=True)
 def test_an_upload_that_meets_a_locked_table_says_so_and_ends_its_turn(as_boss, other):
     other.execute("BEGIN; LOCK TABLE room")
-    answer = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
-    assert answer.status_code == 503
-    assert "Other work holds the rooms" in answer.content.decode()
+    response = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
+    assert response.status_code == 503
+    assert "Other work holds the rooms" in response.content.decode()
     assert not spreadsheet_lock.locked()
 
 
@@ -247,7 +247,7 @@ def test_an_import_locks_the_rooms_that_change_after_all_else_is_done(as_boss, d
     with django_capture_queries() as queries:
         confirm_import(as_boss, preview)
     statements = [query["sql"].strip() for query in queries]
-    (locking,) = [place for place, sql in enumerate(statements) if "FOR UPDATE" in sql]
+    (locking,) = [index for index, sql in enumerate(statements) if "FOR UPDATE" in sql]
     assert f'"id" IN ({changed.pk})' in statements[locking]
     assert statements[locking + 1].startswith("UPDATE room")
     assert statements[locking + 2] == "COMMIT"
@@ -256,11 +256,11 @@ def test_an_import_locks_the_rooms_that_change_after_all_else_is_done(as_boss, d
 @pytest.mark.django_db
 def test_a_format_that_is_not_the_previewed_one_imports_nothing(as_editor):
     preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1)))
-    assert "Nothing was imported. This is neither CSV" in words(
+    assert "Nothing was imported. This is neither CSV" in page_text(
         confirm_import(as_editor, preview, format=XLSX)
     )
     preview = upload(as_editor, as_xlsx((CODES[0], 20, 45, 1, 1)), XLSX)
-    assert "Nothing was imported. This is neither CSV" in words(
+    assert "Nothing was imported. This is neither CSV" in page_text(
         confirm_import(as_editor, preview, format=CSV)
     )
     assert not Room.objects.exists()

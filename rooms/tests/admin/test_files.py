@@ -12,7 +12,7 @@ from openpyxl import Workbook, load_workbook
 from rooms.admin.files import mixin, resource, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 
 IMPORT, CONFIRM = "/admin/rooms/room/import/", "/admin/rooms/room/process_import/"
 EXPORT = "/admin/rooms/room/export/"
@@ -54,14 +54,14 @@ def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, ki
         (CODES[2], 30, 50, 51.75436293, -0.09998975),
     )
     preview = upload(as_editor, content, kind)
-    text = words(preview)
+    text = page_text(preview)
     assert "1 to add, 1 to change, 1 unchanged." in text
     assert f"Change {CODES[0]} 20 unknown 39 45" in text
     assert f"Add {CODES[2]} 30 50 51.75436293 -0.09998975" in text
     assert "style=" not in preview.content.decode()
     assert Room.objects.count() == 2
 
-    assert "Imported: 1 rooms added, 1 changed, 1 unchanged." in words(confirm(as_editor, preview))
+    assert "Imported: 1 rooms added, 1 changed, 1 unchanged." in page_text(confirm(as_editor, preview))
     known.refresh_from_db()
     same.refresh_from_db()
     added = Room.objects.get(code=CODES[2])
@@ -75,7 +75,7 @@ def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, ki
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ((CODES[0], 20, -1, 1, 1), "price must be from 0 to 1000000, not '-1'"),
         ((CODES[0], 20, "abc", 1, 1), "price must be a whole number, not 'abc'"),
@@ -95,18 +95,18 @@ def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, ki
     ],
     ids=str,
 )
-def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row, complaint):
-    answer = upload(as_editor, as_csv((CODES[1], 20, 39, 1, 1), row, (CODES[2], 20, 39, 1, 1)))
-    text = words(answer)
+def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row, message):
+    response = upload(as_editor, as_csv((CODES[1], 20, 39, 1, 1), row, (CODES[2], 20, 39, 1, 1)))
+    text = page_text(response)
     assert "Nothing was imported: 1 row with mistakes." in text
-    assert f"3 {complaint}" in text
-    assert "<script>" not in answer.content.decode()
-    assert "confirm_form" not in answer.context
+    assert f"3 {message}" in text
+    assert "<script>" not in response.content.decode()
+    assert "confirm_form" not in response.context
     assert not Room.objects.exists()
 
 
 @pytest.mark.parametrize(
-    ("header", "complaint"),
+    ("header", "message"),
     [
         (("code", "size", "prize", "latitude", "longitude"), "'prize': unknown column; do you mean price?"),
         (("code", "size", "price", "latitude", "x"), "longitude: this column is missing"),
@@ -114,9 +114,9 @@ def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row,
     ],
 )
 @pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
-def test_other_columns_are_refused_by_name(as_editor, kind, write, header, complaint):
-    answer = upload(as_editor, write((CODES[0], 1, 1, 1, 1), header=header), kind)
-    assert complaint in words(answer)
+def test_other_columns_are_refused_by_name(as_editor, kind, write, header, message):
+    response = upload(as_editor, write((CODES[0], 1, 1, 1, 1), header=header), kind)
+    assert message in page_text(response)
     assert not Room.objects.exists()
 
 
@@ -126,30 +126,32 @@ def test_other_columns_are_refused_by_name(as_editor, kind, write, header, compl
     [b"", b"\0", b"\xff\xfe\x00", b"PK\x03\x04 nonsense", b"PK\x05\x06" + b"\0" * 18, b'code,"', b"code\n"],
 )
 def test_what_is_no_spreadsheet_is_a_form_error(as_editor, content, kind):
-    answer = upload(as_editor, content, kind)
-    assert answer.status_code == 200
-    assert "confirm_form" not in answer.context
+    response = upload(as_editor, content, kind)
+    assert response.status_code == 200
+    assert "confirm_form" not in response.context
     assert not Room.objects.exists()
 
 
 def test_a_large_file_is_led_to_the_command(as_editor, monkeypatch):
     monkeypatch.setattr(resource, "MAX_ROOMS", 2)
     rows = [(code, 1, 1, 1, 1) for code in CODES[:3]]
-    assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_csv(*rows)))
-    assert "More than 2 rooms. Use ./manage.py import_rooms" in words(upload(as_editor, as_xlsx(*rows), XLSX))
+    assert "More than 2 rooms. Use ./manage.py import_rooms" in page_text(upload(as_editor, as_csv(*rows)))
+    assert "More than 2 rooms. Use ./manage.py import_rooms" in page_text(
+        upload(as_editor, as_xlsx(*rows), XLSX)
+    )
     monkeypatch.setattr(mixin, "MAX_FILE_SIZE", 100)
-    assert "Use ./manage.py import_rooms for larger files" in words(upload(as_editor, as_csv(*rows)))
+    assert "Use ./manage.py import_rooms for larger files" in page_text(upload(as_editor, as_csv(*rows)))
     monkeypatch.setattr(mixin, "MAX_FILE_SIZE", 1_000_000)
     monkeypatch.setattr(workbook, "MAX_UNPACKED_SIZE", 100)
-    assert "unpacks to more than" in words(upload(as_editor, as_xlsx(*rows), XLSX))
+    assert "unpacks to more than" in page_text(upload(as_editor, as_xlsx(*rows), XLSX))
 
 
 def test_a_room_changed_after_the_preview_stops_the_import(as_editor):
     room = RoomFactory(code=CODES[0], price=39)
     preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
     Room.objects.update(price=40)
-    answer = confirm(as_editor, preview)
-    assert "Nothing was imported. The rooms were changed since the preview." in words(answer)
+    response = confirm(as_editor, preview)
+    assert "Nothing was imported. The rooms were changed since the preview." in page_text(response)
     room.refresh_from_db()
     assert (room.price, Room.objects.count()) == (40, 1)
 
@@ -157,7 +159,7 @@ def test_a_room_changed_after_the_preview_stops_the_import(as_editor):
 def test_a_room_added_after_the_preview_stops_the_import(as_editor):
     preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
     RoomFactory(code=CODES[1], price=7)
-    assert "Nothing was imported. The rooms were changed" in words(confirm(as_editor, preview))
+    assert "Nothing was imported. The rooms were changed" in page_text(confirm(as_editor, preview))
     assert list(Room.objects.values_list("price", flat=True)) == [7]
 
 
@@ -190,18 +192,18 @@ def test_rooms_without_their_history_are_not_imported(as_editor):
 )
 def test_a_forged_confirmation_imports_nothing(as_editor, changed):
     preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1)))
-    answer = confirm(as_editor, preview, **changed)
-    assert answer.status_code == 200
-    assert "Nothing was imported" in words(answer)
+    response = confirm(as_editor, preview, **changed)
+    assert response.status_code == 200
+    assert "Nothing was imported" in page_text(response)
     assert not Room.objects.exists()
 
 
 def test_the_rooms_of_a_filtered_list_are_exported(as_editor):
     RoomFactory(price=500)
     room = RoomFactory(price=39, size=None, latitude=-51.5, longitude=-0.25)
-    answer = as_editor.post(f"{EXPORT}?price__lte=100", {"format": CSV, "resource": "0"})
-    assert answer["Content-Type"] == "text/csv"
-    assert answer.content.decode().splitlines() == [
+    response = as_editor.post(f"{EXPORT}?price__lte=100", {"format": CSV, "resource": "0"})
+    assert response["Content-Type"] == "text/csv"
+    assert response.content.decode().splitlines() == [
         "code,size,price,latitude,longitude",
         f"{room.code},,39,-51.5,-0.25",
     ]
@@ -209,8 +211,8 @@ def test_the_rooms_of_a_filtered_list_are_exported(as_editor):
 
 def test_selected_rooms_are_exported_as_a_workbook_with_numbers(as_editor):
     room, other = RoomFactory(price=39, size=None, latitude=-51.5), RoomFactory()
-    answer = as_editor.post("/admin/rooms/room/", {"action": "export_xlsx", "_selected_action": [room.pk]})
-    rows = list(load_workbook(BytesIO(answer.content)).active.iter_rows(values_only=True))
+    response = as_editor.post("/admin/rooms/room/", {"action": "export_xlsx", "_selected_action": [room.pk]})
+    rows = list(load_workbook(BytesIO(response.content)).active.iter_rows(values_only=True))
     assert rows == [HEADER, (str(room.code), None, 39, -51.5, room.longitude)]
     assert str(other.code) not in str(rows)
 
@@ -220,7 +222,7 @@ def test_an_export_comes_in_again_without_a_change(as_editor):
     RoomFactory(size=None)
     for kind in (CSV, XLSX):
         exported = as_editor.post(EXPORT, {"format": kind, "resource": "0"}).content
-        assert "0 to add, 0 to change, 4 unchanged." in words(upload(as_editor, exported, kind))
+        assert "0 to add, 0 to change, 4 unchanged." in page_text(upload(as_editor, exported, kind))
 
 
 def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe():
@@ -232,13 +234,13 @@ def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe():
 
 
 def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
-    answer = upload(as_editor, as_xlsx((CODES[0], 20, "=1+1", 1, 1)), XLSX)
-    assert "price is empty" in words(answer)
+    response = upload(as_editor, as_xlsx((CODES[0], 20, "=1+1", 1, 1)), XLSX)
+    assert "price is empty" in page_text(response)
 
 
 def test_more_rooms_than_a_spreadsheet_takes_are_led_to_the_stream(as_editor, monkeypatch):
     monkeypatch.setattr(mixin, "MAX_EXPORTED", 2)
     RoomFactory.create_batch(3)
-    answer = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
-    assert "These are 3 rooms; a spreadsheet takes 2 at once." in words(answer)
-    assert answer.redirect_chain[-1][0] == "/admin/rooms/room/?price__gte=0"
+    response = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
+    assert "These are 3 rooms; a spreadsheet takes 2 at once." in page_text(response)
+    assert response.redirect_chain[-1][0] == "/admin/rooms/room/?price__gte=0"

@@ -11,7 +11,7 @@ from django.test import Client
 
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 
 ADD = "/admin/rooms/room/add/"
 
@@ -36,10 +36,10 @@ def typed(response, **values):
 @pytest.mark.django_db
 def test_a_room_is_added_as_typed(as_editor):
     code = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
-    answer = as_editor.post(
+    response = as_editor.post(
         ADD, {"code": code, "size": "", "price": "39", "latitude": "51.75436293", "longitude": "-0.09998975"}
     )
-    assert answer.status_code == 302
+    assert response.status_code == 302
     room = Room.objects.get()
     assert (str(room.code), room.size, room.price, room.latitude, room.longitude, room.version) == (
         code,
@@ -58,7 +58,9 @@ def test_a_saved_change_counts_the_version_and_is_told_in_the_history(as_editor)
     room.refresh_from_db()
     assert (room.price, room.size, room.version) == (45, 20, 2)
     assert LogEntry.objects.get().change_message == "price 39 → 45, size unknown → 20"
-    assert "price 39 → 45, size unknown → 20" in words(as_editor.get(f"/admin/rooms/room/{room.pk}/history/"))
+    assert "price 39 → 45, size unknown → 20" in page_text(
+        as_editor.get(f"/admin/rooms/room/{room.pk}/history/")
+    )
 
 
 @pytest.mark.django_db
@@ -82,7 +84,7 @@ def test_the_second_of_two_saves_is_refused_and_nothing_typed_is_lost(as_editor,
     assert refused.status_code == 200
     room.refresh_from_db()
     assert (room.price, room.size, room.version) == (45, 25, 2)
-    text = words(refused)
+    text = page_text(refused)
     assert "boss changed this room on" in text
     assert "Price: was 39, is now 45; you typed 50, which is kept below." in text
     assert "Size: was 20, is now 25, which is taken over below." in text
@@ -98,7 +100,7 @@ def test_a_change_by_an_import_is_told_as_one(as_editor):
     room = RoomFactory(price=39)
     mine = typed(as_editor.get(page(room)), size=7)
     Room.objects.update(price=45)
-    assert "Somebody (an import or another program) changed this room" in words(
+    assert "Somebody (an import or another program) changed this room" in page_text(
         as_editor.post(page(room), mine)
     )
 
@@ -106,14 +108,14 @@ def test_a_change_by_an_import_is_told_as_one(as_editor):
 @pytest.mark.django_db(transaction=True)
 def test_of_two_saves_at_the_same_moment_one_is_refused(boss):
     room = RoomFactory(price=39)
-    clients, answers, start = [Client(), Client()], [], Barrier(2)
+    clients, responses, start = [Client(), Client()], [], Barrier(2)
     for client in clients:
         client.force_login(boss)
     forms = [typed(client.get(page(room)), price=50 + number) for number, client in enumerate(clients)]
 
     def save(client, form):
         start.wait()
-        answers.append(client.post(page(room), form).status_code)
+        responses.append(client.post(page(room), form).status_code)
         connection.close()
 
     threads = [Thread(target=save, args=pair) for pair in zip(clients, forms, strict=True)]
@@ -122,19 +124,19 @@ def test_of_two_saves_at_the_same_moment_one_is_refused(boss):
     for thread in threads:
         thread.join()
     room.refresh_from_db()
-    assert (sorted(answers), room.version) == ([200, 302], 2)
+    assert (sorted(responses), room.version) == ([200, 302], 2)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_two_rooms_added_with_one_code_at_the_same_moment_one_is_a_form_error(boss):
     values = {"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "price": "1", "latitude": "1", "longitude": "1"}
-    clients, answers, start = [Client(), Client()], [], Barrier(2)
+    clients, responses, start = [Client(), Client()], [], Barrier(2)
     for client in clients:
         client.force_login(boss)
 
     def add(client):
         start.wait()
-        answers.append(client.post(ADD, values))
+        responses.append(client.post(ADD, values))
         connection.close()
 
     threads = [Thread(target=add, args=[client]) for client in clients]
@@ -142,9 +144,9 @@ def test_of_two_rooms_added_with_one_code_at_the_same_moment_one_is_a_form_error
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answer.status_code for answer in answers) == [200, 302]
-    (refused,) = [answer for answer in answers if answer.status_code == 200]
-    assert "Room with this Code already exists." in words(refused)
+    assert sorted(response.status_code for response in responses) == [200, 302]
+    (refused,) = [response for response in responses if response.status_code == 200]
+    assert "Room with this Code already exists." in page_text(refused)
     assert Room.objects.count() == 1
 
 
@@ -154,7 +156,7 @@ def test_a_room_deleted_meanwhile_is_offered_to_be_added_again(as_editor):
     mine = typed(as_editor.get(page(room)), price=50)
     room.delete()
     offered = as_editor.post(page(room), mine, follow=True)
-    assert "This room was deleted while you had it open." in words(offered)
+    assert "This room was deleted while you had it open." in page_text(offered)
     assert as_editor.post(ADD, typed(offered)).status_code == 302
     again = Room.objects.get()
     assert (again.code, again.price) == (room.code, 50)
@@ -203,9 +205,9 @@ def test_odd_values_are_form_errors(as_editor, field, value):
     room = RoomFactory(price=39)
     fields = typed(as_editor.get(page(room)))
     body = urlencode(fields | {field: value}, errors="surrogatepass")
-    answer = as_editor.post(page(room), body, content_type="application/x-www-form-urlencoded")
-    assert answer.status_code == 200
-    assert answer.context["errors"]
+    response = as_editor.post(page(room), body, content_type="application/x-www-form-urlencoded")
+    assert response.status_code == 200
+    assert response.context["errors"]
     room.refresh_from_db()
     assert room.version == 1
 
@@ -230,6 +232,6 @@ def test_the_page_leads_to_the_room_on_the_site(as_editor):
 @pytest.mark.django_db
 @pytest.mark.parametrize("key", ["0", "x", "99999999999999999999", "_quote_", "1_00", "%E2%82%AC"])
 def test_a_room_that_is_not_there_is_a_message(as_editor, key):
-    answer = as_editor.get(f"/admin/rooms/room/{key}/change/", follow=True)
-    assert answer.status_code == 200
-    assert "doesn’t exist" in words(answer)
+    response = as_editor.get(f"/admin/rooms/room/{key}/change/", follow=True)
+    assert response.status_code == 200
+    assert "doesn’t exist" in page_text(response)

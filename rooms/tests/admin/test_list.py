@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 
 LIST = "/admin/rooms/room/"
 pytestmark = pytest.mark.django_db
@@ -29,7 +29,7 @@ def test_a_number_is_a_price_or_a_size_and_its_unit_says_which(as_editor):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "term",
     [
         "f853578c-fc0f-4e65-81b8-566c5dffa35a",
         "F853578CFC0F4E6581B8566C5DFFA35A",
@@ -38,10 +38,10 @@ def test_a_number_is_a_price_or_a_size_and_its_unit_says_which(as_editor):
         "f853578c-fc",
     ],
 )
-def test_a_code_is_found_by_its_beginning(as_editor, words):
+def test_a_code_is_found_by_its_beginning(as_editor, term):
     room = RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a")
     RoomFactory(code="0853578c-fc0f-4e65-81b8-566c5dffa35a")
-    assert codes(as_editor.get(LIST, {"q": words})) == [str(room.code)]
+    assert codes(as_editor.get(LIST, {"q": term})) == [str(room.code)]
 
 
 def test_words_that_mean_nothing_are_told(as_editor):
@@ -76,7 +76,7 @@ def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value)
 
 
 @pytest.mark.parametrize(
-    ("query", "complaint"),
+    ("query", "message"),
     [
         ("size__isnull=True", "Size known (size__isnull) must be true or false, not 'True'."),
         ("size__isnull=0", "not '0'"),
@@ -92,20 +92,20 @@ def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value)
         ("q=sunny&changed=x", "“sunny” is neither a number nor the beginning of a code."),
     ],
 )
-def test_what_the_list_does_not_understand_is_told_and_nothing_is_touched(client, boss, query, complaint):
+def test_what_the_list_does_not_understand_is_told_and_nothing_is_touched(client, boss, query, message):
     client.force_login(boss)
     room = RoomFactory(price=39, size=20)
-    address = f"{LIST}?{query}"
-    response = client.get(address)
+    url = f"{LIST}?{query}"
+    response = client.get(url)
     assert codes(response) == []
-    assert words(response).count(complaint) == (2 if "from 50 to 10" in complaint else 1)  # beside the filter
+    assert page_text(response).count(message) == (2 if "from 50 to 10" in message else 1)  # beside the filter
     for more in ({}, {"select_across": "1"}):
         form = {"action": "delete_selected", "_selected_action": room.pk, **more}
-        refused = client.post(address, form, follow=True)
-        assert refused.redirect_chain == [(address, 302)]
-        assert complaint in words(refused)
+        refused = client.post(url, form, follow=True)
+        assert refused.redirect_chain == [(url, 302)]
+        assert message in page_text(refused)
     exported = client.post(f"{LIST}export/?{query}", {"format": "0", "resource": "0"})
-    assert exported["Location"] == address
+    assert exported["Location"] == url
     assert Room.objects.count() == 1
 
 
@@ -128,7 +128,7 @@ def test_odd_pages_and_orders_are_pages_too(as_editor, parameters):
 def test_the_first_page_shows_the_figures_that_staff_need(as_editor):
     RoomFactory.create_batch(2)
     RoomFactory(size=None)
-    text = words(as_editor.get("/admin/"))
+    text = page_text(as_editor.get("/admin/"))
     assert "3 rooms 3 changed today 1 without a size" in text
 
 

@@ -10,7 +10,7 @@ from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_form import ADD, page, typed
 from rooms.tests.admin.test_odd_input import fields
 
@@ -41,8 +41,8 @@ def test_saving_a_room_that_other_work_holds_gives_the_form_back(as_boss, other)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
     held = as_boss.post(page(room), form)
     assert held.status_code == 409
-    assert "Other work holds this room, such as an import or a bulk change." in words(held)
-    assert "Please correct the error" not in words(held)
+    assert "Other work holds this room, such as an import or a bulk change." in page_text(held)
+    assert "Please correct the error" not in page_text(held)
     assert typed(held) == form
     other.execute("ROLLBACK")
     assert as_boss.post(page(room), typed(held)).status_code == 302
@@ -58,7 +58,7 @@ def test_adding_a_code_that_another_transaction_adds_gives_the_form_back(as_boss
     assert typed(held) == form
     other.execute("COMMIT")
     refused = as_boss.post(ADD, typed(held))
-    assert "Room with this Code already exists." in words(refused)
+    assert "Room with this Code already exists." in page_text(refused)
     assert Room.objects.get().price == 1
 
 
@@ -74,42 +74,42 @@ def test_a_mistake_is_told_before_the_lock_that_holds_the_room(as_boss, other):
 def test_work_on_rooms_that_are_held_is_sent_again_by_one_click(as_boss, other, work, lock):
     room = RoomFactory(price=39)
     key = {"_selected_action": str(room.pk), "confirm": "yes"}
-    address, form = {
+    url, form = {
         "prices": (LIST, {"action": "change_prices", "change": "5", "unit": "euros", **key}),
         "delete": (LIST, {"action": "delete_selected", **key}),
         "delete one": (f"{LIST}{room.pk}/delete/", key),
         "save": (page(room), typed(as_boss.get(page(room)), price=44)),
     }[work]
     if work != "save":
-        form["fingerprint"] = as_boss.post(address, form).context["fingerprint"]
+        form["fingerprint"] = as_boss.post(url, form).context["fingerprint"]
     other.execute(f"BEGIN; {lock}")
-    held = as_boss.post(address, form)
+    held = as_boss.post(url, form)
     assert held.status_code == 409
-    assert "Other work holds" in words(held)
+    assert "Other work holds" in page_text(held)
     assert not LogEntry.objects.exists()
     other.execute("ROLLBACK")
-    sent = typed(held) if "adminform" in held.context else fields(held.content.decode(), address)
-    assert as_boss.post(address, sent).status_code == 302
+    sent = typed(held) if "adminform" in held.context else fields(held.content.decode(), url)
+    assert as_boss.post(url, sent).status_code == 302
     assert list(Room.objects.values_list("price", flat=True)) == ([] if "delete" in work else [44])
 
 
 def test_a_page_of_a_locked_table_is_503_with_the_reason(as_boss, other):
     other.execute("BEGIN; LOCK TABLE room")
-    answer = as_boss.get(LIST, HTTP_ACCEPT="text/html")
-    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
-    assert "Other work holds the rooms" in words(answer)
+    response = as_boss.get(LIST, HTTP_ACCEPT="text/html")
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
+    assert "Other work holds the rooms" in page_text(response)
 
 
 def test_a_room_changed_between_reading_and_locking_brings_the_preview_again(as_boss, other):
     room = RoomFactory(price=39)
     form = {"action": "change_prices", "_selected_action": str(room.pk), "change": "5", "unit": "euros"}
     form |= {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}
-    answers = []
+    responses = []
 
     def confirm():
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = 0")
-        answers.append(as_boss.post(LIST, form))
+        responses.append(as_boss.post(LIST, form))
         connection.close()
 
     other.execute("BEGIN; UPDATE room SET price = 60")
@@ -123,8 +123,8 @@ def test_a_room_changed_between_reading_and_locking_brings_the_preview_again(as_
         )
     other.execute("COMMIT")
     thread.join()
-    assert "This is no longer what you were shown." in words(answers[0])
-    assert f"{room.code} 60 65 +5" in words(answers[0])
+    assert "This is no longer what you were shown." in page_text(responses[0])
+    assert f"{room.code} 60 65 +5" in page_text(responses[0])
     assert not LogEntry.objects.exists()
 
 
@@ -136,7 +136,7 @@ def test_a_bulk_change_locks_the_rooms_after_all_else_is_done(as_boss, django_ca
     with django_capture_queries() as queries:
         as_boss.post(LIST, form)
     statements = [query["sql"] for query in queries]
-    (locking,) = [place for place, sql in enumerate(statements) if "FOR UPDATE" in sql]
+    (locking,) = [index for index, sql in enumerate(statements) if "FOR UPDATE" in sql]
     assert any('INSERT INTO "django_admin_log"' in sql for sql in statements[:locking])
     assert statements[locking + 1].strip().startswith(("UPDATE room", 'DELETE FROM "room"'))
     assert statements[locking + 2] == "COMMIT"

@@ -12,7 +12,7 @@ ODD = ["\0", "\ud800", "9" * 5000, "{{7*7}}<script>", ""]
 LIST = "/admin/rooms/room/"
 
 
-def fields(content, address):
+def fields(content, url):
     """The names and values of the last form of a page, as a browser would send them."""
     form = content[content.rindex("<form ", 0, content.rindex("csrfmiddlewaretoken")) :]
     inputs = re.findall(r"<(?:input|select|textarea|button)\b[^>]*>", form)
@@ -21,7 +21,7 @@ def fields(content, address):
         name, value = re.search(r'\bname="([^"]*)"', tag), re.search(r'\bvalue="([^"]*)"', tag)
         if name and 'type="file"' not in tag:
             found[name[1]] = unescape(value[1]) if value else ""
-    assert found, address
+    assert found, url
     return found
 
 
@@ -49,14 +49,14 @@ def test_no_field_of_any_form_is_an_error_of_ours(client, boss):
         "/admin/auth/user/add/": {},
         f"/admin/auth/user/{boss.pk}/change/": {},
     }
-    answers = []
-    for address, more in pages.items():
-        sent = fields(client.get(address).content.decode(), address) | more
+    responses = []
+    for url, more in pages.items():
+        sent = fields(client.get(url).content.decode(), url) | more
         for name in sent:
             for odd in ODD:
                 body = urlencode(sent | {name: odd}, errors="surrogatepass")
-                answer = client.post(address, body, content_type="application/x-www-form-urlencoded")
-                answers.append((answer.status_code, address, name, odd[:20]))
+                response = client.post(url, body, content_type="application/x-www-form-urlencoded")
+                responses.append((response.status_code, url, name, odd[:20]))
                 if "_auth_user_id" not in client.session:
                     client.force_login(boss)
-    assert [answer for answer in answers if answer[0] >= 500] == []
+    assert [response for response in responses if response[0] >= 500] == []

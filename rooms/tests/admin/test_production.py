@@ -21,6 +21,6 @@ def test_the_map_finds_its_leaflet(live_site):
     """The room's form loads by the manifest what django-leaflet ships."""
     script = "from django.templatetags.static import static; print(static('leaflet/leaflet.js'))"
     path = rig.manage("shell", "-v0", "-c", script, **live_site.variables).strip()
-    answer = live_site.get(path)
-    assert answer.status == 200
-    assert "Leaflet" in answer.body.decode()[:200]
+    response = live_site.get(path)
+    assert response.status == 200
+    assert "Leaflet" in response.body.decode()[:200]

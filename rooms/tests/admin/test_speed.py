@@ -12,7 +12,7 @@ from rentomatic_site import postgres
 from rentomatic_site.scenarios import databases, discovery, isolation, loading
 from rooms.counting import MAX_COUNTED
 from rooms.models import Room
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 
 LIST = "/admin/rooms/room/"
 pytestmark = pytest.mark.django_db
@@ -44,7 +44,7 @@ def test_few_rooms_are_counted_and_many_are_estimated(as_editor):
     few = Room.objects.filter(code__range=(UUID("f8" + "0" * 30), UUID("f8" + "f" * 30))).count()
     assert f"{few:,} rooms" in as_editor.get(LIST, {"q": "f8"}).content.decode()
     assert "about 1,000,000 rooms" in as_editor.get(LIST).content.decode()
-    assert "about 1,000,000 rooms" in words(as_editor.get("/admin/"))
+    assert "about 1,000,000 rooms" in page_text(as_editor.get("/admin/"))
 
 
 def test_a_page_far_away_is_the_last_one_that_is_reached_without_reading_all(as_editor):
@@ -114,7 +114,7 @@ def test_a_search_and_its_count_read_an_index(as_editor, django_capture_queries,
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         LIST,
         f"{LIST}?o=3.2",
@@ -124,8 +124,8 @@ def test_a_search_and_its_count_read_an_index(as_editor, django_capture_queries,
         "/admin/",
     ],
 )
-def test_a_page_opens_in_a_moment(as_editor, address):
-    as_editor.get(address)  # templates are read once
+def test_a_page_opens_in_a_moment(as_editor, url):
+    as_editor.get(url)  # templates are read once
     began = perf_counter()
-    assert as_editor.get(address).status_code == 200
+    assert as_editor.get(url).status_code == 200
     assert perf_counter() - began < 1.5  # 0.1 s on an idle machine

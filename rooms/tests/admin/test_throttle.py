@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from rooms.tests.admin.pages import words
+from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_access import log_in
 
 
@@ -46,11 +46,11 @@ def test_wrong_passwords_are_slowed_down_then_shut_out(client, boss, clock):
     for seconds in (2, 4, 8, 16, 32):
         early = log_in(client, right=True)
         assert (early.status_code, early["Retry-After"]) == (429, str(seconds))
-        assert f"Wait {seconds} seconds" in words(early)
+        assert f"Wait {seconds} seconds" in page_text(early)
         clock.let_pass(seconds)
         last = log_in(client)
     assert (last.status_code, last["Retry-After"]) == (429, "600")
-    assert "Wait 10 minutes" in words(last)
+    assert "Wait 10 minutes" in page_text(last)
     assert log_in(client, right=True).status_code == 429
     assert "_auth_user_id" not in client.session
     clock.let_pass(601)

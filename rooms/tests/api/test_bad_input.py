@@ -28,13 +28,13 @@ LEAKS = re.compile(
 )
 
 
-def refused(client, address, assert_queries, **headers):
+def refused(client, url, assert_queries, **headers):
     """The problem that an address is answered with, checked for all that every 400 must be."""
     with assert_queries(0):
-        answer = client.get(address, **headers)
-    assert answer.status_code == 400, answer.content
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = answer.json()
+        response = client.get(url, **headers)
+    assert response.status_code == 400, response.content
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
     assert list(problem)[:4] == ["type", "message", "title", "status"]
     assert (problem["type"], problem["status"]) == ("ParametersError", 400)
     said = [problem["message"], *(error["message"] for error in problem.get("errors", ()))]
@@ -46,8 +46,8 @@ def refused(client, address, assert_queries, **headers):
 
 @pytest.fixture
 def problem_of(client, django_assert_num_queries):
-    def ask(address, **headers):
-        return refused(client, address, django_assert_num_queries, **headers)
+    def ask(url, **headers):
+        return refused(client, url, django_assert_num_queries, **headers)
 
     return ask
 
@@ -116,7 +116,7 @@ SPELLINGS = ["{}_{}", "{}-{}", "{}{}", "{}[{}]", "{}.{}"]
     [("max", "lte"), ("maximum", "lte"), ("to", "lte"), ("min", "gte"), ("minimum", "gte"), ("from", "gte")],
 )
 def test_a_maximum_is_lte_and_a_minimum_gte_however_it_is_spelled(problem_of, field, word, operator):
-    names = [form.format(*words) for form in SPELLINGS for words in ((word, field), (field, word))]
+    names = [form.format(*terms) for form in SPELLINGS for terms in ((word, field), (field, word))]
     names += [f"{word}{field.capitalize()}", f"{field}{word.capitalize()}", f"{word}_{field}".upper()]
     for name in names:
         problem = problem_of(f"/rooms?{quote(name)}=66")
@@ -156,7 +156,7 @@ def test_a_name_from_another_api_is_told_what_does_that_here(problem_of, query, 
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "terms"),
     [
         ("page", "Link header"),
         ("offset", "Link header"),
@@ -167,9 +167,9 @@ def test_a_name_from_another_api_is_told_what_does_that_here(problem_of, query, 
         ("format", "/rooms.json"),
     ],
 )
-def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, problem_of, name, words):
+def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, problem_of, name, terms):
     problem = problem_of(f"/rooms?{name}=2&limit=5")
-    assert words in problem["errors"][0]["hint"]
+    assert terms in problem["errors"][0]["hint"]
     assert problem["try"] == "/rooms?limit=5"
     page = client.get(f"/rooms?{name}=2", HTTP_ACCEPT="text/html").content.decode()
     assert escape(problem["errors"][0]["hint"]) in page
@@ -235,8 +235,8 @@ def test_a_filter_without_its_prefix_is_a_near_miss(problem_of, name):
 
 # --- A2 to A4: values
 
-WHOLE = [name for name, filter in FILTERS.items() if filter.column.name in {"size", "price"}]
-DECIMALS = [name for name, filter in FILTERS.items() if filter.column.name in {"latitude", "longitude"}]
+WHOLE = [name for name, row in FILTERS.items() if row.column.name in {"size", "price"}]
+DECIMALS = [name for name, row in FILTERS.items() if row.column.name in {"latitude", "longitude"}]
 NUMBERS = [name for name in [*WHOLE, *DECIMALS, "limit", "within"] if not name.endswith("isnull")]
 
 NO_NUMBERS = [
@@ -371,9 +371,9 @@ def test_a_code_is_a_uuid_in_its_canonical_form(client, problem_of, django_asser
         assert parameters(problem_of(f"/rooms?{urlencode({name: text})}")) == [name]
     if text:
         with django_assert_num_queries(0):
-            answer = client.get(f"/rooms/{quote(text)}")
-        assert answer.status_code == 404
-        assert answer.json()["type"] == "ResourceError"
+            response = client.get(f"/rooms/{quote(text)}")
+        assert response.status_code == 404
+        assert response.json()["type"] == "ResourceError"
 
 
 # --- A5: NUL, which PostgreSQL's text does not hold
@@ -386,7 +386,7 @@ def test_a_nul_in_a_value_is_refused(problem_of, name):
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         "/rooms?%00=1",
         "/rooms?filter_price__lt%00=1",
@@ -396,14 +396,14 @@ def test_a_nul_in_a_value_is_refused(problem_of, name):
         "/admin/?q=%00",
     ],
 )
-def test_a_nul_in_a_name_or_path_is_refused(problem_of, address):
-    assert "NUL" in problem_of(address)["message"]
+def test_a_nul_in_a_name_or_path_is_refused(problem_of, url):
+    assert "NUL" in problem_of(url)["message"]
 
 
-@pytest.mark.parametrize("address", ["/rooms", "/admin/", "/docs", "/nope"])
+@pytest.mark.parametrize("url", ["/rooms", "/admin/", "/docs", "/nope"])
 @pytest.mark.parametrize("cookie", ['sessionid="\\000aaaaaaaa"', "a=b\0c", 'csrftoken="\\000"'])
-def test_a_nul_in_a_cookie_is_refused(problem_of, address, cookie):
-    assert "NUL" in problem_of(address, HTTP_COOKIE=cookie)["message"]
+def test_a_nul_in_a_cookie_is_refused(problem_of, url, cookie):
+    assert "NUL" in problem_of(url, HTTP_COOKIE=cookie)["message"]
 
 
 def test_a_raw_nul_is_refused_by_the_server(live_site):
@@ -485,8 +485,8 @@ def test_unicode_and_wild_cards_are_ordinary_wrong_values(problem_of, text):
 )
 def test_a_content_type_does_not_change_how_an_address_is_read(live_site, content_type):
     assert live_site.get("/rooms?filter_price__lt=66", Content_Type=content_type).status == 200
-    answer = live_site.get("/rooms?" + "&".join("a" * 1001), Content_Type=content_type)
-    assert answer.status == 400
+    response = live_site.get("/rooms?" + "&".join("a" * 1001), Content_Type=content_type)
+    assert response.status == 400
 
 
 # --- A10: SQL
@@ -652,7 +652,7 @@ def test_try_keeps_what_was_right(problem_of, query, attempt):
 
 def random_query(chance):
     """Some parameters, each right or wrong in some way."""
-    examples = {name: filter.example for name, filter in FILTERS.items()} | {
+    examples = {name: row.example for name, row in FILTERS.items()} | {
         name: parameter.example for name, parameter in PARAMETERS.items()
     }
     pairs = []
@@ -674,13 +674,13 @@ def test_the_address_to_try_works_whatever_was_wrong(client, path):
     statuses = set()
     for _ in range(150):
         query = random_query(chance)
-        answer = client.get(f"{path}?{query}")
-        b"".join(answer)  # a stream that nobody reads holds its transaction open
-        statuses.add(answer.status_code)
-        if answer.status_code == 400:
-            attempt = client.get(answer.json()["try"])
+        response = client.get(f"{path}?{query}")
+        b"".join(response)  # a stream that nobody reads holds its transaction open
+        statuses.add(response.status_code)
+        if response.status_code == 400:
+            attempt = client.get(response.json()["try"])
             b"".join(attempt)
-            assert attempt.status_code == 200, (query, answer.json()["try"], attempt.content)
+            assert attempt.status_code == 200, (query, response.json()["try"], attempt.content)
     assert statuses == {200, 400}
 
 
@@ -716,12 +716,12 @@ def test_one_room_takes_no_parameter(problem_of):
 )
 def test_another_method_than_get_and_head_is_405(method, path, django_assert_num_queries):
     with django_assert_num_queries(0):
-        answer = Client(enforce_csrf_checks=True).generic(
+        response = Client(enforce_csrf_checks=True).generic(
             method, path, HTTP_ORIGIN="https://elsewhere.example"
         )
-    assert answer.status_code == 405
-    assert answer.headers["Allow"] == "GET, HEAD"
-    assert answer.json()["type"] == "MethodError"
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "GET, HEAD"
+    assert response.json()["type"] == "MethodError"
 
 
 @pytest.mark.parametrize(
@@ -730,25 +730,25 @@ def test_another_method_than_get_and_head_is_405(method, path, django_assert_num
 )
 def test_an_address_where_nothing_is_is_404(client, django_assert_num_queries, path):
     with django_assert_num_queries(0):
-        answer = client.get(path)
-    assert answer.status_code == 404
-    assert answer.json()["type"] == "ResourceError"
-    assert "try" not in answer.json()
+        response = client.get(path)
+    assert response.status_code == 404
+    assert response.json()["type"] == "ResourceError"
+    assert "try" not in response.json()
 
 
 def test_a_format_that_is_not_spoken_is_406(client, django_assert_num_queries):
     with django_assert_num_queries(0):
-        answer = client.get("/rooms", HTTP_ACCEPT="image/png")
-    assert answer.status_code == 406
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "text/csv" in answer.json()["message"]
+        response = client.get("/rooms", HTTP_ACCEPT="image/png")
+    assert response.status_code == 406
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "text/csv" in response.json()["message"]
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "a@b", "[::1", "localhost,evil.example", ""]
 )
 def test_a_host_that_is_not_ours_is_400_and_never_echoed(client, host):
-    answer = client.get("/rooms", HTTP_HOST=host)
-    assert answer.status_code == 400
-    assert b"evil" not in answer.content
-    assert "evil" not in str(answer.headers)
+    response = client.get("/rooms", HTTP_HOST=host)
+    assert response.status_code == 400
+    assert b"evil" not in response.content
+    assert "evil" not in str(response.headers)

@@ -25,11 +25,11 @@ def test_an_export_without_a_place_is_429_at_no_cost(
     client, all_slots_taken, path, django_assert_num_queries
 ):
     with django_assert_num_queries(0):
-        answer = client.get(path)
-    assert answer.status_code == 429
-    assert answer["Content-Type"] == "application/problem+json"
-    assert int(answer["Retry-After"]) > 0
-    assert answer.json()["message"].endswith("read page by page with limit=1000.")
+        response = client.get(path)
+    assert response.status_code == 429
+    assert response["Content-Type"] == "application/problem+json"
+    assert int(response["Retry-After"]) > 0
+    assert response.json()["message"].endswith("read page by page with limit=1000.")
 
 
 @pytest.mark.parametrize("path", ["/rooms", "/rooms.csv?limit=10", "/rooms.geojson", "/rooms/stats"])

@@ -27,15 +27,15 @@ LEAKS = re.compile(
 )
 
 
-def unavailable(answer):
+def unavailable(response):
     """Checks a 503 of the test client; returns its message."""
-    assert answer.status_code == 503, answer.content
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.headers["Retry-After"] == "2"
-    assert answer.headers["Cache-Control"] == "no-store"
-    problem = answer.json()
+    assert response.status_code == 503, response.content
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Retry-After"] == "2"
+    assert response.headers["Cache-Control"] == "no-store"
+    problem = response.json()
     assert (problem["type"], problem["status"]) == ("SystemError", 503)
-    assert not LEAKS.search(answer.content.decode())
+    assert not LEAKS.search(response.content.decode())
     return problem["message"]
 
 
@@ -52,9 +52,9 @@ ADDRESSES = ["/rooms", "/rooms.csv", "/rooms?count=exact", f"/rooms/{CODE}", "/r
 def ask(client, path, **headers):
     """An answer of a database that fails, after which the test's transaction still works."""
     before = transaction.savepoint()
-    answer = client.get(path, **headers)
+    response = client.get(path, **headers)
     transaction.savepoint_rollback(before)
-    return answer
+    return response
 
 
 @pytest.mark.django_db(transaction=True)
@@ -68,9 +68,9 @@ def test_a_locked_table_is_503_within_the_lock_timeout(client, path):
         assert "Other work" in unavailable(client.get(path))
         assert time.monotonic() - began < 2
         other.execute("ROLLBACK")
-    answer = client.get(path)
-    b"".join(answer)
-    assert answer.status_code == (404 if CODE in path else 200)
+    response = client.get(path)
+    b"".join(response)
+    assert response.status_code == (404 if CODE in path else 200)
 
 
 @pytest.mark.django_db
@@ -100,11 +100,11 @@ def test_a_database_that_is_not_migrated_is_503(client, path, damage):
 def test_a_page_of_a_database_that_is_away_is_html_for_browsers(client):
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE room RENAME TO elsewhere")
-    answer = ask(client, "/rooms", HTTP_ACCEPT="text/html")
-    assert answer.status_code == 503
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert answer.headers["Retry-After"] == "2"
-    assert not LEAKS.search(answer.content.decode())
+    response = ask(client, "/rooms", HTTP_ACCEPT="text/html")
+    assert response.status_code == 503
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Retry-After"] == "2"
+    assert not LEAKS.search(response.content.decode())
 
 
 @pytest.mark.django_db
@@ -114,10 +114,10 @@ def test_a_defect_of_ours_is_500_without_a_word_about_it(client, monkeypatch):
 
     monkeypatch.setattr(queries, "fetch_page", broken)
     for accept in ("*/*", "text/html"):
-        answer = client.get("/rooms", HTTP_ACCEPT=accept)
-        assert answer.status_code == 500
-        assert b"secret" not in answer.content
-        assert "Retry-After" not in answer.headers
+        response = client.get("/rooms", HTTP_ACCEPT=accept)
+        assert response.status_code == 500
+        assert b"secret" not in response.content
+        assert "Retry-After" not in response.headers
     assert client.get("/rooms").json()["type"] == "SystemError"
 
 
@@ -138,7 +138,7 @@ def test_a_connection_that_was_cut_is_made_anew(client, how):
         return
     with postgres.session(name) as other:
         other.execute("BEGIN; LOCK TABLE room")
-        answers = []
+        responses = []
 
         def cut():
             with postgres.session(name) as third:
@@ -147,10 +147,10 @@ def test_a_connection_that_was_cut_is_made_anew(client, how):
 
         thread = threading.Thread(target=cut)
         thread.start()
-        answers.append(client.get("/rooms"))
+        responses.append(client.get("/rooms"))
         thread.join()
         other.execute("ROLLBACK")
-    unavailable(answers[0])
+    unavailable(responses[0])
     connection.close_if_unusable_or_obsolete()
     assert client.get("/rooms").status_code == 200
 
@@ -207,12 +207,12 @@ def test_a_server_that_is_away_is_503_on_every_address(live_site, folder):
     nowhere = live_site.variables | {"POSTGRES_HOSTNAME": "127.0.0.1", "POSTGRES_PORT": str(rig.free_port())}
     with rig.Gunicorn(folder, **nowhere) as gunicorn:
         for path in ADDRESSES:
-            answer = gunicorn.get(path)
-            assert answer.status == 503, path
-            assert answer.headers["Retry-After"] == "2"
-            assert answer.headers["Content-Type"] == "application/problem+json"
-            assert not LEAKS.search(answer.body.decode())
-            assert answer.seconds < 3
+            response = gunicorn.get(path)
+            assert response.status == 503, path
+            assert response.headers["Retry-After"] == "2"
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert not LEAKS.search(response.body.decode())
+            assert response.seconds < 3
         assert gunicorn.get("/docs").status == 200
         assert gunicorn.get("/rooms?nope=1").status == 400  # the client's own fault comes first
         assert gunicorn.get("/admin/", Cookie="sessionid=" + "a" * 32).status == 503
@@ -237,9 +237,9 @@ def test_a_role_without_connections_to_spare_is_503_and_recovers(live_site, fold
                 statuses, lock = [], threading.Lock()
 
                 def ask():
-                    answer = gunicorn.get("/rooms")
+                    response = gunicorn.get("/rooms")
                     with lock:
-                        statuses.append((answer.status, answer.headers["Retry-After"]))
+                        statuses.append((response.status, response.headers["Retry-After"]))
 
                 threads = [threading.Thread(target=ask) for _ in range(12)]
                 for thread in threads:
@@ -255,10 +255,10 @@ def test_a_role_without_connections_to_spare_is_503_and_recovers(live_site, fold
 def test_a_lock_on_the_live_table_is_503_in_time_and_over_at_once(live_site):
     with postgres.session(live_site.variables["APPLICATION_DB"]) as other:
         other.execute("BEGIN; LOCK TABLE room")
-        answer = live_site.get("/rooms")
-        assert answer.status == 503
-        assert answer.headers["Retry-After"] == "2"
-        assert 1.5 < answer.seconds < 4  # lock_timeout is 2 s
+        response = live_site.get("/rooms")
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "2"
+        assert 1.5 < response.seconds < 4  # lock_timeout is 2 s
         assert live_site.get("/livez").status == 200
         other.execute("ROLLBACK")
     assert live_site.get("/rooms").status == 200
@@ -287,13 +287,13 @@ def without_pages(live_site, folder):
     ],
 )
 def test_an_error_is_told_when_no_template_can_be_rendered(without_pages, path, status, words):
-    answer = without_pages.get(path, Accept="text/html")
-    assert answer.status == status
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["X-Request-ID"]
-    assert words in answer.body.decode()
-    assert not LEAKS.search(answer.body.decode().replace("/rooms", ""))
+    response = without_pages.get(path, Accept="text/html")
+    assert response.status == status
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Request-ID"]
+    assert words in response.body.decode()
+    assert not LEAKS.search(response.body.decode().replace("/rooms", ""))
 
 
 def test_programs_are_answered_as_ever_when_no_template_can_be_rendered(without_pages):
@@ -305,9 +305,9 @@ def test_a_database_that_is_away_is_503_when_no_template_can_be_rendered(live_si
     nowhere = {"POSTGRES_HOSTNAME": "127.0.0.1", "POSTGRES_PORT": str(rig.free_port())}
     static = {"STATIC_ROOT": str(folder / "no-static-either")}
     with rig.Gunicorn(folder, **live_site.variables | nowhere | static) as gunicorn:
-        answer = gunicorn.get("/rooms", Accept="text/html")
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
-        assert "The database cannot be reached" in answer.body.decode()
+        response = gunicorn.get("/rooms", Accept="text/html")
+        assert (response.status, response.headers["Retry-After"]) == (503, "2")
+        assert "The database cannot be reached" in response.body.decode()
 
 
 @pytest.mark.django_db
@@ -321,8 +321,8 @@ def test_a_defect_in_the_error_handler_is_still_500(client, monkeypatch, part, a
 
     monkeypatch.setattr(queries, "fetch_page", broken)
     monkeypatch.setattr(errors, part, broken)
-    answer = client.get("/rooms", HTTP_ACCEPT=accept)
-    assert answer.status_code == 500
-    assert b"Something went wrong on our side." in answer.content
-    assert b"secret" not in answer.content
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert response.status_code == 500
+    assert b"Something went wrong on our side." in response.content
+    assert b"secret" not in response.content
+    assert response.headers["Cache-Control"] == "no-store"

@@ -29,8 +29,8 @@ JSON, NDJSON, CSV, GEOJSON, HTML = (
 SUFFIXES = {"json": JSON, "ndjson": NDJSON, "csv": CSV, "geojson": GEOJSON}
 
 
-def body(answer):
-    return b"".join(answer).decode()
+def body(response):
+    return b"".join(response).decode()
 
 
 # --- Which format
@@ -71,9 +71,9 @@ def body(answer):
     ],
 )
 def test_accept_chooses_the_format(client, accept, content_type):
-    answer = client.get("/rooms", HTTP_ACCEPT=accept)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
-    b"".join(answer)
+    response = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, content_type)
+    b"".join(response)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_accept_chooses_the_format(client, accept, content_type):
     ],
 )
 def test_what_is_not_spoken_is_406(client, accept):
-    answer = client.get("/rooms", HTTP_ACCEPT=accept)
-    assert answer.status_code == 406
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "Accept" in answer.headers["Vary"]
+    response = client.get("/rooms", HTTP_ACCEPT=accept)
+    assert response.status_code == 406
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "Accept" in response.headers["Vary"]
 
 
 def test_without_accept_it_is_json(client):
@@ -104,9 +104,9 @@ def test_without_accept_it_is_json(client):
 @pytest.mark.parametrize(("suffix", "content_type"), SUFFIXES.items())
 def test_a_suffix_says_more_than_accept(client, suffix, content_type):
     for accept in ("*/*", "text/html", "image/png"):
-        answer = client.get(f"/rooms.{suffix}", HTTP_ACCEPT=accept)
-        assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
-        b"".join(answer)
+        response = client.get(f"/rooms.{suffix}", HTTP_ACCEPT=accept)
+        assert (response.status_code, response.headers["Content-Type"]) == (200, content_type)
+        b"".join(response)
 
 
 def test_a_preference_among_equals_is_ours():
@@ -120,8 +120,8 @@ def test_a_problem_is_a_page_for_browsers_only(client):
     browser = "text/html,application/xhtml+xml,*/*;q=0.8"
     assert client.get("/rooms?x=1", HTTP_ACCEPT=browser).headers["Content-Type"] == HTML
     for accept in ("*/*", "application/json", "text/csv", "application/problem+json, text/html;q=0.5"):
-        answer = client.get("/rooms?x=1", HTTP_ACCEPT=accept)
-        assert answer.headers["Content-Type"] == "application/problem+json"
+        response = client.get("/rooms?x=1", HTTP_ACCEPT=accept)
+        assert response.headers["Content-Type"] == "application/problem+json"
 
 
 # --- What each holds
@@ -199,9 +199,9 @@ def test_one_room_in_every_format(client, size):
     room = RoomFactory(size=size)
 
     def shown(accept):
-        answer = client.get(f"/rooms/{room.code}", HTTP_ACCEPT=accept)
-        assert answer.headers["Content-Type"] == accept
-        return answer.content.decode()
+        response = client.get(f"/rooms/{room.code}", HTTP_ACCEPT=accept)
+        assert response.headers["Content-Type"] == accept
+        return response.content.decode()
 
     assert json.loads(shown(JSON)) == plain(room)
     assert json.loads(shown(GEOJSON))["properties"]["size"] == size
@@ -261,12 +261,12 @@ def test_head_has_no_body_on_the_wire(live_site, path):
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 def test_a_stream_is_the_whole_result_and_a_limit_makes_it_a_page(client, suffix):
     fill(2_500)
-    answer = client.get(f"/rooms.{suffix}")
-    assert answer.streaming
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert f"rooms.{suffix}" in answer.headers["Content-Disposition"]
-    assert "Content-Length" not in answer.headers
-    chunks = list(answer.streaming_content)
+    response = client.get(f"/rooms.{suffix}")
+    assert response.streaming
+    assert response.headers["Cache-Control"] == "no-store"
+    assert f"rooms.{suffix}" in response.headers["Content-Disposition"]
+    assert "Content-Length" not in response.headers
+    chunks = list(response.streaming_content)
     assert len(chunks) > 1
     heading = suffix == "csv"
     lines = b"".join(chunks).decode().splitlines()
@@ -294,10 +294,10 @@ def test_a_stream_heeds_filters_orders_and_places(client, query, rows):
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 @pytest.mark.parametrize("count", ["exact", "estimated"])
 def test_a_stream_tells_the_count_that_was_asked_for(client, rooms, suffix, count):
-    answer = client.get(f"/rooms.{suffix}?count={count}&filter_price__lt=66")
-    b"".join(answer)
-    assert answer.headers["X-Total-Count"] == str(sum(room.price < 66 for room in rooms))
-    assert answer.headers["X-Total-Count-Precision"] == "exact"
+    response = client.get(f"/rooms.{suffix}?count={count}&filter_price__lt=66")
+    b"".join(response)
+    assert response.headers["X-Total-Count"] == str(sum(room.price < 66 for room in rooms))
+    assert response.headers["X-Total-Count-Precision"] == "exact"
     assert "X-Total-Count" not in client.head(f"/rooms.{suffix}").headers
 
 
@@ -306,9 +306,9 @@ def test_a_stream_holds_little_at_a_time(client):
         Room.objects.all().delete()
         fill(rooms)
         b"".join(client.get("/rooms.csv?limit=1"))
-        answer = client.get("/rooms.csv")
+        response = client.get("/rooms.csv")
         tracemalloc.start()
-        size = sum(len(chunk) for chunk in answer.streaming_content)
+        size = sum(len(chunk) for chunk in response.streaming_content)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert size > rooms * 40
@@ -324,11 +324,11 @@ def test_a_stream_holds_little_at_a_time(client):
 def test_closing_a_stream_ends_its_transaction(client, chunks):
     connection.close()  # a connection older than CONN_MAX_AGE would be closed with the response
     fill(10_000)
-    answer = client.get("/rooms.csv")
+    response = client.get("/rooms.csv")
     for _ in range(chunks):
-        next(iter(answer.streaming_content))
+        next(iter(response.streaming_content))
     assert connection.in_atomic_block
-    answer.close()  # as the server does when the client is gone
+    response.close()  # as the server does when the client is gone
     assert not connection.in_atomic_block
     assert connection.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
     assert len(client.get("/rooms").json()) == 100
@@ -339,10 +339,10 @@ def test_the_first_rows_come_before_the_status(client, monkeypatch):
     client.raise_request_exception = False
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE room RENAME TO elsewhere")
-    answer = client.get("/rooms.csv")
-    assert answer.status_code == 503
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "Content-Disposition" not in answer.headers
+    response = client.get("/rooms.csv")
+    assert response.status_code == 503
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "Content-Disposition" not in response.headers
 
 
 def activity(live_site, what):
@@ -371,15 +371,15 @@ def test_a_client_that_goes_away_ends_the_query_and_the_server_goes_on(live_site
     try:
         client = http.client.HTTPConnection("127.0.0.1", live_site.port, timeout=10)
         client.request("GET", "/rooms.csv")
-        answer = client.getresponse()
-        assert answer.status == 200
-        assert answer.read(10) == b"code,size,"
+        response = client.getresponse()
+        assert response.status == 200
+        assert response.read(10) == b"code,size,"
         busy = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid() AND state <> 'idle'"
         )
         assert activity(live_site, busy) == [(1,)]
-        answer.close()
+        response.close()
         client.close()
         deadline = time.monotonic() + 5
         while activity(live_site, busy) != [(0,)]:
@@ -396,9 +396,9 @@ def test_a_client_that_goes_away_ends_the_query_and_the_server_goes_on(live_site
 
 def test_a_stream_waits_for_a_slow_reader(client):
     fill(5_000)
-    answer = client.get("/rooms.ndjson")
-    next(iter(answer.streaming_content))
+    response = client.get("/rooms.ndjson")
+    next(iter(response.streaming_content))
     with connection.cursor() as cursor:
         cursor.execute("SHOW idle_in_transaction_session_timeout")
         assert cursor.fetchone() == ("1min",)
-    b"".join(answer.streaming_content)
+    b"".join(response.streaming_content)

@@ -32,15 +32,15 @@ def distance(a, b):
     )
 
 
-def place(room):
+def point(room):
     return (room.longitude, room.latitude)
 
 
-def store(places):
+def store(points):
     """Rooms at these places, as exactly as a room has one."""
     return Room.objects.bulk_create(
         RoomFactory.build(longitude=round(longitude, DECIMALS), latitude=round(latitude, DECIMALS))
-        for longitude, latitude in places
+        for longitude, latitude in points
     )
 
 
@@ -82,18 +82,18 @@ def test_a_box_holds_what_is_inside_and_on_its_edges(client, box, rooms_inside):
             else room.longitude >= west or room.longitude <= east
         )
     }
-    answer = client.get(f"/rooms?bbox={','.join(map(str, box))}")
-    assert {room["code"] for room in answer.json()} == inside
+    response = client.get(f"/rooms?bbox={','.join(map(str, box))}")
+    assert {room["code"] for room in response.json()} == inside
     assert len(inside) == rooms_inside
 
 
 def test_a_box_goes_with_filters_and_a_place(client):
     near, cheap, _ = store([(0, 0), (0.01, 0), (0.02, 0)])
     Room.objects.filter(pk=cheap.pk).update(price=1)
-    answer = client.get("/rooms?bbox=-0.005,-1,0.015,1&near=0.02,0")
-    assert [room["code"] for room in answer.json()] == [str(cheap.code), str(near.code)]
-    answer = client.get("/rooms?bbox=-0.005,-1,0.015,1&near=0.02,0&filter_price__eq=1")
-    assert [room["code"] for room in answer.json()] == [str(cheap.code)]
+    response = client.get("/rooms?bbox=-0.005,-1,0.015,1&near=0.02,0")
+    assert [room["code"] for room in response.json()] == [str(cheap.code), str(near.code)]
+    response = client.get("/rooms?bbox=-0.005,-1,0.015,1&near=0.02,0&filter_price__eq=1")
+    assert [room["code"] for room in response.json()] == [str(cheap.code)]
 
 
 # --- near and within
@@ -134,9 +134,9 @@ def test_near_finds_the_rooms_within_the_distance_nearest_first(client, centre):
         Room.objects.all().delete()
         opposite = (wrapped(centre[0] + 180), -centre[1])
         rooms = store([centre, opposite, *points_around(centre, radius, chance, 80)])
-        answer = client.get(f"/rooms?near={centre[0]},{centre[1]}&within={radius}&limit=1000")
-        found = {room["code"]: room["distance"] for room in answer.json()}
-        exact = {str(room.code): distance(centre, place(room)) for room in rooms}
+        response = client.get(f"/rooms?near={centre[0]},{centre[1]}&within={radius}&limit=1000")
+        found = {room["code"]: room["distance"] for room in response.json()}
+        exact = {str(room.code): distance(centre, point(room)) for room in rooms}
         # A room nearer to the rim than rounding may be either in or out.
         rounding = 1e-6 + radius * 1e-9
         surely = {code for code, metres in exact.items() if metres < radius - rounding}
@@ -186,7 +186,7 @@ def test_nearest_is_by_metres_and_not_by_degrees(client):
 
 def test_near_looks_ten_kilometres_around_where_within_is_silent(client):
     inside, outside = store([(0, 0.0899), (0, 0.09)])
-    assert distance((0, 0), place(inside)) < 10_000 < distance((0, 0), place(outside))
+    assert distance((0, 0), point(inside)) < 10_000 < distance((0, 0), point(outside))
     assert [room["code"] for room in client.get("/rooms?near=0,0").json()] == [str(inside.code)]
 
 
@@ -209,14 +209,14 @@ def test_pages_by_distance_give_every_room_once(client, order):
     chance = random.Random(5)
     centre = CENTRES["antimeridian"]
     rooms = store([centre, centre, centre, *points_around(centre, 50_000, chance, 60)])
-    exact = {str(room.code): distance(centre, place(room)) for room in rooms}
+    exact = {str(room.code): distance(centre, point(room)) for room in rooms}
     inside = {code for code, metres in exact.items() if metres <= 50_000}
-    address = f"/rooms?near={centre[0]},{centre[1]}&within=50000{order}"
+    url = f"/rooms?near={centre[0]},{centre[1]}&within=50000{order}"
     for limit in (1, 7, 100):
-        found = walk(client, f"{address}&limit={limit}")
+        found = walk(client, f"{url}&limit={limit}")
         assert len(found) == len(set(found))
         assert set(found) == inside
-    assert found == [room["code"] for room in client.get(f"{address}&limit=1000").json()]
+    assert found == [room["code"] for room in client.get(f"{url}&limit=1000").json()]
     if order.endswith("=-distance"):
         assert found == sorted(found, key=lambda code: -round(exact[code], 6))
 
@@ -224,7 +224,7 @@ def test_pages_by_distance_give_every_room_once(client, order):
 def test_rooms_by_distance_come_once_while_others_come_and_go(client):
     chance = random.Random(6)
     rooms = store(points_around((0, 0), 9_000, chance, 60))
-    inside = {str(room.code) for room in rooms if distance((0, 0), place(room)) <= 10_000}
+    inside = {str(room.code) for room in rooms if distance((0, 0), point(room)) <= 10_000}
     found, gone = [], set()
     for page in pages(client, "/rooms?near=0,0&limit=4"):
         found += [room["code"] for room in page]
@@ -247,12 +247,12 @@ def test_the_boxes_hold_the_whole_circle():
             boxes = Near(*centre, radius).boxes()
             assert all(box.west <= box.east and box.south <= box.north for box in boxes)
             assert all(abs(box.west) <= 180.0000001 and abs(box.east) <= 180.0000001 for box in boxes)
-            for place in points_around(centre, radius, chance, 40):
-                if distance(centre, place) <= radius:
+            for point in points_around(centre, radius, chance, 40):
+                if distance(centre, point) <= radius:
                     assert any(
-                        box.west <= place[0] <= box.east and box.south <= place[1] <= box.north
+                        box.west <= point[0] <= box.east and box.south <= point[1] <= box.north
                         for box in boxes
-                    ), (centre, radius, place)
+                    ), (centre, radius, point)
 
 
 @pytest.mark.parametrize(

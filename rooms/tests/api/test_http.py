@@ -77,18 +77,18 @@ def test_formats_have_different_etags(client, room):
 
 def test_an_error_is_not_cached(client):
     for path, status in (("/rooms?x=1", 400), ("/rooms/nope", 404), ("/nope", 404)):
-        answer = client.get(path, HTTP_IF_NONE_MATCH="*")
-        assert answer.status_code == status
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert "ETag" not in answer.headers
+        response = client.get(path, HTTP_IF_NONE_MATCH="*")
+        assert response.status_code == status
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "ETag" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/rooms", "/rooms?x=1", "/nope", f"/rooms/{CODE}", "/rooms.csv"])
 def test_answers_vary_with_accept(client, room, path):
-    answer = client.get(path)
-    b"".join(answer)
-    assert "accept" in answer.headers["Vary"].lower()
-    assert "cookie" not in answer.headers["Vary"].lower()
+    response = client.get(path)
+    b"".join(response)
+    assert "accept" in response.headers["Vary"].lower()
+    assert "cookie" not in response.headers["Vary"].lower()
 
 
 def test_a_page_may_be_kept_for_a_second_by_anybody(client, room):
@@ -103,10 +103,10 @@ def test_a_page_may_be_kept_for_a_second_by_anybody(client, room):
 def test_public_pages_set_no_cookie_and_read_none(client, room, path, accept):
     client.cookies["sessionid"] = "a" * 32
     with CaptureQueriesContext(connection) as queries:
-        answer = client.get(path, HTTP_ACCEPT=accept)
-        b"".join(answer)
-    assert not answer.cookies
-    assert "Set-Cookie" not in answer.headers
+        response = client.get(path, HTTP_ACCEPT=accept)
+        b"".join(response)
+    assert not response.cookies
+    assert "Set-Cookie" not in response.headers
     assert not [query for query in queries if "django_session" in query["sql"]]
 
 
@@ -118,11 +118,11 @@ def test_public_pages_set_no_cookie_and_read_none(client, room, path, accept):
     ["/rooms", "/rooms.csv", f"/rooms/{CODE}", "/rooms/stats", "/openapi.json", "/rooms?x=1", "/rooms/nope"],
 )
 def test_any_site_may_read_the_api_and_its_headers(client, room, path):
-    answer = client.get(path, HTTP_ORIGIN="https://elsewhere.example")
-    b"".join(answer)
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert "Access-Control-Allow-Credentials" not in answer.headers
-    exposed = {name.strip() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
+    response = client.get(path, HTTP_ORIGIN="https://elsewhere.example")
+    b"".join(response)
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    exposed = {name.strip() for name in response.headers["Access-Control-Expose-Headers"].split(",")}
     assert exposed >= {
         "Link",
         "ETag",
@@ -134,30 +134,30 @@ def test_any_site_may_read_the_api_and_its_headers(client, room, path):
 
 
 def test_a_preflight_is_answered(client):
-    answer = client.options(
+    response = client.options(
         "/rooms", HTTP_ORIGIN="https://elsewhere.example", HTTP_ACCESS_CONTROL_REQUEST_METHOD="GET"
     )
-    assert answer.status_code == 200
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert {method.strip() for method in answer.headers["Access-Control-Allow-Methods"].split(",")} == {
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert {method.strip() for method in response.headers["Access-Control-Allow-Methods"].split(",")} == {
         "GET",
         "HEAD",
     }
 
 
 def test_a_script_may_send_the_validator_that_it_was_shown(client):
-    answer = client.options(
+    response = client.options(
         "/rooms",
         HTTP_ORIGIN="https://elsewhere.example",
         HTTP_ACCESS_CONTROL_REQUEST_METHOD="GET",
         HTTP_ACCESS_CONTROL_REQUEST_HEADERS="if-none-match",
     )
-    assert "if-none-match" in answer.headers["Access-Control-Allow-Headers"].lower()
+    assert "if-none-match" in response.headers["Access-Control-Allow-Headers"].lower()
 
 
 def test_the_admin_is_closed_to_other_sites(client):
-    answer = client.get("/admin/login/", HTTP_ORIGIN="https://elsewhere.example")
-    assert "Access-Control-Allow-Origin" not in answer.headers
+    response = client.get("/admin/login/", HTTP_ORIGIN="https://elsewhere.example")
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
 # --- What it costs
@@ -214,9 +214,9 @@ def test_the_milliseconds_in_the_database_are_told(client, room):
 
 
 def test_nothing_is_counted_unasked(client, room):
-    answer = client.get("/rooms")
-    assert "X-Total-Count" not in answer.headers
-    assert "X-Total-Count-Precision" not in answer.headers
+    response = client.get("/rooms")
+    assert "X-Total-Count" not in response.headers
+    assert "X-Total-Count-Precision" not in response.headers
 
 
 @pytest.mark.parametrize("count", ["exact", "estimated"])
@@ -224,16 +224,16 @@ def test_nothing_is_counted_unasked(client, room):
 def test_few_rooms_are_counted_exactly(client, count, suffix):
     RoomFactory.create_batch(7, price=5)
     RoomFactory.create_batch(3, price=70)
-    answer = client.get(f"/rooms{suffix}?limit=2&filter_price__lt=66&count={count}")
-    assert (answer.headers["X-Total-Count"], answer.headers["X-Total-Count-Precision"]) == ("7", "exact")
+    response = client.get(f"/rooms{suffix}?limit=2&filter_price__lt=66&count={count}")
+    assert (response.headers["X-Total-Count"], response.headers["X-Total-Count-Precision"]) == ("7", "exact")
     none = client.get(f"/rooms{suffix}?limit=2&filter_price__lt=2&count={count}")
     assert (none.headers["X-Total-Count"], none.headers["X-Total-Count-Precision"]) == ("0", "exact")
 
 
 def test_a_count_is_of_all_pages(client):
     RoomFactory.create_batch(7)
-    answer = client.get("/rooms?limit=3&count=exact")
-    second = client.get(re.search(r'<([^>]*)>; rel="next"', answer.headers["Link"])[1])
+    response = client.get("/rooms?limit=3&count=exact")
+    second = client.get(re.search(r'<([^>]*)>; rel="next"', response.headers["Link"])[1])
     assert second.headers["X-Total-Count"] == "7"
 
 
@@ -249,15 +249,15 @@ def test_a_count_is_of_all_pages(client):
 )
 def test_many_rooms_are_estimated_well(client, thirty_thousand, query, error):
     exact = int(client.get(f"/rooms?count=exact&limit=1&{query}".rstrip("&")).headers["X-Total-Count"])
-    answer = client.get(f"/rooms?count=estimated&limit=1&{query}".rstrip("&"))
-    assert answer.headers["X-Total-Count-Precision"] == "estimated"
-    assert int(answer.headers["X-Total-Count"]) == pytest.approx(exact, rel=error)
+    response = client.get(f"/rooms?count=estimated&limit=1&{query}".rstrip("&"))
+    assert response.headers["X-Total-Count-Precision"] == "estimated"
+    assert int(response.headers["X-Total-Count"]) == pytest.approx(exact, rel=error)
 
 
 def test_an_estimate_is_never_less_than_what_was_seen(client, thirty_thousand):
     with connection.cursor() as cursor:  # the planner takes for independent what is not
         cursor.execute("UPDATE room SET longitude = latitude WHERE latitude > 51.6")
         cursor.execute("ANALYZE room")
-    answer = client.get("/rooms?count=estimated&filter_latitude__gt=51.6&filter_longitude__gt=51.6")
-    assert answer.headers["X-Total-Count-Precision"] == "estimated"
-    assert int(answer.headers["X-Total-Count"]) > 10_000
+    response = client.get("/rooms?count=estimated&filter_latitude__gt=51.6&filter_longitude__gt=51.6")
+    assert response.headers["X-Total-Count-Precision"] == "estimated"
+    assert int(response.headers["X-Total-Count"]) > 10_000

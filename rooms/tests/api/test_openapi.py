@@ -26,9 +26,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def document(client):
-    answer = client.get("/openapi.json")
-    assert answer.headers["Content-Type"] == "application/json"
-    return answer.json()
+    response = client.get("/openapi.json")
+    assert response.headers["Content-Type"] == "application/json"
+    return response.json()
 
 
 def test_the_document_is_valid_openapi(document):
@@ -71,9 +71,9 @@ def test_every_parameter_that_exists_is_on_the_page(client):
     for name in PARSERS:
         assert f'id="{name}"' in page
         assert f"<code>{name}</code>" in page
-    for name, filter in FILTERS.items():
+    for name, rule in FILTERS.items():
         row = re.search(rf'<tr id="{name}">(.*?)</tr>', page, re.DOTALL)[1]
-        assert f"{name}={filter.example}" in html.unescape(row)
+        assert f"{name}={rule.example}" in html.unescape(row)
     for column in COLUMNS.values():
         (section,) = re.findall(rf'<h3 id="{column.name}">.*?</p>', page, re.DOTALL)
         assert [unit for unit in units if unit in section] == ([column.unit] if column.unit else [])
@@ -92,9 +92,9 @@ def test_the_page_asks_no_other_host(client):
 
 
 def schema_of(document, path, status, media_type):
-    answers = document["paths"][path]["get"]["responses"]
-    assert str(status) in answers, f"{path} does not say that it answers {status}"
-    content = answers[str(status)]["content"]
+    responses = document["paths"][path]["get"]["responses"]
+    assert str(status) in responses, f"{path} does not say that it answers {status}"
+    content = responses[str(status)]["content"]
     assert media_type in content, f"{path} does not say that it answers {media_type} with {status}"
     return {**content[media_type]["schema"], "components": document["components"]}
 
@@ -133,17 +133,17 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize(("path", "address"), ASKED)
+@pytest.mark.parametrize(("path", "url"), ASKED)
 @pytest.mark.parametrize(
     "accept", ["*/*", "application/geo+json", "text/csv", "application/x-ndjson", "text/html", "image/png"]
 )
-def test_an_answer_is_what_the_document_says(client, document, path, address, accept):
+def test_an_answer_is_what_the_document_says(client, document, path, url, accept):
     Room.objects.bulk_create(varied_rooms(30))
     RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a")
-    answer = client.get(address, HTTP_ACCEPT=accept)
-    body = b"".join(answer).decode()
-    media_type = answer.headers["Content-Type"].partition(";")[0]
-    schema = strict(schema_of(document, path, answer.status_code, media_type))
+    response = client.get(url, HTTP_ACCEPT=accept)
+    body = b"".join(response).decode()
+    media_type = response.headers["Content-Type"].partition(";")[0]
+    schema = strict(schema_of(document, path, response.status_code, media_type))
     value = body
     if media_type.endswith("json") and media_type != "application/x-ndjson":
         value = json.loads(body)
@@ -155,14 +155,14 @@ def test_an_answer_is_what_the_document_says(client, document, path, address, ac
             Draft202012Validator(strict(room)).validate(json.loads(line))
     if media_type == "text/csv":
         columns = list(document["components"]["schemas"]["Room"]["properties"])
-        if "near=" not in address:
+        if "near=" not in url:
             columns.remove("distance")
         assert csv.DictReader(io.StringIO(body)).fieldnames == columns
 
 
 def test_a_form_with_empty_fields_is_sent_on_as_the_document_says(client, document):
-    answer = client.get("/rooms?filter_price__lt=&limit=5", HTTP_ACCEPT="text/html")
-    assert (answer.status_code, answer.headers["Location"]) == (302, "/rooms?limit=5")
+    response = client.get("/rooms?filter_price__lt=&limit=5", HTTP_ACCEPT="text/html")
+    assert (response.status_code, response.headers["Location"]) == (302, "/rooms?limit=5")
     assert "302" in document["paths"]["/rooms"]["get"]["responses"]
 
 

@@ -59,9 +59,9 @@ def _rooms(stored):
 
 
 def codes(client, query):
-    answer = client.get(f"/rooms?{query}")
-    assert answer.status_code == 200, answer.content
-    return [room["code"] for room in answer.json()]
+    response = client.get(f"/rooms?{query}")
+    assert response.status_code == 200, response.content
+    return [room["code"] for room in response.json()]
 
 
 CASES = [
@@ -87,7 +87,7 @@ def test_the_cases_tell_the_operators_apart():
     assert len({tuple(expected("price", key, "66")) for key in MEANING}) == len(MEANING)
     assert len({tuple(expected("latitude", key, "51.5")) for key in MEANING}) == len(MEANING)
     assert {field + key for field, key, _ in CASES} == {
-        filter.column.name + filter.operator.key for filter in FILTERS.values()
+        row.column.name + row.operator.key for row in FILTERS.values()
     }
     assert set(OPERATORS) == {*MEANING, "in", "isnull"}
 
@@ -139,9 +139,9 @@ def test_the_books_price_limits_are_exclusive(client):
     "name", ["code__lt", "code__gt", "code__isnull", "price__isnull", "latitude__isnull"]
 )
 def test_an_operator_that_makes_no_sense_on_a_field_is_refused(client, name):
-    answer = client.get(f"/rooms?filter_{name}=1")
-    assert answer.status_code == 400
-    assert answer.json()["message"] == f"filters: Key {name} cannot be used"
+    response = client.get(f"/rooms?filter_{name}=1")
+    assert response.status_code == 400
+    assert response.json()["message"] == f"filters: Key {name} cannot be used"
 
 
 @pytest.mark.django_db
@@ -149,9 +149,9 @@ def test_the_body_is_the_books(client):
     Room.objects.all().delete()
     with connection.cursor() as cursor:
         cursor.execute(BOOK_INSERT)
-    answer = client.get("/rooms")
-    assert answer.headers["Content-Type"] == "application/json"
-    assert json.loads(answer.content, object_pairs_hook=list) == [
+    response = client.get("/rooms")
+    assert response.headers["Content-Type"] == "application/json"
+    assert json.loads(response.content, object_pairs_hook=list) == [
         [
             ("code", "f853578c-fc0f-4e65-81b8-566c5dffa35a"),
             ("size", 215),
@@ -164,8 +164,8 @@ def test_the_body_is_the_books(client):
 
 @pytest.mark.django_db
 def test_no_room_is_an_empty_array(client):
-    answer = client.get("/rooms?filter_price__gt=1000000")
-    assert (answer.status_code, answer.content) == (200, b"[]")
+    response = client.get("/rooms?filter_price__gt=1000000")
+    assert (response.status_code, response.content) == (200, b"[]")
 
 
 @pytest.mark.django_db

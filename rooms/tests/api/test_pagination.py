@@ -30,26 +30,26 @@ ORDERS = [
 ]
 
 
-def next_link(answer):
+def next_link(response):
     """The address of the next page, None on the last."""
-    match = re.search(r'<([^>]*)>; rel="next"', answer.headers["Link"])
+    match = re.search(r'<([^>]*)>; rel="next"', response.headers["Link"])
     return match and match[1]
 
 
-def pages(client, address):
+def pages(client, url):
     """Each page's rooms, by following the links."""
     for _ in range(500):  # a cursor that stands still must not go on for ever
-        answer = client.get(address)
-        assert answer.status_code == 200, answer.content
-        yield answer.json()
-        address = next_link(answer)
-        if not address:
+        response = client.get(url)
+        assert response.status_code == 200, response.content
+        yield response.json()
+        url = next_link(response)
+        if not url:
             return
     pytest.fail("the pages do not end")
 
 
-def walk(client, address):
-    return [room["code"] for page in pages(client, address) for room in page]
+def walk(client, url):
+    return [room["code"] for page in pages(client, url) for room in page]
 
 
 def in_order(rooms, order):
@@ -98,11 +98,11 @@ def test_a_filter_holds_on_every_page(client, rooms, order):
 def test_rows_that_stay_come_exactly_once_while_others_come_and_go(client, rooms, order):
     chance = random.Random(3)
     gone, found = set(), []
-    address = f"/rooms?limit=5&order={order}".removesuffix("&order=")
-    while address:
-        answer = client.get(address)
-        found += [room["code"] for room in answer.json()]
-        address = next_link(answer)
+    url = f"/rooms?limit=5&order={order}".removesuffix("&order=")
+    while url:
+        response = client.get(url)
+        found += [room["code"] for room in response.json()]
+        url = next_link(response)
         for victim in Room.objects.order_by("?")[:2]:
             gone.add(str(victim.code))
             victim.delete()
@@ -121,20 +121,20 @@ def test_rows_that_stay_come_exactly_once_while_others_come_and_go(client, rooms
 
 def test_a_row_that_moves_does_not_disturb_the_others(client, rooms):
     first, second, *_ = pages(client, "/rooms?limit=5&order=code")
-    answer = client.get("/rooms?limit=5&order=code")
+    response = client.get("/rooms?limit=5&order=code")
     Room.objects.filter(code=first[0]["code"]).update(price=5)
-    assert client.get(next_link(answer)).json() == second
+    assert client.get(next_link(response)).json() == second
 
 
 # --- The link
 
 
 def test_the_links_are_absolute_and_keep_the_other_parameters(client, rooms):
-    answer = client.get(
+    response = client.get(
         "/rooms.geojson?order=price,-size&limit=5&filter_price__in=60,61,62,63&count=exact&bbox=-180,-90,180,90"
     )
     first, following = re.fullmatch(
-        r'<([^>]*)>; rel="first", <([^>]*)>; rel="next"', answer.headers["Link"]
+        r'<([^>]*)>; rel="first", <([^>]*)>; rel="next"', response.headers["Link"]
     ).groups()
     assert first == (
         "http://testserver/rooms.geojson?order=price,-size&limit=5&filter_price__in=60,61,62,63"
@@ -154,19 +154,19 @@ def test_no_next_link_where_the_last_page_is_just_full(client, rooms):
 
 
 def test_a_page_beyond_the_end_is_empty(client, rooms):
-    address = next_link(client.get("/rooms?limit=59"))
+    url = next_link(client.get("/rooms?limit=59"))
     Room.objects.all().delete()
-    answer = client.get(address)
-    assert (answer.status_code, answer.json(), next_link(answer)) == (200, [], None)
+    response = client.get(url)
+    assert (response.status_code, response.json(), next_link(response)) == (200, [], None)
 
 
 @pytest.mark.parametrize("suffix", ["json", "ndjson", "csv", "geojson"])
 def test_every_format_has_pages(client, rooms, suffix):
-    address, codes = f"/rooms.{suffix}?limit=25&order=price", []
-    while address:
-        answer = client.get(address)
+    url, codes = f"/rooms.{suffix}?limit=25&order=price", []
+    while url:
+        response = client.get(url)
         codes += (
-            re.findall(r"^.*?([0-9a-f]{8}-[0-9a-f-]{27})", answer.content.decode(), re.MULTILINE)
+            re.findall(r"^.*?([0-9a-f]{8}-[0-9a-f-]{27})", response.content.decode(), re.MULTILINE)
             if suffix
             in {
                 "csv",
@@ -174,10 +174,10 @@ def test_every_format_has_pages(client, rooms, suffix):
             }
             else [
                 room.get("code") or room["id"]
-                for room in (answer.json() if suffix == "json" else answer.json()["features"])
+                for room in (response.json() if suffix == "json" else response.json()["features"])
             ]
         )
-        address = next_link(answer)
+        url = next_link(response)
     assert codes == in_order(rooms, "price")
 
 
@@ -193,13 +193,13 @@ def cursor_of(client, rooms):
 
 
 def refuses(client, query, after):
-    answer = client.get(
+    response = client.get(
         "/rooms", {**dict(part.split("=") for part in query.split("&") if part), "after": after}
     )
-    assert answer.status_code in {200, 400}
-    if answer.status_code == 400:
-        assert [error["parameter"] for error in answer.json()["errors"]] == ["after"]
-    return answer.status_code == 400
+    assert response.status_code in {200, 400}
+    if response.status_code == 400:
+        assert [error["parameter"] for error in response.json()["errors"]] == ["after"]
+    return response.status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_limit_format_and_count_may_change_between_pages(client, cursor_of, room
     assert [room["code"] for room in client.get(f"/rooms?order=price&limit=9&after={after}").json()] == rest[
         :9
     ]
-    answer = client.get(f"/rooms?after={after}&count=exact&order=price&limit=50")
-    assert [room["code"] for room in answer.json()] == rest[:50]
-    assert answer.headers["X-Total-Count"] == "60"
+    response = client.get(f"/rooms?after={after}&count=exact&order=price&limit=50")
+    assert [room["code"] for room in response.json()] == rest[:50]
+    assert response.headers["X-Total-Count"] == "60"
     streamed = b"".join(client.get(f"/rooms.csv?order=price&after={after}")).decode()
     assert [line.split(",")[0] for line in streamed.splitlines()[1:]] == rest
 

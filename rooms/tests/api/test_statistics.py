@@ -23,7 +23,7 @@ def quartiles(values):
 
 def check_histogram(histogram, values):
     """Bins that touch, of one round width, that hold every value once; the last may be open."""
-    widths = {bin["to"] - bin["from"] for bin in histogram if bin["to"] is not None}
+    widths = {row["to"] - row["from"] for row in histogram if row["to"] is not None}
     assert len(widths) == 1
     (width,) = widths
     assert str(width).rstrip("0") in {"1", "2", "5"}
@@ -32,26 +32,26 @@ def check_histogram(histogram, values):
     assert histogram[0]["from"] <= min(values) < histogram[0]["from"] + width
     for before, after in pairwise(histogram):
         assert before["to"] == after["from"]
-    for bin in histogram:
-        assert bin["count"] == sum(
-            bin["from"] <= value and (bin["to"] is None or value < bin["to"]) for value in values
+    for row in histogram:
+        assert row["count"] == sum(
+            row["from"] <= value and (row["to"] is None or value < row["to"]) for value in values
         )
-    assert sum(bin["count"] for bin in histogram) == len(values)
+    assert sum(row["count"] for row in histogram) == len(values)
 
 
-def check(figures, rooms):
+def check(statistics, rooms):
     prices = [room.price for room in rooms]
     sizes = [room.size for room in rooms if room.size is not None]
-    assert figures["count"] == len(rooms)
-    assert figures["sampled"] is False
+    assert statistics["count"] == len(rooms)
+    assert statistics["sampled"] is False
     for name, values in (("price", prices), ("size", sizes)):
-        told = figures[name]
-        assert (told["min"], told["max"]) == (min(values), max(values))
-        assert told["quartiles"] == quartiles(values)
-        check_histogram(told["histogram"], values)
-    assert figures["size"]["unknown"] == len(rooms) - len(sizes)
-    places = [[room.longitude for room in rooms], [room.latitude for room in rooms]]
-    assert figures["bbox"] == [*map(min, places), *map(max, places)]
+        reported = statistics[name]
+        assert (reported["min"], reported["max"]) == (min(values), max(values))
+        assert reported["quartiles"] == quartiles(values)
+        check_histogram(reported["histogram"], values)
+    assert statistics["size"]["unknown"] == len(rooms) - len(sizes)
+    points = [[room.longitude for room in rooms], [room.latitude for room in rooms]]
+    assert statistics["bbox"] == [*map(min, points), *map(max, points)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 60, 400])
@@ -104,16 +104,16 @@ def test_outliers_share_an_open_bin(client):
 )
 def test_figures_are_of_the_current_filter(client, query, keep):
     rooms = [room for room in Room.objects.bulk_create(varied_rooms(80)) if keep(room)]
-    figures = client.get(f"/rooms/stats?{query}").json()
-    assert figures["count"] == len(rooms)
-    assert figures["price"]["quartiles"] == quartiles(room.price for room in rooms)
-    assert figures["size"]["unknown"] == sum(room.size is None for room in rooms)
+    statistics = client.get(f"/rooms/stats?{query}").json()
+    assert statistics["count"] == len(rooms)
+    assert statistics["price"]["quartiles"] == quartiles(room.price for room in rooms)
+    assert statistics["size"]["unknown"] == sum(room.size is None for room in rooms)
 
 
 def test_figures_around_a_place(client):
     Room.objects.bulk_create(RoomFactory.build(longitude=0, latitude=n / 100, price=n) for n in range(20))
-    figures = client.get("/rooms/stats?near=0,0&within=5000").json()
-    assert (figures["count"], figures["price"]["max"], figures["bbox"]) == (5, 4, [0, 0, 0, 0.04])
+    statistics = client.get("/rooms/stats?near=0,0&within=5000").json()
+    assert (statistics["count"], statistics["price"]["max"], statistics["bbox"]) == (5, 4, [0, 0, 0, 0.04])
 
 
 def test_no_room_has_no_figures(client):
@@ -144,27 +144,27 @@ def test_widths_are_round_and_wide_enough():
 
 @pytest.mark.parametrize("query", ["", "?filter_price__gte=21", "?near=0,51.5&within=20000000"])
 def test_many_rooms_are_described_by_a_sample_that_says_so(client, seventy_thousand, query):
-    figures = client.get(f"/rooms/stats{query}").json()
+    statistics = client.get(f"/rooms/stats{query}").json()
     rooms = Room.objects.filter(price__gte=21) if "price" in query else Room.objects.all()
     prices = sorted(rooms.values_list("price", flat=True))
-    assert figures["sampled"] is True
-    assert figures["count"] == pytest.approx(len(prices), rel=0.03)
+    assert statistics["sampled"] is True
+    assert statistics["count"] == pytest.approx(len(prices), rel=0.03)
     ranks = Counter(prices)
-    for share, told in zip((0.25, 0.5, 0.75), figures["price"]["quartiles"], strict=True):
-        below = sum(count for price, count in ranks.items() if price < told) / len(prices)
-        upto = below + ranks[told] / len(prices)
+    for share, reported in zip((0.25, 0.5, 0.75), statistics["price"]["quartiles"], strict=True):
+        below = sum(count for price, count in ranks.items() if price < reported) / len(prices)
+        upto = below + ranks[reported] / len(prices)
         assert below - 0.02 <= share <= upto + 0.02
-    assert sum(bin["count"] for bin in figures["price"]["histogram"]) == pytest.approx(
-        figures["count"], rel=0.01
+    assert sum(row["count"] for row in statistics["price"]["histogram"]) == pytest.approx(
+        statistics["count"], rel=0.01
     )
-    for bin in figures["price"]["histogram"][:-1]:
-        true = sum(count for price, count in ranks.items() if bin["from"] <= price < bin["to"])
-        assert bin["count"] == pytest.approx(true, rel=0.2, abs=150)
-    assert figures["size"]["unknown"] == pytest.approx(len(prices) / 10, rel=0.1)
-    assert client.get(f"/rooms/stats{query}").json() == figures  # always the same sample
+    for row in statistics["price"]["histogram"][:-1]:
+        true = sum(count for price, count in ranks.items() if row["from"] <= price < row["to"])
+        assert row["count"] == pytest.approx(true, rel=0.2, abs=150)
+    assert statistics["size"]["unknown"] == pytest.approx(len(prices) / 10, rel=0.1)
+    assert client.get(f"/rooms/stats{query}").json() == statistics  # always the same sample
 
 
 def test_few_of_many_rooms_are_described_exactly(client, seventy_thousand):
-    figures = client.get("/rooms/stats?filter_price__gt=900").json()
-    assert figures["sampled"] is False
-    assert figures["count"] == Room.objects.filter(price__gt=900).count()
+    statistics = client.get("/rooms/stats?filter_price__gt=900").json()
+    assert statistics["sampled"] is False
+    assert statistics["count"] == Room.objects.filter(price__gt=900).count()

@@ -86,7 +86,7 @@ def test_files_as_programs_write_them_are_read(import_text, content):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("header", "complaint"),
+    ("header", "message"),
     [
         ("code,size,prize,latitude,longitude", "line 1, 'prize': unknown column; do you mean price?"),
         ("code,size,price,latitude,longitude,x", "line 1, 'x': unknown column; the columns are code, size"),
@@ -97,16 +97,16 @@ def test_files_as_programs_write_them_are_read(import_text, content):
         ("", "line 1, code: this column is missing"),
     ],
 )
-def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header, complaint):
+def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header, message):
     with pytest.raises(CommandError) as refused:
         import_text(f"{header}\n{CODES[0]},215,39,51.75,-0.09\n" if header else "")
-    assert complaint in str(refused.value)
+    assert message in str(refused.value)
     assert not Room.objects.exists()
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "message"),
     [
         (f"{CODES[0]},215,-1,51.75,-0.09", "line 2, price: must be from 0 to 1000000, not '-1'"),
         (f"{CODES[0]},215,abc,51.75,-0.09", "line 2, price: must be a whole number, not 'abc'"),
@@ -130,19 +130,19 @@ def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header
     ],
     ids=lambda value: str(value)[:20] if not str(value).startswith("line") else "",
 )
-def test_a_bad_line_is_told_by_number_column_and_reason(import_text, line, complaint):
+def test_a_bad_line_is_told_by_number_column_and_reason(import_text, line, message):
     good = f"{CODES[1]},215,39,51.75,-0.09\n".encode()
     line = line if isinstance(line, bytes) else line.encode()
     with pytest.raises(CommandError) as refused:
         import_text(HEADER.encode() + line + b"\n" + good)
-    assert complaint in str(refused.value)
+    assert message in str(refused.value)
     assert "1 mistake." in str(refused.value)
     assert not Room.objects.exists()
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "message"),
     [
         ("{", "line 2: not JSON"),
         ("[" * 60_000, "line 2: not JSON"),
@@ -176,11 +176,11 @@ def test_a_bad_line_is_told_by_number_column_and_reason(import_text, line, compl
         ('{"code":"\\ud800","size":1,"price":1,"latitude":1,"longitude":1}', r"code: must be a UUID"),
     ],
 )
-def test_a_bad_line_of_ndjson_is_told_too(import_text, line, complaint):
+def test_a_bad_line_of_ndjson_is_told_too(import_text, line, message):
     good = f'{{"code":"{CODES[1]}","size":null,"price":1,"latitude":1,"longitude":1}}\n'
     with pytest.raises(CommandError) as refused:
         import_text(f"{good}{line}\n")
-    assert complaint in str(refused.value)
+    assert message in str(refused.value)
     str(refused.value).encode()
     assert not Room.objects.exists()
 
@@ -330,8 +330,8 @@ def test_a_second_import_waits_for_nothing_and_a_killed_one_leaves_nothing():
     process.stdin.flush()
     wait_until(imports_running)
     second = start_import()
-    _, complaint = second.communicate(HEADER)
-    assert "Another import is running." in complaint
+    _, message = second.communicate(HEADER)
+    assert "Another import is running." in message
     assert second.returncode == 1
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -41,8 +41,8 @@ def test_every_format_has_it(client, room):
 
 
 def test_geojson_has_it_as_a_property(client, room):
-    answer = client.get("/rooms.geojson")
-    body = json.loads(b"".join(answer) if answer.streaming else answer.content)
+    response = client.get("/rooms.geojson")
+    body = json.loads(b"".join(response) if response.streaming else response.content)
     assert body["features"][0]["properties"]["floor"] == 7
 
 
@@ -107,8 +107,8 @@ def test_a_spreadsheet_shows_and_stores_its_change(staff, room):
 
 def test_exports_of_the_admin_have_it(staff, room):
     data = {"action": "export_xlsx", "_selected_action": [room.pk]}
-    answer = staff.post(LIST, data)
-    content = b"".join(answer) if answer.streaming else answer.content
+    response = staff.post(LIST, data)
+    content = b"".join(response) if response.streaming else response.content
     rows = list(load_workbook(BytesIO(content)).worksheets[0].values)
     assert dict(zip(rows[0], rows[1], strict=True))["floor"] == 7
 

@@ -17,13 +17,13 @@ def page(client: Client) -> str:
 def dots(html: str) -> list[tuple[float, float, str]]:
     """x, y and words of each dot."""
     found = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="4"><title>([^<]*)', html)
-    return [(float(x), float(y), words) for x, y, words in found]
+    return [(float(x), float(y), terms) for x, y, terms in found]
 
 
 def test_each_room_is_a_dot_with_its_price_and_size(client: Client) -> None:
     RoomFactory(price=66, size=50)
     RoomFactory(price=48, size=None)
-    assert [words for _, _, words in dots(page(client))] == ["66 €, 50 m²", "48 €"]
+    assert [terms for _, _, terms in dots(page(client))] == ["66 €, 50 m²", "48 €"]
 
 
 def test_north_is_up_and_east_is_right(client: Client) -> None:

@@ -56,11 +56,11 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def look(client):
-    def open_page(address, status=200, data=None):
-        answer = client.get(address, data, HTTP_ACCEPT=BROWSER, follow=True)
-        assert answer.status_code == status, answer.content
-        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        return Page(answer.content.decode())
+    def open_page(url, status=200, data=None):
+        response = client.get(url, data, HTTP_ACCEPT=BROWSER, follow=True)
+        assert response.status_code == status, response.content
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        return Page(response.content.decode())
 
     return open_page
 
@@ -126,7 +126,7 @@ def test_sending_the_form_of_a_later_page_begins_anew(look, rooms):
 
 
 @pytest.mark.parametrize(
-    ("query", "words", "left"),
+    ("query", "terms", "left"),
     [
         ("filter_price__lt=50&order=-price", "price is less than 50 euros per day", {"order": "-price"}),
         ("filter_size__isnull=true&filter_price__gt=5", "size is unknown", {"filter_price__gt": "5"}),
@@ -140,12 +140,12 @@ def test_sending_the_form_of_a_later_page_begins_anew(look, rooms):
         ("bbox=-1,51,1,52", "bbox -1,51,1,52", {}),
     ],
 )
-def test_each_condition_is_said_in_words_and_can_be_taken_away(look, rooms, query, words, left):
+def test_each_condition_is_said_in_words_and_can_be_taken_away(look, rooms, query, terms, left):
     page = look(f"/rooms?{query}")
-    assert words in page.text
-    (link,) = [link["href"] for link in page.all("a") if link.get("aria-label") == f"without {words}"]
+    assert terms in page.text
+    (link,) = [link["href"] for link in page.all("a") if link.get("aria-label") == f"without {terms}"]
     assert dict(parse_qsl(urlsplit(link).query)) == left
-    assert words not in look(link).text
+    assert terms not in look(link).text
 
 
 def test_a_heading_sorts_and_sorts_the_other_way_the_second_time(look, rooms):
@@ -187,10 +187,10 @@ def test_every_link_of_every_page_works(client, rooms, query):
         for link in {*page.links, *(attributes["href"] for attributes in page.all("link"))}:
             if link.startswith(("https://www.openstreetmap.org", "#", "/static/")):
                 continue
-            answer = client.get(link, HTTP_ACCEPT=BROWSER, follow=True)
-            if answer.streaming:
-                b"".join(answer.streaming_content)
-            assert answer.status_code == 200, link
+            response = client.get(link, HTTP_ACCEPT=BROWSER, follow=True)
+            if response.streaming:
+                b"".join(response.streaming_content)
+            assert response.status_code == 200, link
 
 
 def test_the_other_formats_are_the_same_rooms(client, look, rooms):
@@ -244,16 +244,16 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_words_stay_words(client, text):
     for name in [*PARSERS, "nope", text]:
-        answer = client.get("/rooms", {name: text}, HTTP_ACCEPT=BROWSER)
-        assert answer.status_code == 400
-        page = Page(answer.content.decode())
+        response = client.get("/rooms", {name: text}, HTTP_ACCEPT=BROWSER)
+        assert response.status_code == 400
+        page = Page(response.content.decode())
         assert not page.all("script")
         assert not [tag for tag, attributes in page.tags if any(key.startswith("on") for key in attributes)]
         assert not [link for link in page.links if link.startswith("javascript:")]
         assert "49" not in page.text
-    answer = client.get("/nowhere/" + text, HTTP_ACCEPT=BROWSER)
-    assert answer.status_code == 404
-    assert not Page(answer.content.decode()).all("script")
+    response = client.get("/nowhere/" + text, HTTP_ACCEPT=BROWSER)
+    assert response.status_code == 404
+    assert not Page(response.content.decode()).all("script")
 
 
 def test_the_page_of_a_mistake_names_it_and_links_to_what_works(client, look):
@@ -272,11 +272,11 @@ def test_a_form_cannot_be_made_to_lead_elsewhere(client):
         "=%0d%0aX:%201&a=",
         "a=&%0d%0aSet-Cookie:x=1",
     ):
-        answer = client.get(f"/rooms?{query}", HTTP_ACCEPT=BROWSER)
-        assert answer.status_code == 302
-        assert answer.headers["Location"].startswith("/rooms")
-        assert "\n" not in answer.headers["Location"]
-        assert "Set-Cookie" not in answer.headers
+        response = client.get(f"/rooms?{query}", HTTP_ACCEPT=BROWSER)
+        assert response.status_code == 302
+        assert response.headers["Location"].startswith("/rooms")
+        assert "\n" not in response.headers["Location"]
+        assert "Set-Cookie" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/rooms", "/docs", "/rooms?x=1", "/nope"])
@@ -290,5 +290,5 @@ def test_a_page_has_a_language_a_title_and_a_heading(client, path):
 
 def test_every_field_of_the_form_has_a_label(look, rooms):
     text = unescape(str(look("/rooms").text))
-    for words in ("Price", "Size", "near", "within", "Order"):
-        assert words in text
+    for terms in ("Price", "Size", "near", "within", "Order"):
+        assert terms in text
