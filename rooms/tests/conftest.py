@@ -1,4 +1,4 @@
-"""What the tests of the rooms' addresses share: rooms that a whole module reads, and many rooms at once."""
+"""Fixtures of the tests of rooms: many rooms, rooms that a module shares, and Chromium."""
 
 import os
 import random
@@ -33,8 +33,8 @@ def stored(django_db_setup, django_db_blocker):
 
 def fill(count: int, seed: float = 0.5) -> None:
     """
-    Store rooms by the thousand in a moment: every tenth without a size, prices with ties, within a few
-    degrees around London; and tell the planner.
+    Store thousands of rooms with one statement, and analyze the table: every tenth has no size, prices have
+    ties, coordinates are around London.
     """
     with postgres.long_statements(), connection.cursor() as cursor:
         cursor.execute("SELECT setseed(%s)", [seed])
@@ -65,11 +65,11 @@ def varied_rooms(count: int, seed: int = 1) -> list[Room]:
 
 @contextmanager
 def committed(blocker, count):
-    """A table of so many rooms that the planner knows, for the time of a module's tests."""
+    """A table of so many rooms, analyzed, for the tests of a module."""
     with blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("TRUNCATE room")
         fill(count)
-        cursor.execute("VACUUM ANALYZE room")  # what earlier tests left dead would be read, too
+        cursor.execute("VACUUM ANALYZE room")  # dead rows of earlier tests would be read, too
     yield
     with blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("TRUNCATE room")
@@ -78,7 +78,7 @@ def committed(blocker, count):
 
 @pytest.fixture(scope="module")
 def twenty_thousand(django_db_setup, django_db_blocker):
-    """Enough rooms for the planner to take them seriously."""
+    """Enough rooms for the planner to choose indexes."""
     with committed(django_db_blocker, 20_000):
         yield
 
@@ -92,7 +92,7 @@ def thirty_thousand(django_db_setup, django_db_blocker):
 
 @pytest.fixture(scope="module")
 def seventy_thousand(django_db_setup, django_db_blocker):
-    """More rooms than figures are exact for."""
+    """More rooms than exact statistics have."""
     with committed(django_db_blocker, 70_000):
         yield
 
@@ -120,13 +120,13 @@ def open_window(chromium, live_server):
     """
     `open_window(path, cookies=…, **how)` opens a window of the site in a browser of its own.
 
-    Whatever the browser complains of (the Content Security Policy, a script, a missing file) and
-    every request to another server fails the test in the end.
+    Console errors (Content Security Policy, scripts, missing files) and requests to other servers fail the
+    test at its end.
     """
     contexts, messages = [], []
 
     def note(message):
-        # Another program on this machine that makes a network interface is no fault of the page.
+        # ERR_NETWORK_CHANGED: another program has added a network interface.
         if message.type in {"error", "warning"} and "ERR_NETWORK_CHANGED" not in message.text:
             messages.append(message.text)
 

@@ -1,4 +1,4 @@
-"""A coordinate has eight decimals, whoever writes it and whoever asks for it."""
+"""Coordinates have eight decimals, in all ways of writing them and in requests."""
 
 import io
 import random
@@ -46,7 +46,7 @@ BEYOND = [
 ]
 
 
-# --- Doors through which a room comes in
+# --- Ways of writing a room
 
 
 def by_sql(latitude, longitude, admin):
@@ -104,16 +104,16 @@ def by_admin(latitude, longitude, admin):
         raise ValidationError(response.context["errors"])
 
 
-DOORS = [by_sql, by_sql_update, by_copy, by_model, by_scenario, by_bulk, by_import, by_admin]
+WRITERS = [by_sql, by_sql_update, by_copy, by_model, by_scenario, by_bulk, by_import, by_admin]
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize(("latitude", "longitude", "north", "east"), ODD)
 def test_a_coordinate_is_kept_with_eight_decimals(
-    client, admin_client, door, latitude, longitude, north, east
+    client, admin_client, write, latitude, longitude, north, east
 ):
-    door(latitude, longitude, admin_client)
+    write(latitude, longitude, admin_client)
     room = Room.objects.get()
     assert (room.latitude, room.longitude) == (north, east)
     assert copysign(1, room.latitude) == (-1 if north < 0 else 1)
@@ -124,11 +124,11 @@ def test_a_coordinate_is_kept_with_eight_decimals(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize(("latitude", "longitude", "column"), BEYOND)
-def test_what_rounds_to_no_place_on_earth_is_refused_by_name(admin_client, door, latitude, longitude, column):
+def test_coordinates_that_round_out_of_range_are_rejected(admin_client, write, latitude, longitude, column):
     with pytest.raises((IntegrityError, ValidationError)) as refused:
-        door(latitude, longitude, admin_client)
+        write(latitude, longitude, admin_client)
     if isinstance(refused.value, IntegrityError):
         assert refused.value.__cause__.diag.constraint_name == f"room_{column}_range"
     else:
@@ -138,7 +138,7 @@ def test_what_rounds_to_no_place_on_earth_is_refused_by_name(admin_client, door,
 
 
 @pytest.mark.parametrize("value", [nan, inf, -inf, 1e308, 361.123456789])
-def test_what_is_far_from_any_coordinate_is_left_for_the_limits(value):
+def test_values_far_out_of_range_are_not_rounded(value):
     assert repr(round_degrees(value)) == repr(value)
 
 
@@ -247,12 +247,12 @@ def by_sql_with(code, latitude, longitude):
         )
 
 
-# --- Rooms that were there before
+# --- Existing rooms
 
 
 @pytest.fixture
 def before_rounding(transactional_db):
-    """A table of the time before coordinates were rounded; afterwards the present one again."""
+    """The table before the migration that rounds coordinates; migrated again afterwards."""
     MigrationExecutor(connection).migrate([("rooms", "0003_history_index")])
     yield
     call_command("migrate", verbosity=0)
@@ -271,11 +271,11 @@ def test_rooms_from_before_are_rounded_by_the_migration(before_rounding, client)
         *((str(float(north)), str(float(east))) for *_, north, east in ODD[:6]),
         ("51.5", "-0.1"),
     ]
-    assert stored[6][2] == 1  # what needed no change got none
+    assert stored[6][2] == 1  # rooms that need no change have none
     assert client.get("/rooms?near=0,0").status_code == 200
 
 
-def test_the_migration_waits_for_a_room_in_use_and_holds_no_other(before_rounding):
+def test_the_migration_waits_for_a_locked_room_and_locks_no_other(before_rounding):
     for number in range(3):
         by_sql_with(UUID(int=number), 51.123456789, number)
     name = connection.settings_dict["NAME"]
@@ -287,7 +287,7 @@ def test_the_migration_waits_for_a_room_in_use_and_holds_no_other(before_roundin
             connection.close()
 
     with postgres.session(name) as editor, postgres.session(name) as other:
-        # The trigger is there before somebody takes a room in hand.
+        # The trigger exists before a room is locked.
         MigrationExecutor(connection).migrate([("rooms", "0004_round_coordinates")])
         editor.execute(f"BEGIN; SELECT FROM room WHERE code = '{UUID(int=1)}' FOR UPDATE")
         thread = Thread(target=migrate)
@@ -297,7 +297,7 @@ def test_the_migration_waits_for_a_room_in_use_and_holds_no_other(before_roundin
             other.execute("SELECT count(*) FROM room WHERE latitude = 51.123456789")
             return other.fetchone()[0]
 
-        wait_until(lambda: left() == 1, "the rooms that nobody holds")
+        wait_until(lambda: left() == 1, "the rooms without locks")
         other.execute(f"SET lock_timeout = 2000; UPDATE room SET price = 1 WHERE code = '{UUID(int=0)}'")
         assert thread.is_alive()
         assert left() == 1

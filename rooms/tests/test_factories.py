@@ -1,4 +1,4 @@
-"""The factory makes rooms that the table takes; the progress of long work is told on stderr."""
+"""The factory makes valid rooms; progress is printed on stderr."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_what_a_test_states_is_what_the_room_has() -> None:
     assert Room.objects.filter(price=66, size=None).count() == 1
 
 
-def test_progress_in_a_log_is_lines_on_stderr_and_nothing_on_stdout() -> None:
+def test_progress_without_a_terminal_is_lines_on_stderr() -> None:
     program = (
         "from rooms.imports import progress\n"
         "progress.LINE_INTERVAL = 0\n"

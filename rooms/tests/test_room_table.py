@@ -1,4 +1,4 @@
-"""What must always be true of a room is kept by the table itself, whoever writes."""
+"""Constraints and triggers of the table `room`."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ GOOD = {"code": str(uuid.UUID(int=1)), "size": 50, "price": 66, "latitude": 51.5
 
 
 def insert(**values):
-    """One row by plain SQL, past all of Django's checks."""
+    """One row by plain SQL, without Django's validation."""
     row = GOOD | values
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -78,7 +78,7 @@ def test_the_books_insert_gives_the_rest_its_defaults():
         ("longitude", inf, "room_longitude_range", "Longitude must be from -180 to 180 degrees."),
     ],
 )
-def test_what_is_out_of_range_is_refused_by_name_and_in_words(column, value, constraint, message):
+def test_a_value_out_of_range_violates_the_named_constraint(column, value, constraint, message):
     insert(code=str(uuid.uuid4()))
     with pytest.raises(IntegrityError) as caught:
         insert(**{column: value})
@@ -100,7 +100,7 @@ def test_the_ends_of_each_range_belong_to_it(column, end):
 
 
 @pytest.mark.parametrize("column", ["code", "price", "latitude", "longitude"])
-def test_null_is_refused_where_a_value_is_known(column):
+def test_null_is_rejected_in_columns_that_are_not_nullable(column):
     with pytest.raises(IntegrityError) as caught:
         insert(**{column: None})
     assert caught.value.__cause__.pgcode == errorcodes.NOT_NULL_VIOLATION
@@ -176,7 +176,7 @@ def test_a_bulk_update_counts_up_only_what_changes():
     assert state(other)[0] == 3
 
 
-def test_nobody_sets_the_version_back():
+def test_the_version_cannot_be_set_back():
     room = RoomFactory()
     for _ in range(3):  # each counts up from what is stored
         execute("UPDATE room SET price = price + 1, version = 1, updated_at = '2000-01-01'")

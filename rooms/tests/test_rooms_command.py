@@ -1,4 +1,4 @@
-"""`./manage.py rooms`: the API's list on the terminal, as its users type it."""
+"""`./manage.py rooms`: the API's list on the terminal."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ committed = pytest.mark.django_db(transaction=True)
 
 
 def ask(*arguments):
-    """What the command writes, run in this process; CommandError where it fails."""
+    """The stdout of the command, run in this process; raises CommandError."""
     written = io.StringIO()
     call_command("rooms", *arguments, stdout=written)
     return written.getvalue()
@@ -49,7 +49,7 @@ def prices(table):
     return [int(line.split()[-3]) for line in table.splitlines() if line.startswith("f853578c")]
 
 
-def test_words_and_query_strings_and_addresses_say_the_same(rooms):
+def test_arguments_query_strings_and_urls_are_equivalent(rooms):
     for arguments in (
         ["price__lt=66", "size__gte=50", "order=-price"],
         ["price__lt=66&size__gte=50&order=-price"],
@@ -61,7 +61,7 @@ def test_words_and_query_strings_and_addresses_say_the_same(rooms):
         assert prices(ask(*arguments)) == [48, 39], arguments
 
 
-def test_options_may_stand_between_the_words(rooms):
+def test_options_may_stand_between_arguments(rooms):
     for arguments in (
         ["price__lt=66", "--format", "csv", "order=price"],
         ["--format=csv", "price__lt=66", "order=price"],
@@ -72,7 +72,7 @@ def test_options_may_stand_between_the_words(rooms):
         )
 
 
-def test_the_table_has_units_and_says_how_many(rooms):
+def test_the_table_has_units_and_a_count(rooms):
     heading, *lines, total = ask("price__lte=60", "order=price").splitlines()
     assert re.split(r"  +", heading) == [
         "code",
@@ -144,7 +144,7 @@ def test_a_stream_writes_all_rooms_and_a_table_a_hundred():
         (["price__lt=%00"], "price__lt: must be a whole number"),
     ],
 )
-def test_a_mistake_is_told_with_a_command_that_works(rooms, arguments, message):
+def test_an_error_is_reported_with_a_command_that_works(rooms, arguments, message):
     with pytest.raises(CommandError) as reported:
         ask(*arguments)
     assert message in str(reported.value)
@@ -174,7 +174,7 @@ def test_explain_shows_the_statement_and_the_plan(rooms):
     assert "Buffers" in plan
 
 
-def test_help_names_every_filter_and_parameter_and_that_nothing_is_changed(manage):
+def test_help_lists_all_filters_and_parameters_and_says_read_only(manage):
     arguments = " ".join(manage("rooms", "--help").stdout.split())
     assert "nothing is changed" in arguments
     for name in [*(name.removeprefix("filter_") for name in FILTERS), *PARAMETERS]:
@@ -183,7 +183,7 @@ def test_help_names_every_filter_and_parameter_and_that_nothing_is_changed(manag
 
 @committed
 @pytest.mark.parametrize("output_format", ["csv", "ndjson", "table"])
-def test_head_closes_the_pipe_and_nobody_complains(site_env, output_format):
+def test_a_pipe_closed_by_head_is_no_error(site_env, output_format):
     Room.objects.bulk_create(RoomFactory.build_batch(5_000))
     command = (
         f"set -o pipefail; {shlex.quote(sys.executable)} manage.py rooms --format={output_format} | head -n 1"

@@ -1,4 +1,4 @@
-"""The words that scenarios are written in: what they store follows from the seed and fits the table."""
+"""The functions that scenarios use: what they store depends on the seed and is valid."""
 
 import uuid
 
@@ -93,21 +93,21 @@ def test_indexes_built_apart_are_the_very_same_ones(monkeypatch: pytest.MonkeyPa
     assert any(name == "room_code_key" for name, _ in before)
 
 
-def test_a_nonsensical_number_of_rooms_is_refused() -> None:
+def test_an_invalid_number_of_rooms_is_rejected() -> None:
     with pytest.raises(ValueError, match="must not be negative"):
         seeding.many_rooms(-1)
     with pytest.raises(ValueError, match="one city is needed"):
         seeding.many_rooms(1, cities=[])
 
 
-def test_a_room_has_what_was_given_and_plausible_values_for_the_rest() -> None:
+def test_a_seeded_room_has_plausible_values_for_missing_fields() -> None:
     room = seeding.room(price=39, size=None)
     assert (room.price, room.size) == (39, None)
     assert 51 < room.latitude < 52
     assert Room.objects.get() == room
 
 
-def test_a_refused_room_leaves_the_rooms_before_it() -> None:
+def test_a_rejected_room_keeps_the_rooms_before_it() -> None:
     with transaction.atomic():
         seeding.room()
         with pytest.raises(IntegrityError, match="room_price_range"):

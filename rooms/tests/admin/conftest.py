@@ -1,4 +1,4 @@
-"""Who works in the admin, and a browser to do it with."""
+"""Users of the admin, and clients that are logged in."""
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group, User
 
 @pytest.fixture
 def editor(db):
-    """Somebody who adds, changes, imports and exports rooms."""
+    """A user who may add, change, import and export rooms."""
     user = User.objects.create_user("ed", password="ed-the-editor", is_staff=True)
     user.groups.add(Group.objects.get(name="Room editors"))
     return user
@@ -14,7 +14,7 @@ def editor(db):
 
 @pytest.fixture
 def viewer(db):
-    """Somebody who sees and exports rooms."""
+    """A user who may view and export rooms."""
     user = User.objects.create_user("vera", password="vera-the-viewer", is_staff=True)
     user.groups.add(Group.objects.get(name="Room viewers"))
     return user
@@ -22,7 +22,7 @@ def viewer(db):
 
 @pytest.fixture
 def boss(db):
-    """Somebody who may do everything."""
+    """A superuser."""
     return User.objects.create_superuser("boss", password="boss-of-rooms")
 
 

@@ -1,9 +1,9 @@
-"""What a test reads on a page."""
+"""Reading pages in tests."""
 
 import re
 from html import unescape
 
 
 def page_text(response):
-    """The page's text as a person reads it, without markup."""
+    """The text of a response without markup."""
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", response.content.decode())))

@@ -1,4 +1,4 @@
-"""Who gets where in the admin, what odd input comes to, and what every page forbids the browser."""
+"""Permissions and logins of the admin, and the security headers of its pages."""
 
 import re
 
@@ -42,7 +42,7 @@ def urls(room):
     ],
 )
 @pytest.mark.django_db
-def test_each_group_gets_to_its_pages_and_to_no_others(client, urls, group, allowed):
+def test_each_group_can_open_its_pages_only(client, urls, group, allowed):
     user = User.objects.create_user("someone", password="x", is_staff=True)
     if group:
         user.groups.add(Group.objects.get(name=group))
@@ -55,7 +55,7 @@ def test_each_group_gets_to_its_pages_and_to_no_others(client, urls, group, allo
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("staff", [False, None])
-def test_whoever_is_no_staff_is_sent_to_the_login(client, urls, staff):
+def test_users_who_are_not_staff_are_redirected_to_the_login(client, urls, staff):
     if staff is False:
         client.force_login(User.objects.create_user("customer"))
     for url in ["/admin/", *urls.values()]:
@@ -66,7 +66,7 @@ def test_whoever_is_no_staff_is_sent_to_the_login(client, urls, staff):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("group", ["Room viewers", None])
-def test_nobody_changes_anything_without_the_right_to(client, room, urls, group):
+def test_changes_without_the_permission_are_403(client, room, urls, group):
     user = User.objects.create_user("someone", password="x", is_staff=True)
     if group:
         user.groups.add(Group.objects.get(name=group))
@@ -166,7 +166,7 @@ def test_odd_queries_of_the_list_are_never_an_error_of_ours(as_editor, room, que
 @pytest.mark.parametrize(
     "headers", [{}, {"HTTP_ORIGIN": "https://evil.example"}, {"HTTP_REFERER": "https://evil.example/"}]
 )
-def test_a_form_from_elsewhere_is_refused_with_a_page(boss, headers):
+def test_a_cross_site_form_is_rejected_with_a_page(boss, headers):
     client = Client(enforce_csrf_checks=True)
     response = client.post(
         LOGIN, {"username": "boss", "password": "boss-of-rooms"}, HTTP_ACCEPT="text/html", **headers
@@ -178,17 +178,17 @@ def test_a_form_from_elsewhere_is_refused_with_a_page(boss, headers):
 
 
 @pytest.mark.django_db
-def test_the_session_ends_with_the_working_day_and_its_cookie_is_out_of_reach_of_scripts(client, boss):
+def test_the_session_lasts_a_working_day_with_an_httponly_cookie(client, boss):
     log_in(client, right=True)
     cookie = client.cookies["sessionid"]
     assert (cookie["max-age"], cookie["httponly"], cookie["samesite"]) == (36000, True, "Lax")
 
 
-# --- What pages forbid
+# --- Security headers
 
 
 @pytest.mark.django_db
-def test_every_page_forbids_whatever_is_inline_or_foreign(client, boss, urls):
+def test_every_page_forbids_inline_and_external_content(client, boss, urls):
     pages = [client.get(LOGIN)]
     client.force_login(boss)
     pages += [client.get(url) for url in ["/admin/", "/admin/password_change/", *urls.values()]]
@@ -204,5 +204,5 @@ def test_every_page_forbids_whatever_is_inline_or_foreign(client, boss, urls):
 
 
 @pytest.mark.django_db
-def test_pages_of_the_admin_are_not_kept_by_caches(as_editor, urls):
+def test_admin_pages_are_not_cached(as_editor, urls):
     assert "no-store" in as_editor.get(urls["change"])["Cache-Control"]

@@ -1,4 +1,4 @@
-"""The admin in Chromium, as staff use it: with scripts and without, wide and narrow, light and dark."""
+"""The admin in Chromium: with and without scripts, wide and narrow, light and dark."""
 
 import pytest
 from django.conf import settings
@@ -58,7 +58,7 @@ def test_logging_in_finding_a_room_by_filters_and_changing_it(open_page):
     assert (room.price, room.version) == (70, 2)
 
 
-def test_the_second_save_is_refused_and_what_was_typed_stays(open_page):
+def test_the_second_save_is_rejected_and_keeps_the_input(open_page):
     room = RoomFactory(price=39, size=20)
     mine, theirs = (open_page(f"/admin/rooms/room/{room.pk}/change/") for _ in range(2))
     mine.get_by_label("Price").fill("50")
@@ -118,7 +118,7 @@ def test_a_spreadsheet_with_a_mistake_and_then_without_one(open_page, tmp_path):
     assert sorted(Room.objects.values_list("price", flat=True)) == [45, 45]
 
 
-def test_the_map_sets_the_place_by_click_and_drag_and_save_keeps_it(open_page):
+def test_clicking_and_dragging_on_the_map_sets_the_coordinates(open_page):
     room = RoomFactory(latitude=51.5, longitude=-0.1)
     RoomFactory(latitude=51.501, longitude=-0.101)
     page = open_page(f"/admin/rooms/room/{room.pk}/change/")

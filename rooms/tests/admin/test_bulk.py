@@ -1,4 +1,4 @@
-"""Actions on selected rooms: a page says what will happen, and just that is done, all or nothing."""
+"""Bulk actions: what the confirmation page shows is done, all or nothing."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -80,7 +80,7 @@ def test_percent_that_round_to_the_same_price_change_nothing(as_editor):
     assert LogEntry.objects.count() == 0
 
 
-def test_prices_beyond_the_limits_are_told_and_none_is_changed(as_editor):
+def test_prices_beyond_the_limits_are_an_error_and_none_changes(as_editor):
     rooms = [RoomFactory(price=3), RoomFactory(price=100)]
     shown = act(as_editor, "change_prices", rooms, change="-5", unit="euros", preview="yes")
     text = page_text(shown)
@@ -97,7 +97,7 @@ def test_prices_beyond_the_limits_are_told_and_none_is_changed(as_editor):
     assert prices() == [3, 100]
 
 
-def test_a_room_changed_after_the_preview_brings_the_preview_again(as_editor):
+def test_a_change_after_the_preview_shows_it_again(as_editor):
     rooms = [RoomFactory(price=39), RoomFactory(price=100)]
     shown = act(as_editor, "change_prices", rooms, change="5", unit="euros", preview="yes")
     Room.objects.filter(pk=rooms[0].pk).update(price=50)
@@ -115,7 +115,7 @@ def test_a_room_changed_after_the_preview_brings_the_preview_again(as_editor):
     assert prices() == [50, 100]
 
 
-def test_another_change_than_the_one_previewed_brings_its_own_preview(as_editor):
+def test_another_price_change_gets_its_own_preview(as_editor):
     room = RoomFactory(price=100)
     shown = act(as_editor, "change_prices", [room], change="-10", unit="percent", preview="yes")
     mark = shown.context["fingerprint"]
@@ -168,14 +168,14 @@ def test_all_rooms_of_a_filtered_list_are_changed_and_no_others(as_editor):
         ("5", "bananas", "Select a valid choice."),
     ],
 )
-def test_a_change_that_means_nothing_is_a_form_error(as_editor, change, unit, message):
+def test_an_invalid_price_change_is_a_form_error(as_editor, change, unit, message):
     room = RoomFactory(price=39)
     response = act(as_editor, "change_prices", [room], change=change, unit=unit, confirm="yes")
     assert message in page_text(response)
     assert prices() == [39]
 
 
-def test_rooms_are_deleted_after_a_page_with_their_number_and_the_history_keeps_them(as_boss):
+def test_deleting_rooms_is_confirmed_and_logged(as_boss):
     rooms = [RoomFactory(price=39, size=20), RoomFactory(), RoomFactory()]
     asked = act(as_boss, "delete_selected", rooms[:2])
     assert "Delete 2 rooms?" in page_text(asked)
@@ -201,7 +201,7 @@ def test_one_room_is_deleted_after_a_page_and_logged(as_boss):
     assert f"price {room.price}" in entry.change_message
 
 
-def test_one_room_that_was_changed_meanwhile_is_not_deleted_unseen(as_boss):
+def test_deleting_one_room_detects_a_change_meanwhile(as_boss):
     room = RoomFactory(price=39)
     url = f"/admin/rooms/room/{room.pk}/delete/"
     asked = as_boss.get(url)
@@ -231,7 +231,7 @@ def test_a_forged_confirmation_deletes_nothing(as_boss):
     assert Room.objects.count() == 1
 
 
-def test_more_rooms_than_an_action_takes_are_told(as_boss, monkeypatch):
+def test_more_rooms_than_an_action_allows_is_an_error(as_boss, monkeypatch):
     monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
     rooms = RoomFactory.create_batch(3)
     assert "More than 2 rooms are selected." in page_text(act(as_boss, "delete_selected", rooms))
@@ -239,7 +239,7 @@ def test_more_rooms_than_an_action_takes_are_told(as_boss, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["x", "\0", "-1", "1 OR 1=1", "9" * 30])
-def test_a_selection_that_is_none_is_400(as_boss, key):
+def test_a_malformed_selection_is_400(as_boss, key):
     RoomFactory()
     response = as_boss.post(LIST, {"action": "delete_selected", "_selected_action": [key]})
     assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""Files that are larger within than they look, and several at a time: refused in words, before they cost."""
+"""Oversized files and concurrent spreadsheets: rejected with a message, before they use memory or time."""
 
 import tracemalloc
 import zipfile
@@ -90,7 +90,7 @@ SWELLING = (
         "broken",
     ],
 )
-def test_a_workbook_that_swells_is_refused_and_not_kept(as_editor, content, message):
+def test_a_zip_bomb_is_rejected_and_not_stored(as_editor, content, message):
     assert len(content) < 300_000
     response = upload(as_editor, content, XLSX)
     assert message in page_text(response)
@@ -104,7 +104,7 @@ def test_no_more_of_a_workbook_is_scanned_than_its_bounds_allow():
     assert bounds.elements == workbook.MAX_ELEMENTS + 1
 
 
-def test_a_workbook_with_gaps_is_read_and_its_lines_are_those_of_the_sheet():
+def test_a_workbook_with_empty_rows_keeps_its_line_numbers():
     rows = f"<row r='1048576'><c><v>{1}</v></c></row>"
     dataset = RoomXLSX().create_dataset(with_sheet(HEAD + rows))
     assert (dataset.lines, dataset[0]) == ([1_048_576], ("1", "", "", "", ""))
@@ -119,7 +119,9 @@ def test_empty_lines_of_a_csv_file_are_not_kept():
     finally:
         tracemalloc.stop()
     assert (len(dataset), dataset.lines) == (1, [100_002])
-    assert peak < 10 * len(text)  # the text's own copy takes four bytes a character; kept rows took 70 times
+    assert peak < 10 * len(
+        text
+    )  # a copy of the text takes four bytes a character; stored rows took 70 times as much
 
 
 @pytest.mark.django_db
@@ -135,12 +137,12 @@ def test_empty_lines_of_a_csv_file_are_not_kept():
     ],
     ids=["short", "long", "quote", "semicolons", "many columns", "long name"],
 )
-def test_a_csv_file_is_refused_by_the_line(as_editor, content, message):
+def test_a_csv_file_is_rejected_with_the_line_number(as_editor, content, message):
     assert message in page_text(upload(as_editor, content))
 
 
 @pytest.mark.django_db
-def test_mistakes_are_told_by_the_line_of_the_file_behind_empty_lines(as_editor):
+def test_errors_have_the_line_number_after_empty_lines(as_editor):
     content = as_csv((CODES[0], 1, 1, 1, 1)) + f"\n\n,,,,\n{CODES[0]},1,x,1,1\n".encode()
     text = page_text(upload(as_editor, content))
     assert "5 price must be a whole number, not 'x' code is already in line 2" in text
@@ -151,7 +153,7 @@ def test_mistakes_are_told_by_the_line_of_the_file_behind_empty_lines(as_editor)
 
 @pytest.fixture
 def taken():
-    """Another spreadsheet that is being worked on in this process."""
+    """Holds the lock of another spreadsheet in this process."""
     spreadsheet_lock.acquire()
     yield
     if spreadsheet_lock.locked():
@@ -159,7 +161,7 @@ def taken():
 
 
 @pytest.mark.django_db
-def test_a_second_spreadsheet_is_503_in_words_and_sent_again_by_one_click(as_editor, taken):
+def test_a_second_spreadsheet_is_503_with_a_retry_button(as_editor, taken):
     room = RoomFactory()
     form = {"action": "export_xlsx", "_selected_action": room.pk}
     for url, sent in ((LIST, form), (EXPORT, {"format": XLSX, "resource": "0"})):
@@ -213,7 +215,7 @@ def other():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_preview_neither_locks_rooms_nor_waits_for_those_that_are(as_boss, other, django_capture_queries):
+def test_a_preview_neither_takes_nor_waits_for_locks(as_boss, other, django_capture_queries):
     room = RoomFactory(code=CODES[0], price=39)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
     with django_capture_queries() as queries:
@@ -231,7 +233,7 @@ def test_a_preview_neither_locks_rooms_nor_waits_for_those_that_are(as_boss, oth
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_upload_that_meets_a_locked_table_says_so_and_ends_its_turn(as_boss, other):
+def test_an_upload_during_a_table_lock_is_a_message(as_boss, other):
     other.execute("BEGIN; LOCK TABLE room")
     response = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1)))
     assert response.status_code == 503
@@ -240,7 +242,7 @@ def test_an_upload_that_meets_a_locked_table_says_so_and_ends_its_turn(as_boss, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_import_locks_the_rooms_that_change_after_all_else_is_done(as_boss, django_capture_queries):
+def test_an_import_locks_changed_rooms_last(as_boss, django_capture_queries):
     changed = RoomFactory(code=CODES[0], price=39)
     RoomFactory(code=CODES[1], size=20, price=45, latitude=1, longitude=1)
     preview = upload(as_boss, as_csv(*((code, 20, 45, 1, 1) for code in CODES[:3])))

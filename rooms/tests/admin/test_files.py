@@ -1,4 +1,4 @@
-"""Rooms from and to spreadsheets in the admin: previewed row by row, then all or nothing."""
+"""Import and export of spreadsheets in the admin: a preview of each row, then all or nothing."""
 
 from io import BytesIO
 
@@ -46,7 +46,7 @@ def confirm(client, preview, **changed):
 
 
 @pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
-def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, kind, write):
+def test_a_file_is_previewed_imported_and_logged(as_editor, kind, write):
     known, same = RoomFactory(code=CODES[0], price=39, size=20), RoomFactory(code=CODES[1])
     content = write(
         (CODES[0], "", 45, known.latitude, known.longitude),
@@ -95,7 +95,7 @@ def test_a_file_is_previewed_then_imported_and_told_in_the_history(as_editor, ki
     ],
     ids=str,
 )
-def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row, message):
+def test_an_invalid_row_is_an_error_and_nothing_is_imported(as_editor, row, message):
     response = upload(as_editor, as_csv((CODES[1], 20, 39, 1, 1), row, (CODES[2], 20, 39, 1, 1)))
     text = page_text(response)
     assert "Nothing was imported: 1 row with mistakes." in text
@@ -114,7 +114,7 @@ def test_a_bad_row_is_told_with_its_line_and_nothing_is_imported(as_editor, row,
     ],
 )
 @pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
-def test_other_columns_are_refused_by_name(as_editor, kind, write, header, message):
+def test_wrong_columns_are_rejected_by_name(as_editor, kind, write, header, message):
     response = upload(as_editor, write((CODES[0], 1, 1, 1, 1), header=header), kind)
     assert message in page_text(response)
     assert not Room.objects.exists()
@@ -125,14 +125,14 @@ def test_other_columns_are_refused_by_name(as_editor, kind, write, header, messa
     "content",
     [b"", b"\0", b"\xff\xfe\x00", b"PK\x03\x04 nonsense", b"PK\x05\x06" + b"\0" * 18, b'code,"', b"code\n"],
 )
-def test_what_is_no_spreadsheet_is_a_form_error(as_editor, content, kind):
+def test_an_invalid_file_is_a_form_error(as_editor, content, kind):
     response = upload(as_editor, content, kind)
     assert response.status_code == 200
     assert "confirm_form" not in response.context
     assert not Room.objects.exists()
 
 
-def test_a_large_file_is_led_to_the_command(as_editor, monkeypatch):
+def test_a_large_file_is_rejected_with_the_command_to_use(as_editor, monkeypatch):
     monkeypatch.setattr(resource, "MAX_ROOMS", 2)
     rows = [(code, 1, 1, 1, 1) for code in CODES[:3]]
     assert "More than 2 rooms. Use ./manage.py import_rooms" in page_text(upload(as_editor, as_csv(*rows)))
@@ -163,7 +163,7 @@ def test_a_room_added_after_the_preview_stops_the_import(as_editor):
     assert list(Room.objects.values_list("price", flat=True)) == [7]
 
 
-def test_rooms_without_their_history_are_not_imported(as_editor):
+def test_an_import_without_log_entries_is_rolled_back(as_editor):
     room = RoomFactory(code=CODES[0], price=39)
     preview = upload(as_editor, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
     with connection.cursor() as cursor:
@@ -238,7 +238,7 @@ def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
     assert "price is empty" in page_text(response)
 
 
-def test_more_rooms_than_a_spreadsheet_takes_are_led_to_the_stream(as_editor, monkeypatch):
+def test_a_large_export_is_rejected_with_the_url_of_the_stream(as_editor, monkeypatch):
     monkeypatch.setattr(mixin, "MAX_EXPORTED", 2)
     RoomFactory.create_batch(3)
     response = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)

@@ -1,4 +1,4 @@
-"""One room's page in the admin: saved as typed, and never over somebody else's work."""
+"""The form of a room in the admin, and concurrent edits."""
 
 import re
 from threading import Barrier, Thread
@@ -52,7 +52,7 @@ def test_a_room_is_added_as_typed(as_editor):
 
 
 @pytest.mark.django_db
-def test_a_saved_change_counts_the_version_and_is_told_in_the_history(as_editor):
+def test_a_saved_change_increments_the_version_and_is_logged(as_editor):
     room = RoomFactory(price=39, size=None)
     as_editor.post(page(room), typed(as_editor.get(page(room)), price=45, size=20))
     room.refresh_from_db()
@@ -73,7 +73,7 @@ def test_saving_an_unchanged_room_keeps_its_version(as_editor):
 
 
 @pytest.mark.django_db
-def test_the_second_of_two_saves_is_refused_and_nothing_typed_is_lost(as_editor, boss):
+def test_a_stale_save_is_rejected_and_keeps_the_input(as_editor, boss):
     room = RoomFactory(price=39, size=20, latitude=51.5)
     mine = typed(as_editor.get(page(room)), price=50)
     other = Client()
@@ -96,7 +96,7 @@ def test_the_second_of_two_saves_is_refused_and_nothing_typed_is_lost(as_editor,
 
 
 @pytest.mark.django_db
-def test_a_change_by_an_import_is_told_as_one(as_editor):
+def test_a_conflict_with_an_import_is_reported_as_such(as_editor):
     room = RoomFactory(price=39)
     mine = typed(as_editor.get(page(room)), size=7)
     Room.objects.update(price=45)
@@ -106,7 +106,7 @@ def test_a_change_by_an_import_is_told_as_one(as_editor):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_saves_at_the_same_moment_one_is_refused(boss):
+def test_one_of_two_concurrent_saves_is_rejected(boss):
     room = RoomFactory(price=39)
     clients, responses, start = [Client(), Client()], [], Barrier(2)
     for client in clients:
@@ -128,7 +128,7 @@ def test_of_two_saves_at_the_same_moment_one_is_refused(boss):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_rooms_added_with_one_code_at_the_same_moment_one_is_a_form_error(boss):
+def test_concurrent_adds_of_one_code_give_one_form_error(boss):
     values = {"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "price": "1", "latitude": "1", "longitude": "1"}
     clients, responses, start = [Client(), Client()], [], Barrier(2)
     for client in clients:

@@ -1,4 +1,4 @@
-"""The list of rooms in the admin: what it finds, and that PostgreSQL reads it from indexes."""
+"""The list of rooms in the admin: search, filters, order and pages."""
 
 import pytest
 from django.contrib.admin.sites import site
@@ -18,7 +18,7 @@ def codes(response):
     return [str(room.code) for room in response.context["cl"].result_list]
 
 
-def test_a_number_is_a_price_or_a_size_and_its_unit_says_which(as_editor):
+def test_a_search_term_is_a_price_or_size_by_its_unit(as_editor):
     price, size = RoomFactory(price=66, size=50), RoomFactory(price=50, size=66)
     RoomFactory(price=1, size=2)
     assert set(codes(as_editor.get(LIST, {"q": "66"}))) == {str(price.code), str(size.code)}
@@ -44,7 +44,7 @@ def test_a_code_is_found_by_its_beginning(as_editor, term):
     assert codes(as_editor.get(LIST, {"q": term})) == [str(room.code)]
 
 
-def test_words_that_mean_nothing_are_told(as_editor):
+def test_an_invalid_search_term_is_an_error(as_editor):
     RoomFactory()
     response = as_editor.get(LIST, {"q": "sunny <b>"})
     assert codes(response) == []
@@ -68,7 +68,7 @@ def test_filters_by_range_by_missing_size_and_by_change(as_editor):
 
 
 @pytest.mark.parametrize("value", ["abc", "1.5", " 5", "-1", "99999999999999999999", "1_0"])
-def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value):
+def test_an_invalid_range_is_an_error_and_lists_no_room(as_editor, value):
     RoomFactory()
     response = as_editor.get(LIST, {"price__gte": value})
     assert codes(response) == []
@@ -92,7 +92,7 @@ def test_a_range_that_cannot_be_read_is_told_and_lists_nothing(as_editor, value)
         ("q=sunny&changed=x", "“sunny” is neither a number nor the beginning of a code."),
     ],
 )
-def test_what_the_list_does_not_understand_is_told_and_nothing_is_touched(client, boss, query, message):
+def test_an_invalid_list_filter_is_an_error_and_selects_no_room(client, boss, query, message):
     client.force_login(boss)
     room = RoomFactory(price=39, size=20)
     url = f"{LIST}?{query}"
@@ -125,7 +125,7 @@ def test_odd_pages_and_orders_are_pages_too(as_editor, parameters):
     assert as_editor.get(LIST, parameters).status_code == 200
 
 
-def test_the_first_page_shows_the_figures_that_staff_need(as_editor):
+def test_the_index_page_shows_statistics(as_editor):
     RoomFactory.create_batch(2)
     RoomFactory(size=None)
     text = page_text(as_editor.get("/admin/"))

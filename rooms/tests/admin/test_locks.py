@@ -1,4 +1,4 @@
-"""Several people on the same rooms: who meets a lock keeps what they typed, and locks are short."""
+"""Lock conflicts in the admin: no submitted form is lost, and locks are short."""
 
 from threading import Thread
 
@@ -35,7 +35,7 @@ def other():
         yield cursor
 
 
-def test_saving_a_room_that_other_work_holds_gives_the_form_back(as_boss, other):
+def test_saving_a_locked_room_returns_the_form(as_boss, other):
     room = RoomFactory(price=39, size=20)
     form = typed(as_boss.get(page(room)), price=50, size=25)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
@@ -50,7 +50,7 @@ def test_saving_a_room_that_other_work_holds_gives_the_form_back(as_boss, other)
     assert (room.price, room.size, room.version) == (50, 25, 2)
 
 
-def test_adding_a_code_that_another_transaction_adds_gives_the_form_back(as_boss, other):
+def test_adding_a_locked_code_returns_the_form(as_boss, other):
     form = typed(as_boss.get(ADD), code=CODE, size=20, price=39, latitude=51.5, longitude=-0.1)
     other.execute(f"BEGIN; INSERT INTO room (code, price, latitude, longitude) VALUES ('{CODE}', 1, 1, 1)")
     held = as_boss.post(ADD, form)
@@ -62,7 +62,7 @@ def test_adding_a_code_that_another_transaction_adds_gives_the_form_back(as_boss
     assert Room.objects.get().price == 1
 
 
-def test_a_mistake_is_told_before_the_lock_that_holds_the_room(as_boss, other):
+def test_a_validation_error_is_reported_before_the_lock(as_boss, other):
     room = RoomFactory(price=39)
     form = typed(as_boss.get(page(room)), price=-1)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")
@@ -71,7 +71,7 @@ def test_a_mistake_is_told_before_the_lock_that_holds_the_room(as_boss, other):
 
 @pytest.mark.parametrize("lock", ["SELECT FROM room FOR UPDATE", "LOCK TABLE room"])
 @pytest.mark.parametrize("work", ["prices", "delete", "delete one", "save"])
-def test_work_on_rooms_that_are_held_is_sent_again_by_one_click(as_boss, other, work, lock):
+def test_a_change_of_locked_rooms_has_a_retry_button(as_boss, other, work, lock):
     room = RoomFactory(price=39)
     key = {"_selected_action": str(room.pk), "confirm": "yes"}
     url, form = {
@@ -100,7 +100,7 @@ def test_a_page_of_a_locked_table_is_503_with_the_reason(as_boss, other):
     assert "Other work holds the rooms" in page_text(response)
 
 
-def test_a_room_changed_between_reading_and_locking_brings_the_preview_again(as_boss, other):
+def test_a_change_before_locking_shows_the_preview_again(as_boss, other):
     room = RoomFactory(price=39)
     form = {"action": "change_prices", "_selected_action": str(room.pk), "change": "5", "unit": "euros"}
     form |= {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}
@@ -129,7 +129,7 @@ def test_a_room_changed_between_reading_and_locking_brings_the_preview_again(as_
 
 
 @pytest.mark.parametrize("action", ["change_prices", "delete_selected"])
-def test_a_bulk_change_locks_the_rooms_after_all_else_is_done(as_boss, django_capture_queries, action):
+def test_a_bulk_change_locks_the_rooms_last(as_boss, django_capture_queries, action):
     room = RoomFactory(price=39)
     form = {"action": action, "_selected_action": str(room.pk), "change": "5", "unit": "euros"}
     form |= {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}

@@ -1,4 +1,4 @@
-"""Whatever comes in whichever field of whichever form of the admin: never an error of ours."""
+"""Arbitrary input in every field of every form of the admin causes no internal error."""
 
 import re
 from html import unescape

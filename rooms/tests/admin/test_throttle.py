@@ -1,4 +1,4 @@
-"""Wrong passwords: slowed down, then shut out, and never to the harm of a colleague."""
+"""Wrong passwords: delays, then lockouts, without effect on other users."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from rooms.tests.admin.test_access import log_in
 
 
 class Clock:
-    """The time of login attempts, which passes when the test says so."""
+    """A clock for login attempts that the test advances."""
 
     def __init__(self):
         self.time = timezone.now()
@@ -34,14 +34,14 @@ def clock(monkeypatch):
 
 
 def fail(times, username="boss", address="127.0.0.1", agent="guesser"):
-    """So many failures, as they are stored."""
+    """Store failed login attempts."""
     AccessAttempt.objects.create(
         username=username, ip_address=address, user_agent=agent, failures_since_start=times
     )
 
 
 @pytest.mark.django_db
-def test_wrong_passwords_are_slowed_down_then_shut_out(client, boss, clock):
+def test_wrong_passwords_are_delayed_then_locked_out(client, boss, clock):
     assert [log_in(client).status_code for _ in range(5)] == [200] * 5
     for seconds in (2, 4, 8, 16, 32):
         early = log_in(client, right=True)
@@ -58,7 +58,7 @@ def test_wrong_passwords_are_slowed_down_then_shut_out(client, boss, clock):
 
 
 @pytest.mark.django_db
-def test_a_login_that_has_to_wait_is_not_counted_however_often_it_comes(client, boss, clock):
+def test_a_delayed_login_attempt_is_not_counted(client, boss, clock):
     for _ in range(5):
         log_in(client)
     assert {log_in(client).status_code for _ in range(10)} == {429}
@@ -67,7 +67,7 @@ def test_a_login_that_has_to_wait_is_not_counted_however_often_it_comes(client, 
 
 
 @pytest.mark.django_db
-def test_nobody_is_shut_out_by_attempts_from_elsewhere(client, boss, settings):
+def test_attempts_from_another_ip_address_lock_out_no_user(client, boss, settings):
     settings.BEHIND_PROXY = True
     fail(10, address="10.0.0.1")
     assert log_in(client, right=True, HTTP_X_FORWARDED_FOR="10.0.0.1").status_code == 429
@@ -75,11 +75,11 @@ def test_nobody_is_shut_out_by_attempts_from_elsewhere(client, boss, settings):
 
 
 @pytest.mark.django_db
-def test_an_office_is_not_shut_by_ten_wrong_names_but_by_a_hundred_failures(client, boss):
+def test_an_ip_address_is_locked_out_after_a_hundred_failures(client, boss):
     for number in range(10):
         assert log_in(client, username=f"guess{number}").status_code == 200
     assert log_in(client, right=True).status_code == 302
-    fail(90, username="someone")  # a good login forgave its own failures, not the ten of others
+    fail(90, username="someone")  # the login reset the failures of its own user, not the ten of others
     assert log_in(Client(), right=True).status_code == 429
     assert log_in(Client(), right=True, REMOTE_ADDR="10.0.0.9").status_code == 302
 
@@ -94,7 +94,7 @@ def test_fifty_failures_of_an_address_slow_it_down(client, boss, clock):
 
 
 @pytest.mark.django_db
-def test_a_browser_that_somebody_logged_in_from_is_not_shut_by_others(boss, client):
+def test_a_known_browser_is_not_locked_out_by_others(boss, client):
     assert log_in(client, right=True).status_code == 302
     client.post("/admin/logout/")
     fail(10)
@@ -121,7 +121,7 @@ def test_a_forged_cookie_makes_no_browser_known(boss, client, cookie):
 
 
 @pytest.mark.django_db
-def test_a_browser_is_known_for_a_year_and_for_its_last_five_names(client, boss):
+def test_a_browser_is_remembered_for_a_year_and_five_names(client, boss):
     names = [f"user{number}" for number in range(6)]
     for name in names:
         User.objects.create_user(name, password="boss-of-rooms", is_staff=True)
@@ -135,7 +135,7 @@ def test_a_browser_is_known_for_a_year_and_for_its_last_five_names(client, boss)
 
 
 @pytest.mark.django_db
-def test_the_address_is_the_proxys_word_only_behind_a_proxy(client, boss, settings):
+def test_forwarded_addresses_count_behind_a_trusted_proxy_only(client, boss, settings):
     settings.BEHIND_PROXY = False
     fail(10)
     assert log_in(client, HTTP_X_FORWARDED_FOR="10.0.0.1").status_code == 429

@@ -1,5 +1,5 @@
 """
-What schemathesis cannot know from /openapi.json: rules between two parameters, cursors, lengths of addresses.
+Hooks of schemathesis for rules outside of /openapi.json: dependent parameters, cursors, lengths of URLs.
 
 JSON Schema says what one value may be. That a box must not be upside down or that `within` needs `near` is
 beyond it, so a request that fits the document may be refused for these reasons, and for no other.

@@ -1,8 +1,4 @@
-"""
-What a client gets wrong is answered 400, names the parameter, costs no query and never breaks anything.
-
-The names A1 … A11 are those of the reliability checks.
-"""
+"""Errors of a client: 400 with the name of the parameter, without a query."""
 
 import random
 import re
@@ -21,7 +17,7 @@ from rooms.factories import RoomFactory
 
 pytestmark = pytest.mark.django_db
 
-# What would betray the machine room: SQL, the driver, Django's own messages, Python's.
+# Internals that must not leak: SQL, messages of the driver, of Django and of Python.
 LEAKS = re.compile(
     r"SELECT|FROM room|WHERE|psycopg|Traceback|Error at|invalid literal|choices are|Cannot resolve|"
     r"row_to_json|created_at|updated_at|version|django|\bid\b|syntax error|SECRET",
@@ -29,7 +25,7 @@ LEAKS = re.compile(
 
 
 def refused(client, url, assert_queries, **headers):
-    """The problem that an address is answered with, checked for all that every 400 must be."""
+    """The problem document of a URL, after checks of all that every 400 has in common."""
     with assert_queries(0):
         response = client.get(url, **headers)
     assert response.status_code == 400, response.content
@@ -38,7 +34,7 @@ def refused(client, url, assert_queries, **headers):
     assert list(problem)[:4] == ["type", "message", "title", "status"]
     assert (problem["type"], problem["status"]) == ("ParametersError", 400)
     said = [problem["message"], *(error["message"] for error in problem.get("errors", ()))]
-    for name in parameters(problem):  # which the client said itself
+    for name in parameters(problem):  # from the client's own request
         said = [text.replace(name.removeprefix("filter_") or " ", "") for text in said]
     assert not LEAKS.search(" ".join(said))
     return problem
@@ -56,7 +52,7 @@ def parameters(problem):
     return [error["parameter"] for error in problem.get("errors", ())]
 
 
-# --- A1: names
+# --- Names
 
 
 TAKES = "price takes eq, ne, lt, lte, gt, gte, in"
@@ -77,7 +73,7 @@ TAKES = "price takes eq, ne, lt, lte, gt, gte, in"
         ("FILTER_PRICE__LT", "filter_price__lt"),
         ("filter[price]", "filter_price__eq"),
         ("price[lte]", "filter_price__lte"),
-        ("filter_price__min", "filter_price__gte"),  # the nearest operator by its letters would be `in`
+        ("filter_price__min", "filter_price__gte"),  # the closest operator by spelling is `in`
         ("filter_price__not", "filter_price__ne"),
         ("filter_price__regex", TAKES),
         ("filter_price__lt__gt", TAKES),
@@ -93,7 +89,7 @@ TAKES = "price takes eq, ne, lt, lte, gt, gte, in"
         ("price__regex", TAKES),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest_one_as_a_hint(problem_of, name, hint):
+def test_an_unknown_name_is_400_with_the_closest_one_as_hint(problem_of, name, hint):
     problem = problem_of(f"/rooms?{quote(name)}=1")
     assert parameters(problem) == [name]
     assert problem["errors"][0].get("hint") == hint
@@ -115,7 +111,7 @@ SPELLINGS = ["{}_{}", "{}-{}", "{}{}", "{}[{}]", "{}.{}"]
     ("word", "operator"),
     [("max", "lte"), ("maximum", "lte"), ("to", "lte"), ("min", "gte"), ("minimum", "gte"), ("from", "gte")],
 )
-def test_a_maximum_is_lte_and_a_minimum_gte_however_it_is_spelled(problem_of, field, word, operator):
+def test_every_spelling_of_max_is_lte_and_of_min_gte(problem_of, field, word, operator):
     names = [form.format(*terms) for form in SPELLINGS for terms in ((word, field), (field, word))]
     names += [f"{word}{field.capitalize()}", f"{field}{word.capitalize()}", f"{word}_{field}".upper()]
     for name in names:
@@ -149,7 +145,7 @@ def test_a_maximum_is_lte_and_a_minimum_gte_however_it_is_spelled(problem_of, fi
         ("lat=99&lng=-0.1&limit=5", "near=lon,lat", "limit=5"),
     ],
 )
-def test_a_name_from_another_api_is_told_what_does_that_here(problem_of, query, hint, attempt):
+def test_a_name_from_another_api_gets_the_parameter_as_hint(problem_of, query, hint, attempt):
     problem = problem_of(f"/rooms?{query}")
     assert problem["errors"][0]["hint"] == hint
     assert problem["try"] == f"/rooms{attempt and '?'}{attempt}"
@@ -167,7 +163,7 @@ def test_a_name_from_another_api_is_told_what_does_that_here(problem_of, query, 
         ("format", "/rooms.json"),
     ],
 )
-def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, problem_of, name, terms):
+def test_a_hint_without_a_parameter_describes_the_alternative(client, problem_of, name, terms):
     problem = problem_of(f"/rooms?{name}=2&limit=5")
     assert terms in problem["errors"][0]["hint"]
     assert problem["try"] == "/rooms?limit=5"
@@ -177,7 +173,7 @@ def test_where_nothing_does_that_the_hint_says_what_there_is_instead(client, pro
 
 
 @pytest.mark.parametrize("name", [*PARSERS, "nope", "price", "max_price", "sort", "page"])
-def test_a_hint_names_no_parameter_that_the_address_does_not_take(problem_of, name):
+def test_a_hint_names_only_parameters_of_the_url(problem_of, name):
     code = COLUMNS["code"].example
     for error in problem_of(f"/rooms/{code}?{name}=1&{name}s=1")["errors"]:
         assert "hint" not in error
@@ -212,7 +208,7 @@ def test_a_synonym_keeps_a_value_that_its_parameter_can_read(problem_of, name, m
     assert problem_of(f"/rooms?{name}={value}")["try"] == f"/rooms?{meaning}={value}"
 
 
-def test_an_unknown_filter_is_named_in_the_words_of_the_book(problem_of):
+def test_an_unknown_filter_has_the_message_of_the_book(problem_of):
     problem = problem_of("/rooms?filter_prize__lt=66")
     assert problem == {
         "type": "ParametersError",
@@ -233,7 +229,7 @@ def test_a_filter_without_its_prefix_is_a_near_miss(problem_of, name):
     assert problem["errors"] == [{"parameter": bare, "message": "unknown parameter", "hint": name}]
 
 
-# --- A2 to A4: values
+# --- Values
 
 WHOLE = [name for name, row in FILTERS.items() if row.column.name in {"size", "price"}]
 DECIMALS = [name for name, row in FILTERS.items() if row.column.name in {"latitude", "longitude"}]
@@ -285,7 +281,7 @@ NO_NUMBERS = [
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_what_is_no_number_in_range_is_refused(problem_of, name):
+def test_an_invalid_or_out_of_range_number_is_400(problem_of, name):
     for text in NO_NUMBERS:
         problem = problem_of(f"/rooms?near=0,0&{urlencode({name: text})}")
         assert parameters(problem) == [name], text
@@ -323,7 +319,7 @@ def test_a_whole_number_has_no_fraction_and_no_exponent(problem_of, name):
         ("filter_price__in=" + ",".join("1" * 101), "must list 100 values at most"),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_the_range(problem_of, query, message):
+def test_a_value_out_of_range_is_400_with_the_range(problem_of, query, message):
     (error,) = problem_of(f"/rooms?{query}")["errors"]
     assert error["message"] == message
 
@@ -338,7 +334,7 @@ def test_a_value_out_of_range_is_refused_with_the_range(problem_of, query, messa
         ("longitude", -180, 180, 1e-8),
     ],
 )
-def test_the_limits_of_a_field_may_be_asked_for_and_nothing_beyond(
+def test_filters_accept_the_limits_of_a_field_and_nothing_beyond(
     client, problem_of, field, low, high, step, operator
 ):
     name = f"filter_{field}__{operator}"
@@ -376,11 +372,11 @@ def test_a_code_is_a_uuid_in_its_canonical_form(client, problem_of, django_asser
         assert response.json()["type"] == "ResourceError"
 
 
-# --- A5: NUL, which PostgreSQL's text does not hold
+# --- NUL, which PostgreSQL's text type does not allow
 
 
 @pytest.mark.parametrize("name", [*PARSERS, "nope"])
-def test_a_nul_in_a_value_is_refused(problem_of, name):
+def test_a_nul_in_a_value_is_400(problem_of, name):
     for text in ("%00", "1%00", "%001"):
         assert name in problem_of(f"/rooms?{name}={text}")["message"]
 
@@ -396,34 +392,34 @@ def test_a_nul_in_a_value_is_refused(problem_of, name):
         "/admin/?q=%00",
     ],
 )
-def test_a_nul_in_a_name_or_path_is_refused(problem_of, url):
+def test_a_nul_in_a_name_or_path_is_400(problem_of, url):
     assert "NUL" in problem_of(url)["message"]
 
 
 @pytest.mark.parametrize("url", ["/rooms", "/admin/", "/docs", "/nope"])
 @pytest.mark.parametrize("cookie", ['sessionid="\\000aaaaaaaa"', "a=b\0c", 'csrftoken="\\000"'])
-def test_a_nul_in_a_cookie_is_refused(problem_of, url, cookie):
+def test_a_nul_in_a_cookie_is_400(problem_of, url, cookie):
     assert "NUL" in problem_of(url, HTTP_COOKIE=cookie)["message"]
 
 
-def test_a_raw_nul_is_refused_by_the_server(live_site):
+def test_a_raw_nul_is_rejected_by_the_server(live_site):
     with socket.create_connection(("127.0.0.1", live_site.port), timeout=5) as raw:
         raw.sendall(b"GET /rooms?a=\0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 400")
 
 
-# --- A6, A7: too much
+# --- Sizes
 
 
 def test_an_address_of_five_kilobytes_is_414(live_site):
     assert live_site.get("/rooms?filter_code__in=" + "a" * 5000).status == 414
 
 
-def test_more_than_a_thousand_parameters_are_refused(problem_of):
+def test_more_than_a_thousand_parameters_are_400(problem_of):
     assert problem_of("/rooms?" + "&".join(f"a{n}" for n in range(1001)))["title"] == "Bad request"
 
 
-def test_of_many_unknown_names_only_the_first_cost_a_search_for_hints(problem_of):
+def test_only_the_first_unknown_names_get_hints(problem_of):
     errors = problem_of("/rooms?" + "&".join(f"filter_price__lt{n}=1" for n in range(300)))["errors"]
     assert len(errors) == 300
     assert [n for n, error in enumerate(errors) if "hint" in error] == list(range(MAX_HINTS))
@@ -440,7 +436,7 @@ def test_of_many_unknown_names_only_the_first_cost_a_search_for_hints(problem_of
     ],
 )
 @pytest.mark.parametrize("path", ["/rooms", "/rooms/stats", "/rooms.csv"])
-def test_a_name_of_more_than_64_characters_is_cut_off_in_the_answer(client, problem_of, path, name):
+def test_a_name_of_more_than_64_characters_is_truncated(client, problem_of, path, name):
     errors = problem_of(f"{path}?{quote(name, safe='=&')}=1&filter_price__lt=66")["errors"]
     assert {error["parameter"] for error in errors} == {name[:64]}
     problem = problem_of(f"{path}?{quote(name, safe='=&')}=1&filter_price__lt=66")
@@ -449,16 +445,16 @@ def test_a_name_of_more_than_64_characters_is_cut_off_in_the_answer(client, prob
     assert page.status_code == 400
 
 
-# --- A8: twice
+# --- Repeated parameters
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_a_parameter_given_twice_is_refused(problem_of, name):
+def test_a_repeated_parameter_is_400(problem_of, name):
     problem = problem_of(f"/rooms?{name}=1&{name}=1")
     assert {"parameter": name, "message": "is given twice"} in problem["errors"]
 
 
-# --- A9: what is no ASCII
+# --- Unicode
 
 
 @pytest.mark.parametrize(
@@ -489,7 +485,7 @@ def test_a_content_type_does_not_change_how_an_address_is_read(live_site, conten
     assert response.status == 400
 
 
-# --- A10: SQL
+# --- SQL
 
 INJECTIONS = [
     "1; DROP TABLE room",
@@ -548,7 +544,7 @@ def test_sql_is_a_wrong_value_like_any_other(client, problem_of, text):
     assert len(client.get("/rooms").json()) == 1
 
 
-# --- A11: places, orders, cursors
+# --- Points, orders, cursors
 
 
 @pytest.mark.parametrize(
@@ -595,11 +591,11 @@ def test_sql_is_a_wrong_value_like_any_other(client, problem_of, text):
         ("after=WzFd.", "after"),
     ],
 )
-def test_a_place_order_or_cursor_that_makes_no_sense_is_refused(problem_of, query, parameter):
+def test_an_invalid_point_order_or_cursor_is_400(problem_of, query, parameter):
     assert parameters(problem_of(f"/rooms?{query}")) == [parameter]
 
 
-# --- All at once, and what would work
+# --- Several errors, and the suggestion
 
 
 def test_all_mistakes_are_named_at_once(problem_of):
@@ -675,7 +671,7 @@ def test_the_address_to_try_works_whatever_was_wrong(client, path):
     for _ in range(150):
         query = random_query(chance)
         response = client.get(f"{path}?{query}")
-        b"".join(response)  # a stream that nobody reads holds its transaction open
+        b"".join(response)  # an unread stream keeps its transaction open
         statuses.add(response.status_code)
         if response.status_code == 400:
             attempt = client.get(response.json()["try"])
@@ -685,7 +681,7 @@ def test_the_address_to_try_works_whatever_was_wrong(client, path):
 
 
 @pytest.mark.parametrize("parameter", ["limit=5", "order=price", "after=x", "count=exact"])
-def test_figures_take_no_parameter_of_lists(problem_of, parameter):
+def test_statistics_reject_parameters_of_lists(problem_of, parameter):
     problem = problem_of(f"/rooms/stats?{parameter}")
     assert problem["errors"][0]["message"] == "does not apply to this address"
     assert problem["try"] == "/rooms/stats"
@@ -698,7 +694,7 @@ def test_one_room_takes_no_parameter(problem_of):
     assert problem["try"] == f"/rooms/{code}"
 
 
-# --- Methods, addresses and formats that there are not
+# --- Methods, URLs and formats that do not exist
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
@@ -736,7 +732,7 @@ def test_an_address_where_nothing_is_is_404(client, django_assert_num_queries, p
     assert "try" not in response.json()
 
 
-def test_a_format_that_is_not_spoken_is_406(client, django_assert_num_queries):
+def test_an_unavailable_format_is_406(client, django_assert_num_queries):
     with django_assert_num_queries(0):
         response = client.get("/rooms", HTTP_ACCEPT="image/png")
     assert response.status_code == 406

@@ -1,4 +1,4 @@
-"""Exports: no more at once than a process has places for, and each place is free again."""
+"""The limit of concurrent exports in a process."""
 
 import contextlib
 
@@ -21,7 +21,7 @@ def all_slots_taken():
 
 
 @pytest.mark.parametrize("path", ["/rooms.csv", "/rooms.ndjson", "/rooms.csv?filter_price__lt=66"])
-def test_an_export_without_a_place_is_429_at_no_cost(
+def test_an_export_without_a_slot_is_429_without_queries(
     client, all_slots_taken, path, django_assert_num_queries
 ):
     with django_assert_num_queries(0):
@@ -33,11 +33,11 @@ def test_an_export_without_a_place_is_429_at_no_cost(
 
 
 @pytest.mark.parametrize("path", ["/rooms", "/rooms.csv?limit=10", "/rooms.geojson", "/rooms/stats"])
-def test_what_is_no_export_needs_no_place(client, all_slots_taken, path):
+def test_other_responses_need_no_export_slot(client, all_slots_taken, path):
     assert client.get(path).status_code == 200
 
 
-def test_head_of_an_export_needs_no_place(client, all_slots_taken):
+def test_head_of_an_export_needs_no_slot(client, all_slots_taken):
     assert client.head("/rooms.csv").status_code == 200
 
 
@@ -51,7 +51,7 @@ def failing():
     yield ""
 
 
-def test_the_place_of_an_export_is_free_again():
+def test_the_slot_of_an_export_is_released():
     for _ in range(settings.EXPORTS_AT_ONCE + 1):
         assert list(exports.with_slot(chunks())) == ["first", "second"]
         left = exports.with_slot(chunks())

@@ -1,4 +1,4 @@
-"""A database that is away, slow, full or not migrated is answered 503, soon, without a word of its own."""
+"""Database failures: a prompt 503 without internals where it is unavailable, slow, full or not migrated."""
 
 import json
 import re
@@ -50,7 +50,7 @@ ADDRESSES = ["/rooms", "/rooms.csv", "/rooms?count=exact", f"/rooms/{CODE}", "/r
 
 
 def ask(client, path, **headers):
-    """An answer of a database that fails, after which the test's transaction still works."""
+    """A response while the database fails; the test's transaction remains usable."""
     before = transaction.savepoint()
     response = client.get(path, **headers)
     transaction.savepoint_rollback(before)
@@ -75,9 +75,9 @@ def test_a_locked_table_is_503_within_the_lock_timeout(client, path):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ADDRESSES)
-def test_a_statement_that_takes_too_long_is_503_and_says_what_helps(client, path):
+def test_a_statement_timeout_is_503_with_advice(client, path):
     with connection.cursor() as cursor:
-        # The table's place is taken by a view that sleeps first.
+        # A view that sleeps replaces the table.
         cursor.execute("ALTER TABLE room RENAME TO quick")
         cursor.execute("CREATE VIEW room AS SELECT quick.* FROM quick, pg_sleep(3) AS brake")
         cursor.execute("INSERT INTO quick (code, price, latitude, longitude) VALUES (%s, 1, 1, 1)", [CODE])
@@ -108,7 +108,7 @@ def test_a_page_of_a_database_that_is_away_is_html_for_browsers(client):
 
 
 @pytest.mark.django_db
-def test_a_defect_of_ours_is_500_without_a_word_about_it(client, monkeypatch):
+def test_an_internal_error_is_500_without_details(client, monkeypatch):
     def broken(*_):
         raise RuntimeError("the secret word is SELECT")
 
@@ -161,7 +161,7 @@ def waiting(cursor, pid):
     return bool(row and row[0])
 
 
-# --- What psycopg2 raises, told apart
+# --- Exceptions of psycopg2
 
 
 @pytest.mark.parametrize(
@@ -179,16 +179,16 @@ def waiting(cursor, pid):
         (InterfaceError, None, 503, "cannot be reached"),  # connection already closed
         (ProgrammingError, "42P01", 503, "migrations are pending"),  # no such table
         (ProgrammingError, "42703", 503, "migrations are pending"),  # no such column
-        (ProgrammingError, "42601", None, ""),  # our syntax
+        (ProgrammingError, "42601", None, ""),  # a syntax error in SQL
         (InternalError, "25P02", None, ""),  # a statement in a failed transaction
         (DataError, "22003", 400, "beyond what the database can hold"),
         (ValueError, None, None, ""),
     ],
 )
-def test_errors_of_the_database_are_told_apart(error, cause, status, story):
+def test_database_errors_are_distinguished(error, cause, status, story):
     raised = error("the driver's own words")
     if cause:
-        # psycopg2's own errors take no code from Python.
+        # Python code cannot set the pgcode of psycopg2's errors.
         raised.__cause__ = type("Error", (Exception,), {"pgcode": cause})()
     problem = error_from_database(raised)
     assert (problem and problem.status) == status
@@ -214,7 +214,7 @@ def test_a_server_that_is_away_is_503_on_every_address(live_site, folder):
             assert not LEAKS.search(response.body.decode())
             assert response.seconds < 3
         assert gunicorn.get("/docs").status == 200
-        assert gunicorn.get("/rooms?nope=1").status == 400  # the client's own fault comes first
+        assert gunicorn.get("/rooms?nope=1").status == 400  # errors of the client come first
         assert gunicorn.get("/admin/", Cookie="sessionid=" + "a" * 32).status == 503
 
 
@@ -252,7 +252,7 @@ def test_a_role_without_connections_to_spare_is_503_and_recovers(live_site, fold
             server.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_a_lock_on_the_live_table_is_503_in_time_and_over_at_once(live_site):
+def test_a_table_lock_is_503_within_the_timeout(live_site):
     with postgres.session(live_site.variables["APPLICATION_DB"]) as other:
         other.execute("BEGIN; LOCK TABLE room")
         response = live_site.get("/rooms")
@@ -264,12 +264,12 @@ def test_a_lock_on_the_live_table_is_503_in_time_and_over_at_once(live_site):
     assert live_site.get("/rooms").status == 200
 
 
-# --- The error page itself fails
+# --- Errors in the error page
 
 
 @pytest.fixture(scope="module")
 def without_pages(live_site, folder):
-    """A server that can render no page: `collectstatic` was forgotten, and every page has a style sheet."""
+    """A server that can render no page: static files are missing from the manifest."""
     folder.joinpath("no-static").mkdir()
     with rig.Gunicorn(folder, **live_site.variables | {"STATIC_ROOT": str(folder / "no-static")}) as gunicorn:
         yield gunicorn
@@ -286,7 +286,7 @@ def without_pages(live_site, folder):
         ("/%00", 400, "A NUL character is in the path"),
     ],
 )
-def test_an_error_is_told_when_no_template_can_be_rendered(without_pages, path, status, words):
+def test_an_error_is_rendered_without_templates(without_pages, path, status, words):
     response = without_pages.get(path, Accept="text/html")
     assert response.status == status
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -296,12 +296,12 @@ def test_an_error_is_told_when_no_template_can_be_rendered(without_pages, path, 
     assert not LEAKS.search(response.body.decode().replace("/rooms", ""))
 
 
-def test_programs_are_answered_as_ever_when_no_template_can_be_rendered(without_pages):
+def test_json_responses_need_no_templates(without_pages):
     assert without_pages.get("/rooms").body == b"[]"
     assert json.loads(without_pages.get("/nope").body)["type"] == "ResourceError"
 
 
-def test_a_database_that_is_away_is_503_when_no_template_can_be_rendered(live_site, folder):
+def test_an_unavailable_database_is_503_without_templates(live_site, folder):
     nowhere = {"POSTGRES_HOSTNAME": "127.0.0.1", "POSTGRES_PORT": str(rig.free_port())}
     static = {"STATIC_ROOT": str(folder / "no-static-either")}
     with rig.Gunicorn(folder, **live_site.variables | nowhere | static) as gunicorn:
@@ -315,7 +315,7 @@ def test_a_database_that_is_away_is_503_when_no_template_can_be_rendered(live_si
     "part", ["error_from_database", "preferred_media_type", "render_to_string", "InternalError"]
 )
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
-def test_a_defect_in_the_error_handler_is_still_500(client, monkeypatch, part, accept):
+def test_an_error_in_the_error_handler_is_500(client, monkeypatch, part, accept):
     def broken(*_, **__):
         raise RuntimeError("the secret word is SELECT")
 

@@ -1,4 +1,4 @@
-"""Formats: which one a client gets, that each is what its readers expect, and that long ones stream."""
+"""Formats: content negotiation, contents and streams."""
 
 import csv
 import http.client
@@ -33,7 +33,7 @@ def body(response):
     return b"".join(response).decode()
 
 
-# --- Which format
+# --- Content negotiation
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def body(response):
         ("application/geo+json", GEOJSON),
         ("application/x-ndjson", NDJSON),
         ("text/html", HTML),
-        ("text/csv, application/json", JSON),  # as much as each other: our first
+        ("text/csv, application/json", JSON),  # of equal quality: the first offer
         ("text/csv;q=0.9, application/geo+json;q=0.8", CSV),
         ("text/csv;q=0.5,application/geo+json;q=0.8", GEOJSON),
         ("text/csv ; Q=0.5 , application/geo+json", GEOJSON),
@@ -90,7 +90,7 @@ def test_accept_chooses_the_format(client, accept, content_type):
         ";q=1",
     ],
 )
-def test_what_is_not_spoken_is_406(client, accept):
+def test_an_unavailable_media_type_is_406(client, accept):
     response = client.get("/rooms", HTTP_ACCEPT=accept)
     assert response.status_code == 406
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -102,7 +102,7 @@ def test_without_accept_it_is_json(client):
 
 
 @pytest.mark.parametrize(("suffix", "content_type"), SUFFIXES.items())
-def test_a_suffix_says_more_than_accept(client, suffix, content_type):
+def test_a_suffix_overrides_accept(client, suffix, content_type):
     for accept in ("*/*", "text/html", "image/png"):
         response = client.get(f"/rooms.{suffix}", HTTP_ACCEPT=accept)
         assert (response.status_code, response.headers["Content-Type"]) == (200, content_type)
@@ -124,7 +124,7 @@ def test_a_problem_is_a_page_for_browsers_only(client):
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
-# --- What each holds
+# --- Contents
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_every_format_tells_the_same_rooms(client, rooms, query):
     ]
 
 
-def test_the_lines_of_csv_end_as_rfc_4180_says(client, rooms):
+def test_csv_lines_end_with_crlf(client, rooms):
     for query in ("", "?limit=2", "?filter_price__lt=0"):
         text = body(client.get(f"/rooms.csv{query}"))
         assert text.endswith("\r\n")
@@ -259,7 +259,7 @@ def test_head_has_no_body_on_the_wire(live_site, path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
-def test_a_stream_is_the_whole_result_and_a_limit_makes_it_a_page(client, suffix):
+def test_a_stream_is_complete_unless_limit_is_given(client, suffix):
     fill(2_500)
     response = client.get(f"/rooms.{suffix}")
     assert response.streaming
@@ -328,14 +328,14 @@ def test_closing_a_stream_ends_its_transaction(client, chunks):
     for _ in range(chunks):
         next(iter(response.streaming_content))
     assert connection.in_atomic_block
-    response.close()  # as the server does when the client is gone
+    response.close()  # as the server does when the client disconnects
     assert not connection.in_atomic_block
     assert connection.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
     assert len(client.get("/rooms").json()) == 100
 
 
 def test_the_first_rows_come_before_the_status(client, monkeypatch):
-    """A database that fails at once is a problem with a status, not a torn file."""
+    """A database error before the first row is a problem document, not a truncated file."""
     client.raise_request_exception = False
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE room RENAME TO elsewhere")
@@ -362,7 +362,7 @@ def activity(live_site, what):
     return rows
 
 
-def test_a_client_that_goes_away_ends_the_query_and_the_server_goes_on(live_site):
+def test_a_disconnected_client_ends_its_query(live_site):
     activity(
         live_site,
         "INSERT INTO room (code, size, price, latitude, longitude)"

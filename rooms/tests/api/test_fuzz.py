@@ -1,5 +1,5 @@
 """
-schemathesis: thousands of requests made from /openapi.json, right and wrong ones, against a real gunicorn.
+schemathesis: thousands of valid and invalid requests from /openapi.json, against a real gunicorn.
 
 Every check of schemathesis is on: no 5xx, no undocumented status, content type, header or body, no wrong
 request accepted, no right one refused, no method that is not allowed. fuzz_hooks.py tells it what the

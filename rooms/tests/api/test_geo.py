@@ -1,4 +1,4 @@
-"""Boxes and distances, against a reference of another making: vectors in space instead of haversines."""
+"""Boxes and distances, compared with a reference implementation by vectors instead of haversines."""
 
 import random
 from math import atan2, cos, degrees, pi, radians, sin, sqrt
@@ -24,7 +24,7 @@ def vector(longitude, latitude):
 
 
 def distance(a, b):
-    """Metres between two places (longitude, latitude): the angle between their vectors."""
+    """Metres between two points (longitude, latitude), by the angle between their vectors."""
     u, v = vector(*a), vector(*b)
     cross = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
     return EARTH_RADIUS * atan2(
@@ -37,7 +37,7 @@ def point(room):
 
 
 def store(points):
-    """Rooms at these places, as exactly as a room has one."""
+    """Rooms at these points, with the decimals of a room."""
     return Room.objects.bulk_create(
         RoomFactory.build(longitude=round(longitude, DECIMALS), latitude=round(latitude, DECIMALS))
         for longitude, latitude in points
@@ -69,7 +69,7 @@ CORNERS = [(x, y) for x in (-180, -179, -0.2, 0, 0.3, 179, 180) for y in (-90, -
         ((-1e-3, -1e-3, 1e-3, 1e-3), 1),
     ],
 )
-def test_a_box_holds_what_is_inside_and_on_its_edges(client, box, rooms_inside):
+def test_a_box_includes_its_edges(client, box, rooms_inside):
     rooms = store(CORNERS)
     west, south, east, north = box
     inside = {
@@ -115,7 +115,7 @@ RADII = [1, 150, 10_000, 300_000, 5_000_000, 10_007_543, 19_000_000, MAX_DISTANC
 
 
 def points_around(centre, radius, chance, count):
-    """Places up to twice the radius away in all directions, by the direct formula on the sphere."""
+    """Points up to twice the radius away in all directions, by the direct formula on the sphere."""
     longitude, latitude = radians(centre[0]), radians(centre[1])
     for _ in range(count):
         angle = min(radius * chance.choice([chance.random(), 1 - 1e-4, 1 + 1e-4, 2]) / EARTH_RADIUS, pi)
@@ -137,7 +137,7 @@ def test_near_finds_the_rooms_within_the_distance_nearest_first(client, centre):
         response = client.get(f"/rooms?near={centre[0]},{centre[1]}&within={radius}&limit=1000")
         found = {room["code"]: room["distance"] for room in response.json()}
         exact = {str(room.code): distance(centre, point(room)) for room in rooms}
-        # A room nearer to the rim than rounding may be either in or out.
+        # A room on the circle, within rounding, may be in or out.
         rounding = 1e-6 + radius * 1e-9
         surely = {code for code, metres in exact.items() if metres < radius - rounding}
         maybe = {code for code, metres in exact.items() if metres < radius + rounding}
@@ -169,7 +169,7 @@ def test_every_longitude_is_the_same_place_at_a_pole(client, longitude):
         assert {room["distance"] for room in found} == {0}
 
 
-def test_the_antipode_is_half_the_way_round_and_no_room_is_farther(client):
+def test_the_antipode_is_at_the_maximum_distance(client):
     for longitude, latitude in CENTRES.values():
         Room.objects.all().delete()
         RoomFactory(longitude=wrapped(longitude + 180), latitude=-latitude)

@@ -1,4 +1,4 @@
-"""What caches, browsers and other sites are told; and what each answer costs the database."""
+"""Caching and CORS headers, counts, and the queries of each response."""
 
 import re
 
@@ -37,7 +37,7 @@ CACHED = [
 
 
 @pytest.mark.parametrize("path", CACHED)
-def test_what_the_client_has_already_is_304_with_the_headers_of_200(client, room, path):
+def test_a_matching_etag_is_304_with_the_headers_of_200(client, room, path):
     first = client.get(path)
     assert re.fullmatch(r'W/"[0-9a-f]{24}"', first.headers["ETag"])
     for condition in (
@@ -110,7 +110,7 @@ def test_public_pages_set_no_cookie_and_read_none(client, room, path, accept):
     assert not [query for query in queries if "django_session" in query["sql"]]
 
 
-# --- Other sites' pages
+# --- CORS
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_admin_is_closed_to_other_sites(client):
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
-# --- What it costs
+# --- Queries
 
 
 QUERIES = [
@@ -203,7 +203,7 @@ def test_an_estimated_count_of_many_rooms_takes_three_queries(client, django_ass
         client.get("/rooms?count=estimated")
 
 
-def test_the_milliseconds_in_the_database_are_told(client, room):
+def test_server_timing_has_the_milliseconds_of_the_database(client, room):
     for path in ("/rooms", f"/rooms/{CODE}", "/rooms/stats"):
         assert (
             0 < float(re.fullmatch(r"db;dur=([0-9.]+)", client.get(path).headers["Server-Timing"])[1]) < 5000
@@ -243,7 +243,7 @@ def test_a_count_is_of_all_pages(client):
         ("", 0.01),
         ("filter_price__gte=50", 0.05),
         ("near=0,51.5&within=20000000", 0.01),
-        ("near=0,51.5&within=50000", 0.35),  # the planner is asked about the box around
+        ("near=0,51.5&within=50000", 0.35),  # estimated by the box around the circle
         ("bbox=-1,51,1,51.8&filter_price__lt=500", 0.1),
     ],
 )
@@ -255,7 +255,7 @@ def test_many_rooms_are_estimated_well(client, thirty_thousand, query, error):
 
 
 def test_an_estimate_is_never_less_than_what_was_seen(client, thirty_thousand):
-    with connection.cursor() as cursor:  # the planner takes for independent what is not
+    with connection.cursor() as cursor:  # the planner assumes that the columns are independent
         cursor.execute("UPDATE room SET longitude = latitude WHERE latitude > 51.6")
         cursor.execute("ANALYZE room")
     response = client.get("/rooms?count=estimated&filter_latitude__gt=51.6&filter_longitude__gt=51.6")

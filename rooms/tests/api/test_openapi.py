@@ -1,4 +1,4 @@
-"""The document and the page that describe the API: complete, valid, and true of what is answered."""
+"""The OpenAPI document and /docs: complete, valid, and consistent with the responses."""
 
 import csv
 import html
@@ -88,7 +88,7 @@ def test_the_page_asks_no_other_host(client):
     assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', page) == []
 
 
-# --- The answers are what the document says
+# --- Responses match the document
 
 
 def schema_of(document, path, status, media_type):
@@ -100,7 +100,7 @@ def schema_of(document, path, status, media_type):
 
 
 def strict(schema):
-    """The same with no other keys than those that are described."""
+    """The schema with additional properties forbidden."""
     if isinstance(schema, dict):
         schema = {key: strict(value) for key, value in schema.items()}
         if schema.get("type") == "object" and "properties" in schema:
@@ -137,7 +137,7 @@ ASKED = [
 @pytest.mark.parametrize(
     "accept", ["*/*", "application/geo+json", "text/csv", "application/x-ndjson", "text/html", "image/png"]
 )
-def test_an_answer_is_what_the_document_says(client, document, path, url, accept):
+def test_responses_match_the_openapi_document(client, document, path, url, accept):
     Room.objects.bulk_create(varied_rooms(30))
     RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a")
     response = client.get(url, HTTP_ACCEPT=accept)
@@ -160,13 +160,13 @@ def test_an_answer_is_what_the_document_says(client, document, path, url, accept
         assert csv.DictReader(io.StringIO(body)).fieldnames == columns
 
 
-def test_a_form_with_empty_fields_is_sent_on_as_the_document_says(client, document):
+def test_empty_form_fields_redirect_as_documented(client, document):
     response = client.get("/rooms?filter_price__lt=&limit=5", HTTP_ACCEPT="text/html")
     assert (response.status_code, response.headers["Location"]) == (302, "/rooms?limit=5")
     assert "302" in document["paths"]["/rooms"]["get"]["responses"]
 
 
-def test_a_schema_that_says_too_much_would_be_noticed(document):
+def test_an_overstated_schema_fails_validation(document):
     schema = strict(schema_of(document, "/rooms", 200, "application/json"))
     assert not Draft202012Validator(schema).is_valid([{"code": "x"}])
     assert not Draft202012Validator(schema).is_valid({})
@@ -185,7 +185,7 @@ def test_the_examples_are_valid_by_their_own_schemas(document, name):
         Draft202012Validator(schema).validate(value)
 
 
-# --- Every command on the page runs
+# --- Commands of the page
 
 
 @pytest.mark.needs("curl")

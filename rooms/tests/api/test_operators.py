@@ -1,4 +1,4 @@
-"""Each filter of the vocabulary gives the rooms that a plain reading of its words gives."""
+"""Each filter, compared with an implementation in Python."""
 
 import json
 import operator
@@ -32,12 +32,12 @@ VALUES = {
 
 
 def python_value(field, text):
-    """What the text means, read by Python alone."""
+    """The value of the text, parsed by Python's own types."""
     return {"code": str.lower, "size": int, "price": int, "latitude": float, "longitude": float}[field](text)
 
 
 def expected(field, key, text):
-    """The codes of the rooms that match by a plain reading, in the order of entry."""
+    """The codes of the matching rooms, in the order of entry."""
 
     def matches(room):
         value = getattr(room, field)
@@ -79,7 +79,7 @@ CASES = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("field", "key", "text"), CASES)
-def test_a_filter_means_what_it_says(client, field, key, text):
+def test_filters_match_their_definition(client, field, key, text):
     assert codes(client, f"filter_{field}__{key}={text}") == expected(field, key, text)
 
 
@@ -138,7 +138,7 @@ def test_the_books_price_limits_are_exclusive(client):
 @pytest.mark.parametrize(
     "name", ["code__lt", "code__gt", "code__isnull", "price__isnull", "latitude__isnull"]
 )
-def test_an_operator_that_makes_no_sense_on_a_field_is_refused(client, name):
+def test_an_operator_that_does_not_suit_the_field_is_400(client, name):
     response = client.get(f"/rooms?filter_{name}=1")
     assert response.status_code == 400
     assert response.json()["message"] == f"filters: Key {name} cannot be used"

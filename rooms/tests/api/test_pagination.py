@@ -1,4 +1,4 @@
-"""Pages: every row exactly once and in order, whatever the order and whoever writes meanwhile."""
+"""Pagination: every row exactly once, in every order, also during concurrent writes."""
 
 import random
 import re
@@ -31,14 +31,14 @@ ORDERS = [
 
 
 def next_link(response):
-    """The address of the next page, None on the last."""
+    """The URL of the next page, None on the last."""
     match = re.search(r'<([^>]*)>; rel="next"', response.headers["Link"])
     return match and match[1]
 
 
 def pages(client, url):
     """Each page's rooms, by following the links."""
-    for _ in range(500):  # a cursor that stands still must not go on for ever
+    for _ in range(500):  # a cursor that does not advance would loop forever
         response = client.get(url)
         assert response.status_code == 200, response.content
         yield response.json()
@@ -63,7 +63,7 @@ def in_order(rooms, order):
             return inf if found is None else found
 
         rooms = sorted(rooms, key=value)
-        if word.startswith("-"):  # without turning over the ties
+        if word.startswith("-"):  # without reversing the ties
             rooms = [
                 room
                 for key in dict.fromkeys(value(room) for room in reversed(rooms))
@@ -95,7 +95,7 @@ def test_a_filter_holds_on_every_page(client, rooms, order):
 
 
 @pytest.mark.parametrize("order", ["", "price", "-price", "size", "-size", "price,-size", "-code"])
-def test_rows_that_stay_come_exactly_once_while_others_come_and_go(client, rooms, order):
+def test_pages_are_stable_while_rows_are_added_and_deleted(client, rooms, order):
     chance = random.Random(3)
     gone, found = set(), []
     url = f"/rooms?limit=5&order={order}".removesuffix("&order=")
@@ -106,7 +106,7 @@ def test_rows_that_stay_come_exactly_once_while_others_come_and_go(client, rooms
         for victim in Room.objects.order_by("?")[:2]:
             gone.add(str(victim.code))
             victim.delete()
-        # The very row that the cursor names goes, too.
+        # The row of the cursor is deleted, too.
         gone |= {found[-1]}
         Room.objects.filter(code=found[-1]).delete()
         for _ in range(2):
@@ -205,7 +205,7 @@ def refuses(client, query, after):
 @pytest.mark.parametrize(
     "query", ["", "order=price,-size", "near=0,0&within=20015115", "filter_price__lt=66"]
 )
-def test_a_cursor_that_was_cut_off_or_altered_is_refused(client, cursor_of, query):
+def test_a_truncated_or_altered_cursor_is_400(client, cursor_of, query):
     cursor = cursor_of(query)
     assert not refuses(client, query, cursor)
     for length in range(len(cursor)):
@@ -250,13 +250,13 @@ def test_a_cursor_that_was_cut_off_or_altered_is_refused(client, cursor_of, quer
         ),
     ],
 )
-def test_a_cursor_of_another_search_is_refused(client, cursor_of, query, others):
+def test_a_cursor_of_another_search_is_400(client, cursor_of, query, others):
     cursor = cursor_of(query)
     for other in others:
         assert refuses(client, other, cursor), other
 
 
-def test_a_cursor_of_another_key_is_refused(client, cursor_of, settings):
+def test_a_cursor_signed_with_another_key_is_400(client, cursor_of, settings):
     cursor = cursor_of("order=price")
     settings.SECRET_KEY = "another-" * 10
     assert refuses(client, "order=price", cursor)
@@ -279,7 +279,7 @@ def test_a_cursor_does_not_show_what_it_holds_of_the_table(cursor_of):
     assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor_of("order=code"))
 
 
-# --- What it costs
+# --- Plans
 
 
 def plan(search):
@@ -297,7 +297,7 @@ def plan(search):
 
 
 def deep(order, rows):
-    """The search that goes on behind so many rows."""
+    """The search that continues after so many rows."""
     search = Search.parse(f"order={order}" if order else "")
     keys = ", ".join(f"{key.sql}::text" for key in search.order.keys)
     with connection.cursor() as cursor:
@@ -322,9 +322,7 @@ def deep(order, rows):
         ("-size,price", "room_size_order"),
     ],
 )
-def test_an_order_is_read_from_its_index_and_a_deep_page_costs_what_the_first_does(
-    twenty_thousand, order, index
-):
+def test_pages_are_index_scans_at_any_depth(twenty_thousand, order, index):
     single = "," not in order
     first_nodes, first = plan(Search.parse(f"order={order}" if order else ""))
     deep_nodes, later = plan(deep(order, 15_000))
@@ -335,7 +333,7 @@ def test_an_order_is_read_from_its_index_and_a_deep_page_costs_what_the_first_do
         assert "Sort" not in kinds
         if single and order != "code":  # its index has no id; codes have no ties
             assert "Incremental Sort" not in kinds
-    # The way down the index and, at most, a page of the table for each row; ties make it more.
+    # The levels of the index and at most one page of the table for each row; more for ties.
     assert max(first, later) <= (120 if single else 400), (first, later)
     assert sum(node.get("Rows Removed by Filter", 0) for node in deep_nodes) <= (1 if single else 200)
 
@@ -346,7 +344,7 @@ def test_a_filtered_page_is_read_from_the_index_of_its_order(twenty_thousand):
     assert buffers < 200
 
 
-def test_a_cursor_outlives_a_change_of_the_secret_key_that_names_the_former(client, settings):
+def test_a_cursor_is_valid_with_a_fallback_secret_key(client, settings):
     RoomFactory.create_batch(3)
     link = client.get("/rooms?limit=1").headers["Link"]
     following = re.search(r'<http://testserver([^>]*)>; rel="next"', link)[1]

@@ -1,4 +1,4 @@
-"""The figures of a search, against Python's own over the same rooms."""
+"""The statistics of a search, compared with Python's over the same rooms."""
 
 import random
 from collections import Counter
@@ -22,7 +22,7 @@ def quartiles(values):
 
 
 def check_histogram(histogram, values):
-    """Bins that touch, of one round width, that hold every value once; the last may be open."""
+    """Adjacent bins of one round width that contain every value once; the last may be open."""
     widths = {row["to"] - row["from"] for row in histogram if row["to"] is not None}
     assert len(widths) == 1
     (width,) = widths
@@ -56,7 +56,7 @@ def check(statistics, rooms):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 60, 400])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_figures_are_those_of_the_rooms(client, count, seed):
+def test_statistics_match_the_rooms(client, count, seed):
     chance = random.Random(seed)
     rooms = varied_rooms(count, seed)
     for room in rooms:
@@ -102,7 +102,7 @@ def test_outliers_share_an_open_bin(client):
         ("bbox=-180,0,180,90&filter_price__gte=62", lambda room: room.latitude >= 0 and room.price >= 62),
     ],
 )
-def test_figures_are_of_the_current_filter(client, query, keep):
+def test_statistics_follow_the_filter(client, query, keep):
     rooms = [room for room in Room.objects.bulk_create(varied_rooms(80)) if keep(room)]
     statistics = client.get(f"/rooms/stats?{query}").json()
     assert statistics["count"] == len(rooms)
@@ -110,13 +110,13 @@ def test_figures_are_of_the_current_filter(client, query, keep):
     assert statistics["size"]["unknown"] == sum(room.size is None for room in rooms)
 
 
-def test_figures_around_a_place(client):
+def test_statistics_around_a_point(client):
     Room.objects.bulk_create(RoomFactory.build(longitude=0, latitude=n / 100, price=n) for n in range(20))
     statistics = client.get("/rooms/stats?near=0,0&within=5000").json()
     assert (statistics["count"], statistics["price"]["max"], statistics["bbox"]) == (5, 4, [0, 0, 0, 0.04])
 
 
-def test_no_room_has_no_figures(client):
+def test_statistics_of_no_room_are_null(client):
     nothing = {"min": None, "max": None, "quartiles": None, "histogram": []}
     assert client.get("/rooms/stats").json() == {
         "count": 0,
@@ -143,7 +143,7 @@ def test_widths_are_round_and_wide_enough():
 
 
 @pytest.mark.parametrize("query", ["", "?filter_price__gte=21", "?near=0,51.5&within=20000000"])
-def test_many_rooms_are_described_by_a_sample_that_says_so(client, seventy_thousand, query):
+def test_statistics_of_many_rooms_are_sampled(client, seventy_thousand, query):
     statistics = client.get(f"/rooms/stats{query}").json()
     rooms = Room.objects.filter(price__gte=21) if "price" in query else Room.objects.all()
     prices = sorted(rooms.values_list("price", flat=True))

@@ -1,4 +1,4 @@
-"""`./manage.py import_rooms`: what it takes, what it refuses and how it says so."""
+"""`./manage.py import_rooms`: valid files, invalid files and their messages."""
 
 import io
 import os
@@ -25,7 +25,7 @@ CODES = [f"f853578c-fc0f-4e65-81b8-566c5dffa3{number:02x}" for number in range(8
 
 @pytest.fixture
 def import_text(tmp_path):
-    """Import a file with this content; returns what the command says, raises CommandError."""
+    """Import a file with this content; returns stdout, raises CommandError."""
 
     def run(content, **options):
         file = tmp_path / "rooms"
@@ -52,7 +52,7 @@ def test_rooms_are_added_in_the_order_of_the_file(import_text):
 
 
 @pytest.mark.django_db
-def test_a_known_code_takes_the_files_values_and_the_same_again_changes_nothing():
+def test_an_import_updates_known_codes_and_is_idempotent():
     same, other = RoomFactory(code=CODES[0], price=39), RoomFactory(code=CODES[1], price=39)
     content = HEADER + "".join(
         f"{room.code},{room.size or ''},{price},{room.latitude},{room.longitude}\n"
@@ -97,7 +97,7 @@ def test_files_as_programs_write_them_are_read(import_text, content):
         ("", "line 1, code: this column is missing"),
     ],
 )
-def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header, message):
+def test_a_header_with_wrong_columns_is_rejected_by_name(import_text, header, message):
     with pytest.raises(CommandError) as refused:
         import_text(f"{header}\n{CODES[0]},215,39,51.75,-0.09\n" if header else "")
     assert message in str(refused.value)
@@ -130,7 +130,7 @@ def test_a_header_that_is_not_the_columns_is_refused_by_name(import_text, header
     ],
     ids=lambda value: str(value)[:20] if not str(value).startswith("line") else "",
 )
-def test_a_bad_line_is_told_by_number_column_and_reason(import_text, line, message):
+def test_an_invalid_line_is_reported_by_number_column_and_reason(import_text, line, message):
     good = f"{CODES[1]},215,39,51.75,-0.09\n".encode()
     line = line if isinstance(line, bytes) else line.encode()
     with pytest.raises(CommandError) as refused:
@@ -176,7 +176,7 @@ def test_a_bad_line_is_told_by_number_column_and_reason(import_text, line, messa
         ('{"code":"\\ud800","size":1,"price":1,"latitude":1,"longitude":1}', r"code: must be a UUID"),
     ],
 )
-def test_a_bad_line_of_ndjson_is_told_too(import_text, line, message):
+def test_an_invalid_line_of_ndjson_is_reported(import_text, line, message):
     good = f'{{"code":"{CODES[1]}","size":null,"price":1,"latitude":1,"longitude":1}}\n'
     with pytest.raises(CommandError) as refused:
         import_text(f"{good}{line}\n")
@@ -186,7 +186,7 @@ def test_a_bad_line_of_ndjson_is_told_too(import_text, line, message):
 
 
 @pytest.mark.django_db
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(import_text):
+def test_all_errors_are_listed_in_the_order_of_the_lines(import_text):
     lines = [
         f"{CODES[0]},215,39,51.75,-0.09",
         f"{CODES[0].upper()},215,39,51.75,-0.09",
@@ -210,7 +210,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(import_text):
 
 @pytest.fixture(scope="module")
 def many_lines(django_db_setup, django_db_blocker):
-    """Afterwards the planner forgets the rooms: a transaction that is taken back leaves its statistics."""
+    """Resets the planner's statistics, which a rollback does not."""
     yield
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE room")
@@ -222,7 +222,7 @@ def lines(prices):
 
 
 @pytest.mark.django_db
-def test_a_file_of_several_batches_is_imported_whole_and_in_order(many_lines, import_text):
+def test_a_file_of_several_batches_is_imported_in_order(many_lines, import_text):
     prices = [39 + n % 7 for n in range(40_001)]
     assert import_text(lines(prices), dry_run=True).startswith("The file is good: 40,001 to add, 0 to change")
     assert import_text(lines(prices)) == "Rooms: 40,001 added, 0 changed, 0 unchanged.\n"
@@ -243,7 +243,7 @@ def test_a_code_of_another_batch_is_given_twice_all_the_same(many_lines, import_
 
 
 @pytest.mark.django_db
-def test_a_room_that_the_database_refuses_in_the_last_batch_takes_back_the_first(many_lines, import_text):
+def test_a_database_error_in_the_last_batch_rolls_back_the_first(many_lines, import_text):
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
@@ -265,7 +265,7 @@ def test_many_mistakes_are_listed_to_the_limit_and_counted(import_text):
 
 
 @pytest.mark.django_db
-def test_a_dry_run_says_what_would_change_and_writes_nothing(import_text):
+def test_a_dry_run_reports_changes_and_writes_nothing(import_text):
     room = RoomFactory(code=CODES[0], price=39)
     before = rooms()
     content = f"{HEADER}{CODES[0]},1,1,1,1\n{CODES[1]},1,1,1,1\n"
@@ -278,7 +278,7 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(import_text):
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1e9", "1_0", "9" * 30])
-def test_a_number_of_mistakes_that_is_none_is_refused(number):
+def test_an_invalid_number_of_mistakes_is_rejected(number):
     with pytest.raises(CommandError, match="not a whole number from 0"):
         call_command("import_rooms", "-", f"--mistakes={number}")
 
@@ -324,7 +324,7 @@ def imports_running():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_second_import_waits_for_nothing_and_a_killed_one_leaves_nothing():
+def test_a_second_import_fails_at_once_and_a_killed_one_rolls_back():
     process = start_import()
     process.stdin.write(HEADER + "".join(f"{code},215,39,51.75,-0.09\n" for code in CODES))
     process.stdin.flush()
@@ -365,7 +365,7 @@ def run_import(stream):
 
 @pytest.fixture
 def other():
-    """Another session on the tests' database; ours starts anew afterwards."""
+    """Another session on the tests' database; the test's own connection is closed afterwards."""
     with postgres.session(connection.settings_dict["NAME"]) as cursor:
         yield cursor
     connection.close()
@@ -382,7 +382,7 @@ def test_a_pipe_may_pause_for_longer_than_a_transaction_may(other):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_that_is_lost_while_a_pipe_is_read_is_a_message(other):
+def test_a_connection_lost_while_reading_a_pipe_is_reported(other):
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
@@ -394,7 +394,7 @@ def test_a_connection_that_is_lost_while_a_pipe_is_read_is_a_message(other):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_room_that_other_work_holds_is_told_and_nothing_is_imported(other, monkeypatch):
+def test_an_import_of_a_locked_room_reports_it_and_rolls_back(other, monkeypatch):
     monkeypatch.setattr(writer, "LOCK_TIMEOUT", "50ms")
     RoomFactory(code=CODES[0], price=39)
     other.execute("BEGIN; SELECT FROM room FOR UPDATE")

@@ -41,7 +41,7 @@ def copy_of_the_project(folder: Path) -> Path:
     return Path(shutil.copytree(PROJECT, folder / "copy", ignore=ignored))
 
 
-def test_a_new_column_takes_a_field_a_migration_a_row_and_a_place(tmp_path: Path) -> None:
+def test_a_new_column_takes_a_field_a_migration_a_row_a_fieldset(tmp_path: Path) -> None:
     copy = copy_of_the_project(tmp_path)
     insert(copy / "rooms" / "models.py", "    created_at = ", FIELD)
     columns = copy / "rooms" / "columns.py"

@@ -1,4 +1,4 @@
-"""The public pages in Chromium: clicked through as people do, wide and narrow, light and dark."""
+"""The public pages in Chromium: wide and narrow, light and dark."""
 
 import re
 
@@ -63,7 +63,7 @@ def test_looking_around_a_room(open_window, rooms):
     assert distances[0] == 0
 
 
-def test_a_field_that_is_out_of_range_is_told_by_the_browser_itself(open_window, rooms):
+def test_the_browser_validates_the_range_of_a_field(open_window, rooms):
     page = open_window("/rooms")
     page.get_by_role("group", name="Price").get_by_label("from").fill("-1")
     page.get_by_role("button", name="Show rooms").click()

@@ -1,4 +1,4 @@
-"""The drawings of the list page: one bar a bin, one dot a room, north up."""
+"""The charts of the list page: a bar for each bin, a point for each room, north up."""
 
 import re
 
@@ -15,7 +15,7 @@ def page(client: Client) -> str:
 
 
 def dots(html: str) -> list[tuple[float, float, str]]:
-    """x, y and words of each dot."""
+    """x, y and title of each point."""
     found = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="4"><title>([^<]*)', html)
     return [(float(x), float(y), terms) for x, y, terms in found]
 
@@ -53,7 +53,7 @@ def test_one_room_and_rooms_in_one_place_are_drawn_inside(client: Client) -> Non
     assert all(0 <= x <= 600 and 0 <= y <= 160 for x, y, _ in dots(page(client)))
 
 
-def test_the_histogram_has_a_bar_for_each_bin_of_the_figures(client: Client) -> None:
+def test_the_histogram_has_a_bar_for_each_bin(client: Client) -> None:
     for price in (10, 20, 30, 40, 1000):
         RoomFactory(price=price)
     bins = client.get("/rooms/stats").json()["price"]["histogram"]

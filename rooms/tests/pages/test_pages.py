@@ -1,4 +1,4 @@
-"""The rooms as pages: what people read and click, by their HTML."""
+"""The HTML pages of rooms."""
 
 import re
 from html import unescape
@@ -140,7 +140,7 @@ def test_sending_the_form_of_a_later_page_begins_anew(look, rooms):
         ("bbox=-1,51,1,52", "bbox -1,51,1,52", {}),
     ],
 )
-def test_each_condition_is_said_in_words_and_can_be_taken_away(look, rooms, query, terms, left):
+def test_each_active_filter_has_a_label_and_can_be_removed(look, rooms, query, terms, left):
     page = look(f"/rooms?{query}")
     assert terms in page.text
     (link,) = [link["href"] for link in page.all("a") if link.get("aria-label") == f"without {terms}"]
@@ -202,7 +202,7 @@ def test_the_other_formats_are_the_same_rooms(client, look, rooms):
         assert list(dict.fromkeys(codes)) == page.codes
 
 
-def test_no_room_is_said_with_a_way_out(look, rooms):
+def test_an_empty_result_links_to_all_rooms(look, rooms):
     page = look("/rooms?filter_price__lt=1&order=price")
     assert page.codes == []
     assert "No room matches. Take a condition away with its ×, or see all rooms ." in page.text
@@ -214,7 +214,7 @@ def test_no_room_is_said_with_a_way_out(look, rooms):
         assert len(look(way_out).codes) == len(rooms)
 
 
-def test_an_empty_table_is_said_without_a_condition_to_take_away(look):
+def test_an_empty_table_has_no_filter_to_remove(look):
     page = look("/rooms")
     assert "No room matches." in page.text
     assert "Take a condition away" not in page.text
@@ -227,7 +227,7 @@ def test_one_room_has_its_page(look, rooms):
     assert "unknown" in look(f"/rooms/{rooms[2].code}").text
 
 
-# --- What hostile words become
+# --- Escaping
 
 
 HOSTILE = [
@@ -242,7 +242,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_words_stay_words(client, text):
+def test_html_in_parameters_is_escaped(client, text):
     for name in [*PARSERS, "nope", text]:
         response = client.get("/rooms", {name: text}, HTTP_ACCEPT=BROWSER)
         assert response.status_code == 400
