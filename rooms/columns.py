@@ -1,9 +1,9 @@
 """
-The columns of a room, one row each. All that reads, writes or shows rooms follows this table: the API's
-filters, order and formats, its documents, the pages, the admin's form and list, imports, exports, scenarios.
+The columns of a room, one row each. The API's filters, order, formats and documents, the pages, the admin's
+form, list and filters, imports, exports and scenarios are generated from this table.
 
-A new column is a field in `models.py` with its migration, a row here, and its place in the admin's
-fieldsets; CONTRIBUTING.md has the recipe.
+A new column is a field in `models.py` with its migration, a row here, and an entry in the admin's fieldsets;
+CONTRIBUTING.md has the recipe.
 """
 
 import re
@@ -16,20 +16,20 @@ from rooms.distributions import Distribution, Skewed
 
 DECIMALS = 8
 """
-Decimals of a coordinate: 1.1 mm, as many as the rooms of the book have.
+Decimals of a coordinate (1.1 mm), as in the rooms of the book.
 
-Finer ones mean nothing, and the difference of two that are almost alike underflows in the distance.
+The distance of points that differ in further decimals would underflow.
 """
 
 UNKNOWN_SIZE = 2_147_483_647
-"""The number by which rooms without a size are ordered: the largest, as PostgreSQL orders nulls."""
+"""The sort value of unknown sizes: the largest integer, as PostgreSQL sorts nulls last."""
 
 
 def round_degrees(degrees: float) -> float:
     """
-    The coordinate with DECIMALS decimals, by the same steps as the table's trigger; never -0.0.
+    The coordinate rounded to DECIMALS, by the same algorithm as the table's trigger; never -0.0.
 
-    What is far from any coordinate, NaN and infinity come back as they are: the limits refuse them.
+    Values beyond ±360, NaN and infinity are returned unchanged, and fail the check of the limits.
     """
     if not abs(degrees) <= 360:
         return degrees
@@ -39,14 +39,14 @@ def round_degrees(degrees: float) -> float:
 
 @dataclass(frozen=True)
 class FieldType:
-    """A type of value: how it is written in a request or a file, and what it becomes."""
+    """A type of value: its text form in requests and files, its conversion and display."""
 
     label: str
-    """For people, after "must be"."""
+    """Text for messages, after "must be"."""
     pattern: re.Pattern[str]
     convert: Callable[[str], Any]
     display: Callable[[Any], str]
-    """A value as pages show it."""
+    """Formats a value for pages."""
     sql_type: str
     schema: dict[str, Any]
     """JSON Schema, without limits."""
@@ -92,7 +92,7 @@ BOOLEAN = FieldType(
 
 
 class OutOfRange(ValueError):
-    """A value that can be read, but lies beyond the limits."""
+    """A valid value beyond the limits."""
 
     def __init__(self, value: float, limits: tuple[float, float]) -> None:
         super().__init__(f"must be from {limits[0]} to {limits[1]}")
@@ -102,9 +102,9 @@ class OutOfRange(ValueError):
 
 def parse_value(text: str, field_type: FieldType, limits: tuple[float, float] | None = None) -> Any:
     """
-    The value that `text` writes, of the type's Python type (int, float, str of a UUID, bool).
+    The value of `text`, of the type's Python type (int, float, str of a UUID, bool).
 
-    Raises ValueError, with words for people, for anything but the canonical form and beyond the limits.
+    Raises ValueError, with a message for users, for invalid text, and OutOfRange beyond the limits.
     """
     if not field_type.pattern.fullmatch(text):
         raise ValueError(f"must be {field_type.label}")
@@ -116,7 +116,7 @@ def parse_value(text: str, field_type: FieldType, limits: tuple[float, float] | 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table `room` that is on the wire."""
+    """One public column of the table `room`."""
 
     name: str
     type: FieldType
@@ -126,10 +126,10 @@ class Column:
     """The least and the greatest value, both allowed; a constraint of the table."""
     unit: str = ""
     symbol: str = ""
-    """The unit where space is short."""
+    """The unit in short form."""
     nullable: bool = False
     distribution: Distribution | None = None
-    """How generated rooms have it; None where seeding.py makes it in its own way (code, coordinates)."""
+    """The distribution in generated rooms; None where seeding.py has its own rule (code, coordinates)."""
     missing: float = 0
     """The share (0 … 1) of generated rooms without a value."""
 
@@ -144,18 +144,18 @@ class Column:
 
     @property
     def sort_key(self) -> str:
-        """SQL that rooms are sorted by; never null."""
+        """SQL expression to sort by; never null."""
         return f"coalesce({self.sql}, {UNKNOWN_SIZE})" if self.nullable else self.sql
 
     @property
     def schema(self) -> dict[str, Any]:
-        """JSON Schema of a value that is known."""
+        """JSON Schema of a value that is not null."""
         if self.limits is None:
             return self.type.schema
         return self.type.schema | {"minimum": self.limits[0], "maximum": self.limits[1]}
 
     def parse(self, text: str) -> Any:
-        """The value that `text` writes; ValueError says what is wrong with it."""
+        """The value of `text`; raises ValueError with a message for users."""
         return parse_value(text, self.type, self.limits)
 
     def accepts(self, text: str) -> bool:
@@ -216,4 +216,4 @@ COLUMNS = {
         ),
     )
 }
-"""By name, in the order of the wire."""
+"""By name, in the order of responses."""

@@ -1,6 +1,6 @@
 """
-How many rows there are: counted one by one up to a number that takes a millisecond, estimated by PostgreSQL's
-planner above. The API, the admin and the statistics count here.
+Counting rows: exact up to MAX_COUNTED, which takes a millisecond; above, estimated by PostgreSQL's planner.
+The API, the admin and the statistics use it.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import QuerySet
 
 MAX_COUNTED = 10_000
-"""Rows up to which an estimate is an exact count, which then takes about a millisecond."""
+"""Rows up to which an estimated count is exact, in about a millisecond."""
 
 Statement = tuple[str, list[Any]]
 """SQL with placeholders, and their values."""
@@ -32,7 +32,7 @@ class Count(int):
 
     @property
     def rounded(self) -> int:
-        """The number as it may be said: an estimate to two digits."""
+        """The number; an estimate is rounded to two significant digits."""
         return int(self) if self.exact else round(int(self), 2 - len(str(int(self))))
 
     def __str__(self) -> str:
@@ -44,8 +44,8 @@ class Count(int):
 
 def count_rows(source: Statement, *, planned_as: Statement | None = None, exactly: bool = False) -> Count:
     """
-    The number of rows of a source, given as `FROM … WHERE …`: exact up to MAX_COUNTED or where asked for,
-    else the planner's estimate, of `planned_as` where that is a better question. One query, two at most.
+    The number of rows of a source, given as `FROM … WHERE …`: exact up to MAX_COUNTED or with `exactly`,
+    else the planner's estimate of `planned_as`, which is the source by default. One query, two at most.
     """
     sql, values = source
     if not exactly:
@@ -59,16 +59,16 @@ def count_rows(source: Statement, *, planned_as: Statement | None = None, exactl
 
 
 def count_queryset(queryset: QuerySet) -> Count:
-    """The number of rows of a query set, as `count_rows` has it."""
+    """The number of rows of a query set, by `count_rows`."""
     try:
         sql, values = queryset.order_by().values("pk").query.sql_with_params()
-    except EmptyResultSet:  # a condition that nothing can meet; Django would not ask either
+    except EmptyResultSet:  # a condition that is always false; Django sends no query either
         return Count(0)
-    return count_rows((f"FROM ({sql}) AS listed", list(values)))
+    return count_rows((f"FROM ({sql}) AS selected", list(values)))
 
 
 def planned_rows(source: Statement) -> int:
-    """How many rows the planner expects, from the statistics of ANALYZE; no row is read."""
+    """The planner's estimate of the rows, from the statistics of ANALYZE; no row is read."""
     sql, values = source
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT {sql}", values)

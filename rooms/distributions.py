@@ -1,6 +1,6 @@
 """
 Distributions of generated values, each in two forms: one value drawn in Python, for a single room, and SQL
-for a value per row, for a million of them. All chance follows from a seed (`Source`).
+for a value per row, for a million of them. All randomness depends on a seed (`Source`).
 """
 
 import random
@@ -13,7 +13,7 @@ from psycopg2.sql import SQL, Composable, Literal
 
 
 class Source:
-    """Where chance comes from: a generator for values drawn in Python, salts of a hash for those in SQL."""
+    """A source of randomness: a generator for values drawn in Python, salts of a hash for those in SQL."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -21,7 +21,7 @@ class Source:
         self.drawn = 0
 
     def uniform(self) -> Composable:
-        """SQL for another number between 0 and 1, both excluded, that depends on the row's number `n`."""
+        """SQL for a random number between 0 and 1, both excluded, by the row's number `n` and a new salt."""
         return SQL(
             "((((hashint8extended(n, {}) >> 11) & 4503599627370495) | 1) / 4503599627370496.0)::float8"
         ).format(Literal(self.salt()))
@@ -31,7 +31,7 @@ class Source:
         return SQL("(sqrt(-2 * ln({})) * cos(2 * pi() * {}))").format(self.uniform(), self.uniform())
 
     def uuid(self) -> Composable:
-        """SQL for a UUID of version 4: 122 drawn bits, and the six that name the version and variant."""
+        """SQL for a UUID of version 4: 122 random bits, and six for the version and variant."""
         return SQL(
             "encode(int8send((hashint8extended(n, {}) & ~(15::bigint << 12)) | (4::bigint << 12))"
             " || int8send((hashint8extended(n, {}) & ~(3::bigint << 62)) | (2::bigint << 62)), 'hex')::uuid"
@@ -44,7 +44,7 @@ class Source:
 
 
 class Distribution(ABC):
-    """How the values of a column are spread."""
+    """The distribution of a column's values."""
 
     @abstractmethod
     def sql(self, source: Source) -> Composable:

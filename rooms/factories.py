@@ -1,5 +1,5 @@
 """
-Rooms for tests: the factory fills the dull fields, the test states the one that matters.
+Rooms for tests: the factory fills all fields that a test does not state.
 
 `RoomFactory()` stores one room, `RoomFactory.create_batch(3, price=66)` three, `RoomFactory.build()` none.
 factory-boy is a requirement of tests only; `rooms.seeding` is what scenarios use.

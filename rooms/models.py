@@ -1,4 +1,4 @@
-"""The room: what it is, what must always be true of it, and the indexes that find it."""
+"""The model of rooms, with its constraints and indexes."""
 
 import uuid
 from copy import copy
@@ -41,8 +41,8 @@ class DegreesField(models.FloatField):
 
 class Room(models.Model):
     """
-    One room for rent. Triggers round its coordinates, whoever writes them, set `updated_at` and count
-    `version` up whenever a row changes.
+    A room for rent. Triggers round its coordinates, and set `updated_at` and increment `version` on every
+    change of a row.
     """
 
     code = models.UUIDField(default=uuid.uuid4, unique=True, help_text="The room's public name, a UUID.")
@@ -62,7 +62,7 @@ class Room(models.Model):
             for column in COLUMNS.values()
             if column.limits
         ]
-        # Every order is completed by `id`, so every index is: a page is read from it without a sort.
+        # Every order ends with `id`, and so does every index: a page is read from it without a sort.
         indexes = [
             models.Index(fields=["price", "id"], name="room_price"),
             models.Index(fields=["size", "id"], name="room_size"),
@@ -77,7 +77,7 @@ class Room(models.Model):
         return str(self.code)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Room":
-        """Its values are immutable. django-import-export copies the room of each row: 3 s of 10,000 rows."""
+        """A shallow copy, as all values are immutable: django-import-export copies the room of each row."""
         return copy(self)
 
     def get_absolute_url(self) -> str:

@@ -1,9 +1,9 @@
 """
-Seeding a database with generated rooms: the words that a scenario's `run()` is written in.
+Seeding a database with generated rooms: the functions for the `run()` of a scenario.
 
 `room(price=39)` makes one room by hand, `many_rooms(1_000_000)` many by one statement per batch, with
-distributions that PostgreSQL's planner finds in real data. Everything follows from the seed: the same
-seed makes the same rooms, codes included, on every machine.
+distributions as in real data. Everything depends on the seed: the same seed makes the same rooms,
+including their codes, on every machine.
 """
 
 import secrets
@@ -30,24 +30,24 @@ always, between, skewed, mostly = Always, Between, Skewed, Mostly
 DEFAULT_SEED = 1
 
 BATCH = 50_000
-"""Rooms per statement: large enough to be quick, small enough that progress shows and Ctrl-C is heard."""
+"""Rooms per statement: large enough to be fast, small enough for progress and Ctrl-C."""
 
-INDEXES_APART = 100_000
-"""From so many rooms on it is quicker to build the indexes after the rooms than along with them."""
+MIN_ROOMS_WITHOUT_INDEXES = 100_000
+"""The number of rooms from which on building the indexes afterwards is faster."""
 
 
 _source = Source(DEFAULT_SEED)
 
 
 def seed(value: int) -> None:
-    """Begin again from this seed: what follows makes the same rooms as after every other such beginning."""
+    """Reset the source of randomness: the same calls afterwards make the same rooms."""
     global _source
     _source = Source(value)
 
 
 @dataclass(frozen=True)
 class City:
-    """Rooms lie around its middle (degrees): two thirds within 1.5 × `radius` km, ever fewer outside."""
+    """A centre in degrees. Two thirds of its rooms are within 1.5 × `radius` km, fewer further out."""
 
     name: str
     latitude: float
@@ -70,7 +70,7 @@ EUROPE = (
     City("Edinburgh", 55.9533, -3.1883, weight=2, radius=4),
     City("Reykjavík", 64.1466, -21.9426, weight=1, radius=3),
 )
-"""Cities with the share of the rooms that each has: few of them have most."""
+"""Cities with their shares of the rooms; few of them have most."""
 
 
 # --- Rooms and people
@@ -80,7 +80,7 @@ def room(**fields: Any) -> Room:
     """
     Store one room and return it; a field that is not given gets a plausible value.
 
-    What the table refuses raises as usual, and leaves the rooms made before in place.
+    A value that the table rejects raises as usual; the rooms made before stay.
     """
     chance = _source.random
     plausible: dict[str, Any] = {
@@ -90,12 +90,12 @@ def room(**fields: Any) -> Room:
     }
     for column in COLUMNS.values():
         if column.distribution:
-            plausible[column.name] = drawn(column, column.distribution)
+            plausible[column.name] = draw_value(column, column.distribution)
     with transaction.atomic():
         return Room.objects.create(**(plausible | fields))
 
 
-def drawn(column: Column, distribution: Distribution) -> Any:
+def draw_value(column: Column, distribution: Distribution) -> Any:
     """One plausible value of a column, within its limits."""
     value = distribution.draw(_source.random)
     if column.limits:
@@ -113,7 +113,7 @@ def many_rooms(
     """
     Store `n` generated rooms: about 130,000 in a second, a million with their indexes in less than ten.
 
-    `distributions` are named for their columns, as in `price=skewed(80)` (euros per day) and
+    `distributions` are by column, as in `price=skewed(80)` (euros per day) and
     `size=between(10, 40)` (m²); `missing_sizes` is the share (0 … 1) of rooms whose size is not known.
     Values are kept within the table's limits.
     """
@@ -129,7 +129,7 @@ def many_rooms(
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT count(*), coalesce(max(id), 0) FROM room")
         rows, first = cursor.fetchone()
-        indexes = _indexes_apart(cursor) if n >= max(INDEXES_APART, rows) else nullcontext()
+        indexes = _rebuild_indexes(cursor) if n >= max(MIN_ROOMS_WITHOUT_INDEXES, rows) else nullcontext()
         with indexes, progress(n, "rooms") as advance:
             for start in range(0, n, BATCH):
                 count = min(BATCH, n - start)
@@ -157,7 +157,7 @@ def _insert(
     weights = [city.weight for city in cities]
     shares = [sum(weights[: i + 1]) / sum(weights) for i in range(len(cities) - 1)]
     missing = {name: COLUMNS[name].missing for name in distributions} | {"size": missing_sizes}
-    # The inner queries have OFFSET 0, which keeps PostgreSQL from drawing a number once per use of it.
+    # OFFSET 0 keeps PostgreSQL from inlining the inner queries, which would draw a number for each use.
     return SQL("""
         INSERT INTO room (code, latitude, longitude, created_at, updated_at, {names})
         SELECT {code},
@@ -197,8 +197,8 @@ def _insert(
 
 
 @contextmanager
-def _indexes_apart(cursor: Any) -> Iterator[None]:
-    """Take the room's indexes away, all but the primary key, and build the very same ones afterwards."""
+def _rebuild_indexes(cursor: Any) -> Iterator[None]:
+    """Drop the table's indexes except the primary key, and create the same ones again afterwards."""
     cursor.execute("""
         SELECT c.relname, pg_get_indexdef(i.indexrelid), u.conname, pg_get_constraintdef(u.oid)
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -225,8 +225,8 @@ def _indexes_apart(cursor: Any) -> Iterator[None]:
             advance(1)
 
 
-hashed = cache(make_password)
-"""Hashing costs a second, on purpose; several of a scenario's staff may have one password."""
+hash_password = cache(make_password)
+"""Cached, as hashing takes a second and the users of a scenario may share a password."""
 
 
 def staff_user(
@@ -238,13 +238,13 @@ def staff_user(
     password: str | None = None,
 ) -> User:
     """
-    Store a member of staff and print the name and the password, which is a random one where not given.
+    Store a staff user and print the name and the password, which is random by default.
 
     `group` is a group's name, `permissions` are such as `rooms.view_room`; what does not exist raises.
     """
     password = password or secrets.token_urlsafe(9)
     user = User.objects.create(
-        username=name, password=hashed(password), is_staff=True, is_superuser=superuser
+        username=name, password=hash_password(password), is_staff=True, is_superuser=superuser
     )
     if group is not None:
         user.groups.add(Group.objects.get(name=group))

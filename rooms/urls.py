@@ -1,4 +1,4 @@
-"""The rooms' addresses."""
+"""The URLs of rooms."""
 
 from django.urls import path, re_path
 from django.views.generic import RedirectView

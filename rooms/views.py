@@ -1,4 +1,4 @@
-"""The rooms on the wire: each view reads a request from its parameters to the bytes of its response."""
+"""The public views of rooms."""
 
 import json
 from collections.abc import Callable, Generator, Iterator
@@ -29,11 +29,11 @@ from rooms.pages.docs import render_docs
 from rooms.pages.listing import render_list, without_empty_fields
 
 CACHE_CONTROL = "public, max-age=1"
-"""A cache asks for a URL once a second however many clients ask for it; the ETag serves later visits."""
+"""A shared cache requests a URL once a second at most; later requests are validated by ETag."""
 
 
 def public(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """A view for everybody: GET and HEAD only, errors as problem details."""
+    """Decorator of public views: GET and HEAD only, errors as problem details."""
 
     @wraps(view)
     def respond(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
@@ -57,7 +57,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     Costs one query, an exact count one more, an estimated one two at most.
     """
     output = choose_format(request, suffix)
-    if output is HTML and "" in request.GET.values():  # a form sends its empty fields too
+    if output is HTML and "" in request.GET.values():  # forms submit their empty fields, too
         return HttpResponseRedirect(without_empty_fields(request.GET))
     search = Search.parse(request.GET)
     if output.streams and search.limit is None:
@@ -119,24 +119,24 @@ def docs(request: HttpRequest) -> HttpResponseBase:
 
 
 def stream_response(request: HttpRequest, search: Search, output: Format) -> HttpResponseBase:
-    """All rooms of a search, in chunks as they leave the database."""
+    """All rooms of a search, streamed as they are fetched."""
     total = queries.count(search) if search.count else None
     chunks: Iterator[str] = iter(())
     if request.method == "GET":
         stream = exports.with_slot(queries.stream(search, output))
-        # The first rows are there before the status is sent: a database that fails is a 503, no torn file.
+        # The first rows are fetched before the status is sent: an error is a 503, not a truncated file.
         chunks = chain_closing(next(stream), stream)
     response = StreamingHttpResponse(chunks, content_type=output.content_type)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     response.headers["Content-Disposition"] = f'attachment; filename="rooms.{output.name}"'
     set_count_headers(response, total)
-    response.headers["X-Accel-Buffering"] = "no"  # nginx hands each chunk on, and caches none of them
+    response.headers["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
     return response
 
 
 def chain_closing(first: str, rest: Generator[str, None, None]) -> Iterator[str]:
-    """`itertools.chain`, but closing it closes the rest: when the client is gone, so is the query."""
+    """`itertools.chain` that closes the rest when it is closed, which ends the query."""
     yield first
     yield from rest
 
@@ -144,7 +144,7 @@ def chain_closing(first: str, rest: Generator[str, None, None]) -> Iterator[str]
 def conditional_response(
     request: HttpRequest, text: str, content_type: str, seconds: float | None = None
 ) -> HttpResponse:
-    """A response with what caches need; 304 without a body where the client has it already."""
+    """A response with an ETag and caching headers; 304 where the client's ETag matches."""
     body = text.encode()
     response = HttpResponse(body, content_type=content_type)
     etag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'

@@ -44,7 +44,7 @@ def run() -> None:
 
 
 def check(client: Client) -> None:
-    """The answer has the book's keys and values."""
+    """The response has the book's keys and values."""
     (cheapest,) = client.get("/rooms?order=price&limit=1").json()
     assert cheapest == {
         "code": "f853578c-fc0f-4e65-81b8-566c5dffa35a",

@@ -48,7 +48,7 @@ def run() -> None:
 
 
 def check(client: Client) -> None:
-    """Paging through ties meets every room once."""
+    """Pages of rooms with ties contain every room once."""
     codes: list[str] = []
     url: str | None = "/rooms?filter_price__eq=77&order=price,-size&limit=7"
     while url:

@@ -86,7 +86,7 @@ def test_values_outside_the_limits_are_brought_inside() -> None:
 
 def test_indexes_built_apart_are_the_very_same_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     before = schema()
-    monkeypatch.setattr(seeding, "INDEXES_APART", 10)
+    monkeypatch.setattr(seeding, "MIN_ROOMS_WITHOUT_INDEXES", 10)
     seeding.many_rooms(100)
     assert Room.objects.count() == 100
     assert schema() == before
