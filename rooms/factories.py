@@ -5,6 +5,7 @@ Rooms for tests: the factory fills all fields that a test does not state.
 factory-boy is a requirement of tests only; `rooms.seeding` is what scenarios use.
 """
 
+import random
 import uuid
 
 from factory import LazyFunction, Sequence
@@ -24,3 +25,18 @@ class RoomFactory(DjangoModelFactory):
     price = Sequence(lambda n: 30 + n % 150)
     latitude = Sequence(lambda n: round(51.5 + n % 997 / 10_000, 4))
     longitude = Sequence(lambda n: round(-0.12 + n % 991 / 10_000, 4))
+
+
+def varied_rooms(count: int, seed: int = 1) -> list[Room]:
+    """Rooms with ties, unknown sizes and the extremes of every column, in random order; not stored."""
+    chance = random.Random(seed)  # noqa: S311 - test data
+    return [
+        RoomFactory.build(
+            code=uuid.UUID(int=chance.getrandbits(128), version=4),
+            size=chance.choice([None, 1, 100_000, *range(48, 54)]),
+            price=chance.choice([0, 1_000_000, *range(60, 70)]),
+            latitude=chance.choice([-90, 90, 0, 51.5, 51.75436293, 1e-7, round(chance.uniform(-90, 90), 8)]),
+            longitude=chance.choice([-180, 180, 0, -0.1, -0.09998975, round(chance.uniform(-180, 180), 8)]),
+        )
+        for _ in range(count)
+    ]

@@ -1,8 +1,6 @@
 """Fixtures of the tests of rooms: many rooms, rooms that a module shares, and Chromium."""
 
 import os
-import random
-import uuid
 from contextlib import contextmanager
 
 import pytest
@@ -31,7 +29,7 @@ def stored(django_db_setup, django_db_blocker):
         Room.objects.all().delete()
 
 
-def fill(count: int, seed: float = 0.5) -> None:
+def insert_rooms(count: int, seed: float = 0.5) -> None:
     """
     Store thousands of rooms with one statement, and analyze the table: every tenth has no size, prices have
     ties, coordinates are around London.
@@ -48,27 +46,12 @@ def fill(count: int, seed: float = 0.5) -> None:
         cursor.execute("ANALYZE room")
 
 
-def varied_rooms(count: int, seed: int = 1) -> list[Room]:
-    """Rooms with ties, unknown sizes and every field's extremes, in no order; not stored."""
-    chance = random.Random(seed)
-    return [
-        Room(
-            code=uuid.UUID(int=chance.getrandbits(128), version=4),
-            size=chance.choice([None, 1, 100_000, *range(48, 54)]),
-            price=chance.choice([0, 1_000_000, *range(60, 70)]),
-            latitude=chance.choice([-90, 90, 0, 51.5, 51.75436293, 1e-7, round(chance.uniform(-90, 90), 8)]),
-            longitude=chance.choice([-180, 180, 0, -0.1, -0.09998975, round(chance.uniform(-180, 180), 8)]),
-        )
-        for _ in range(count)
-    ]
-
-
 @contextmanager
 def committed(blocker, count):
     """A table of so many rooms, analyzed, for the tests of a module."""
     with blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("TRUNCATE room")
-        fill(count)
+        insert_rooms(count)
         cursor.execute("VACUUM ANALYZE room")  # dead rows of earlier tests would be read, too
     yield
     with blocker.unblock(), connection.cursor() as cursor:
@@ -95,6 +78,14 @@ def seventy_thousand(django_db_setup, django_db_blocker):
     """More rooms than exact statistics have."""
     with committed(django_db_blocker, 70_000):
         yield
+
+
+@pytest.fixture
+def other():
+    """A cursor of another session on the tests' database; the test's own connection is closed afterwards."""
+    with postgres.session(connection.settings_dict["NAME"]) as cursor:
+        yield cursor
+    connection.close()
 
 
 SWITCHES = (

@@ -70,7 +70,7 @@ def by_copy(latitude, longitude, admin):
 
 
 def by_model(latitude, longitude, admin):
-    room = Room(code=CODE, price=39, latitude=float(latitude), longitude=float(longitude))
+    room = RoomFactory.build(code=CODE, price=39, latitude=float(latitude), longitude=float(longitude))
     room.full_clean()
     room.save()
 

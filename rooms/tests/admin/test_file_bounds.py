@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from openpyxl import Workbook
 
-from rentomatic_site import postgres
 from rooms.admin.files.concurrency import spreadsheet_lock
 from rooms.admin.files.resource import RoomCSV, RoomXLSX, workbook
 from rooms.factories import RoomFactory
@@ -205,13 +204,6 @@ def as_boss(client, boss):
         cursor.execute("SET lock_timeout = 50")
     yield client
     connection.close()
-
-
-@pytest.fixture
-def other():
-    """Another session on the tests' database."""
-    with postgres.session(connection.settings_dict["NAME"]) as cursor:
-        yield cursor
 
 
 @pytest.mark.django_db(transaction=True)

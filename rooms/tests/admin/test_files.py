@@ -228,7 +228,7 @@ def test_an_export_comes_in_again_without_a_change(as_editor):
 def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe():
     for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"):
         dataset = resource.RoomResource().export(
-            [Room(code=text, size=1, price=2, latitude=-3.5, longitude=4)]
+            [RoomFactory.build(code=text, size=1, price=2, latitude=-3.5, longitude=4)]
         )
         assert dataset[0] == (f"'{text}", 1, 2, -3.5, 4)
 

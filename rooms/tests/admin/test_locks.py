@@ -28,13 +28,6 @@ def as_boss(client, boss):
     connection.close()
 
 
-@pytest.fixture
-def other():
-    """Another session on the tests' database."""
-    with postgres.session(connection.settings_dict["NAME"]) as cursor:
-        yield cursor
-
-
 def test_saving_a_locked_room_returns_the_form(as_boss, other):
     room = RoomFactory(price=39, size=20)
     form = typed(as_boss.get(page(room)), price=50, size=25)

@@ -13,9 +13,9 @@ from django.db import connection
 
 from rooms.api.negotiation import preferred_media_type
 from rooms.columns import COLUMNS
-from rooms.factories import RoomFactory
+from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
-from rooms.tests.conftest import fill, varied_rooms
+from rooms.tests.conftest import insert_rooms
 
 pytestmark = pytest.mark.django_db
 
@@ -260,7 +260,7 @@ def test_head_has_no_body_on_the_wire(live_site, path):
 
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 def test_a_stream_is_complete_unless_limit_is_given(client, suffix):
-    fill(2_500)
+    insert_rooms(2_500)
     response = client.get(f"/rooms.{suffix}")
     assert response.streaming
     assert response.headers["Cache-Control"] == "no-store"
@@ -284,7 +284,7 @@ def test_a_stream_is_complete_unless_limit_is_given(client, suffix):
     ("query", "rows"), [("order=-price&filter_size__isnull=true", 250), ("near=0,51.5&within=20000000", 2500)]
 )
 def test_a_stream_heeds_filters_orders_and_places(client, query, rows):
-    fill(2_500)
+    insert_rooms(2_500)
     read = list(csv.DictReader(io.StringIO(body(client.get(f"/rooms.csv?{query}")))))
     assert len(read) == rows
     values = [float(row.get("distance") or -int(row["price"])) for row in read]
@@ -304,7 +304,7 @@ def test_a_stream_tells_the_count_that_was_asked_for(client, rooms, suffix, coun
 def test_a_stream_holds_little_at_a_time(client):
     def peak(rooms):
         Room.objects.all().delete()
-        fill(rooms)
+        insert_rooms(rooms)
         b"".join(client.get("/rooms.csv?limit=1"))
         response = client.get("/rooms.csv")
         tracemalloc.start()
@@ -323,7 +323,7 @@ def test_a_stream_holds_little_at_a_time(client):
 @pytest.mark.parametrize("chunks", [0, 1, 2])
 def test_closing_a_stream_ends_its_transaction(client, chunks):
     connection.close()  # a connection older than CONN_MAX_AGE would be closed with the response
-    fill(10_000)
+    insert_rooms(10_000)
     response = client.get("/rooms.csv")
     for _ in range(chunks):
         next(iter(response.streaming_content))
@@ -395,7 +395,7 @@ def test_a_disconnected_client_ends_its_query(live_site):
 
 
 def test_a_stream_waits_for_a_slow_reader(client):
-    fill(5_000)
+    insert_rooms(5_000)
     response = client.get("/rooms.ndjson")
     next(iter(response.streaming_content))
     with connection.cursor() as cursor:

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from rooms.api.formats import BY_MEDIA_TYPE
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.conftest import fill
+from rooms.tests.conftest import insert_rooms
 
 pytestmark = pytest.mark.django_db
 
@@ -198,7 +198,7 @@ def test_a_304_costs_no_more_than_the_page(client, room, django_assert_num_queri
 
 
 def test_an_estimated_count_of_many_rooms_takes_three_queries(client, django_assert_num_queries):
-    fill(11_000)
+    insert_rooms(11_000)
     with django_assert_num_queries(3):
         client.get("/rooms?count=estimated")
 

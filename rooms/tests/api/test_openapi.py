@@ -17,9 +17,9 @@ from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS
-from rooms.factories import RoomFactory
+from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
-from rooms.tests.conftest import BOOK_INSERT, varied_rooms
+from rooms.tests.conftest import BOOK_INSERT
 
 pytestmark = pytest.mark.django_db
 

@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 
 from rooms.api.operators import FILTERS, OPERATORS
-from rooms.factories import RoomFactory
+from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
-from rooms.tests.conftest import BOOK_INSERT, varied_rooms
+from rooms.tests.conftest import BOOK_INSERT
 
 ROOMS = varied_rooms(60)
 

@@ -11,9 +11,8 @@ from django.db import connection
 from rooms.api import queries
 from rooms.api.formats import JSON
 from rooms.api.parameters import Search
-from rooms.factories import RoomFactory
+from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
-from rooms.tests.conftest import varied_rooms
 
 pytestmark = pytest.mark.django_db
 

@@ -8,9 +8,8 @@ from math import ceil
 import pytest
 
 from rooms.api.statistics import round_width
-from rooms.factories import RoomFactory
+from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
-from rooms.tests.conftest import varied_rooms
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from rentomatic_site import postgres
+from rentomatic_site.testing.rig import wait_until
 from rooms.factories import RoomFactory
 from rooms.imports import writer
 from rooms.imports.reader import MAX_LINE_SIZE
@@ -309,14 +309,6 @@ def start_import():
     )
 
 
-def wait_until(condition):
-    """Wait for what another process does, 20 s at most."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def imports_running():
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")
@@ -328,7 +320,7 @@ def test_a_second_import_fails_at_once_and_a_killed_one_rolls_back():
     process = start_import()
     process.stdin.write(HEADER + "".join(f"{code},215,39,51.75,-0.09\n" for code in CODES))
     process.stdin.flush()
-    wait_until(imports_running)
+    wait_until(imports_running, "an import")
     second = start_import()
     _, message = second.communicate(HEADER)
     assert "Another import is running." in message
@@ -336,7 +328,7 @@ def test_a_second_import_fails_at_once_and_a_killed_one_rolls_back():
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.communicate()
-    wait_until(lambda: not imports_running())
+    wait_until(lambda: not imports_running(), "the end of the import")
     assert not Room.objects.exists()
 
 
@@ -361,14 +353,6 @@ def run_import(stream):
     finally:
         sys.stdin = stdin
     return said.getvalue()
-
-
-@pytest.fixture
-def other():
-    """Another session on the tests' database; the test's own connection is closed afterwards."""
-    with postgres.session(connection.settings_dict["NAME"]) as cursor:
-        yield cursor
-    connection.close()
 
 
 TWO_ROOMS = f"{HEADER}{CODES[0]},1,1,1,1\n{CODES[1]},1,1,1,1\n"
