@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import QuerySet
+from django.utils.translation import ngettext
 
 MAX_COUNTED = 10_000
 """Rows up to which an estimated count is exact, in about a millisecond."""
@@ -38,8 +39,7 @@ class Count(int):
     def __str__(self) -> str:
         """As in "1 room" or "about 1,000,000 rooms"."""
         about = "" if self.exact else "about "
-        noun = "room" if self == 1 else "rooms"
-        return f"{about}{self.rounded:,} {noun}"
+        return f"{about}{self.rounded:,} {ngettext('room', 'rooms', self)}"
 
 
 def count_rows(source: Statement, *, planned_as: Statement | None = None, exactly: bool = False) -> Count:

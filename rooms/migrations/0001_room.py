@@ -7,8 +7,8 @@ import uuid
 from django.db import migrations, models
 
 
-# Whoever changes a row, and however (the admin, an import, psql): the version counts up, so that an
-# edit begun before is refused instead of overwriting it. A change to the same values is none.
+# Every change of a row (by the admin, an import, psql) increments its version, so that an edit begun before is
+# rejected instead of overwriting it. An update to the same values is no change.
 TOUCH = """
 CREATE FUNCTION room_touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -10,9 +10,9 @@ GROUPS = {
 
 
 def add_groups(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Make both groups. Deleting rooms is given to persons, not to a group."""
+    """Create both groups. The permission to delete rooms is granted to users, not to a group."""
     database = schema_editor.connection.alias
-    # Django makes permissions after the last migration only; the groups need them now.
+    # Django creates permissions after the last migration; the groups need them now.
     rooms = apps.get_app_config("rooms")
     rooms.models_module = True
     create_permissions(rooms, verbosity=0, using=database, apps=apps)
@@ -39,6 +39,6 @@ class Migration(migrations.Migration):
                 "permissions": [("import_room", "Can import rooms"), ("export_room", "Can export rooms")]
             },
         ),
-        # Backwards the groups stay: people may be in them.
+        # The reverse migration keeps the groups: users may be in them.
         migrations.RunPython(add_groups, migrations.RunPython.noop),
     ]

@@ -2,8 +2,8 @@ from django.db import migrations
 
 import rooms.models
 
-# Whoever writes a room: the API's filters read coordinates in the same way, by rooms.columns.round_degrees.
-# What is far from any coordinate is left for the constraints, which name the column. Adding 0 makes 0 of -0.
+# Every write is rounded, by the same algorithm as the API's filters use (rooms.columns.round_degrees). Values
+# far out of range are left to the constraints, which name the column. Adding 0 turns -0 into 0.
 # Triggers fire in the order of their names: this one before room_touch, which compares what is stored.
 ROUND = """
 CREATE OR REPLACE FUNCTION room_round() RETURNS trigger LANGUAGE plpgsql AS $$

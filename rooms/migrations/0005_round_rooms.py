@@ -12,7 +12,7 @@ UNROUNDED = """
     OR latitude::text = '-0' OR longitude::text = '-0')
 """
 NEXT = "SELECT max(id) FROM (SELECT id FROM room WHERE id > %s ORDER BY id LIMIT %s) AS batch"
-# The trigger rounds. A room that is locked is left for later: whoever waits for nobody makes no deadlock.
+# The trigger rounds. Locked rooms are skipped and tried again later, which prevents deadlocks.
 ROUND = f"""
 UPDATE room SET latitude = latitude, longitude = longitude WHERE id IN (
     SELECT id FROM room WHERE id > %s AND id <= %s AND {UNROUNDED} ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
@@ -22,7 +22,7 @@ LEFT = f"SELECT EXISTS (SELECT FROM room WHERE {UNROUNDED})"
 
 
 def round_rooms(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    """Round the rooms that were there before the trigger, each batch in a transaction of its own."""
+    """Round the rooms from before the trigger, each batch in a transaction of its own."""
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(LEFT)
         while cursor.fetchone()[0]:
@@ -35,7 +35,7 @@ def round_rooms(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
                     cursor.execute(ROUND, [last, stop])
                 last = stop
             cursor.execute(LEFT)
-            sleep(0.1)  # somebody holds those that are left; an import may for a minute
+            sleep(0.1)  # the remaining rooms are locked; an import may lock them for a minute
 
 
 class Migration(migrations.Migration):

@@ -159,9 +159,10 @@ class SpreadsheetMixin(ImportExportMixin):
             queryset = self.get_export_queryset(request)
             if filter_errors(request):
                 return self.back_to_list(request)
-            refused = self.reject_large_export(request, queryset) if request.method == "POST" else None
-            if refused:
-                return refused
+            if request.method == "POST":
+                rejection = self.reject_large_export(request, queryset)
+                if rejection:
+                    return rejection
         return super().export_action(request)
 
     def reject_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
@@ -182,5 +183,5 @@ class SpreadsheetMixin(ImportExportMixin):
     @one_at_a_time
     def export_as(self, request: HttpRequest, queryset: QuerySet[Room], file_format: Any) -> HttpResponse:
         """The selected rooms as a file."""
-        refused = self.reject_large_export(request, queryset)
-        return refused or self._do_file_export(file_format, request, queryset)
+        rejection = self.reject_large_export(request, queryset)
+        return rejection or self._do_file_export(file_format, request, queryset)

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
+from django.utils.translation import ngettext
 
 from rooms.api.errors import error_from_database
 from rooms.imports.reader import FileRejectedError, LineErrors
@@ -82,7 +83,7 @@ def database_error_message(error: Error) -> str:
 
 def rejection_message(errors: LineErrors) -> str:
     """The first errors, one a line, the number of the others, and the next step."""
-    noun = "mistake" if errors.total == 1 else "mistakes"
+    noun = ngettext("mistake", "mistakes", errors.total)
     lines = [f"Nothing was imported: {errors.total:,} {noun}."]
     lines += [f"  {error}" for error in errors.first]
     rest = errors.total - len(errors.first)

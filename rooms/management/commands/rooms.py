@@ -24,7 +24,7 @@ from rooms.counting import Count
 class Command(BaseCommand):
     help = (
         "Lists rooms with the filters and parameters of the API: price__lt=66, or a query string from an "
-        'address, "filter_price__lt=66&order=-size". Reads only; nothing is changed. '
+        'URL, "filter_price__lt=66&order=-size". Reads only; nothing is changed. '
         f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
         f"Parameters: {', '.join(PARAMETERS)}."
     )

@@ -58,7 +58,7 @@
       icon: L.divIcon({ className: "place-pin", html: "<span></span>", iconSize: [24, 24], iconAnchor: [12, 29] }),
     });
 
-    /** Put the pin where the fields say. */
+    /** Move the pin to the coordinates of the fields. */
     const show = (zoom) => {
       const place = typed();
       if (!place) {
@@ -71,7 +71,7 @@
       return true;
     };
 
-    /** Write a place into the fields, to 0.1 m, and tell whoever listens to them. */
+    /** Write coordinates into the fields, to 0.1 m, and dispatch their change events. */
     const set = ([lat, lng], zoom) => {
       latitude.value = Number(lat.toFixed(6));
       longitude.value = Number(lng.toFixed(6));
@@ -107,7 +107,7 @@
     element.before(pasteField((place) => set(place, NEAR)));
   };
 
-  /** The field that takes coordinates and addresses of maps. */
+  /** The field for pasted coordinates and URLs of maps. */
   const pasteField = (take) => {
     const row = document.createElement("div");
     row.className = "place-paste";
@@ -119,22 +119,22 @@
     input.id = "place-paste";
     input.autocomplete = "off";
     input.placeholder = "51.75436, -0.09999 or an address of OpenStreetMap or Google Maps";
-    const answer = document.createElement("output");
-    answer.htmlFor = "place-paste";
+    const message = document.createElement("output");
+    message.htmlFor = "place-paste";
     const read = () => {
       const place = input.value && placeIn(input.value);
-      answer.textContent =
+      message.textContent =
         input.value && !place ? "No place in this. Paste coordinates, or a map's address with coordinates in it." : "";
       if (place) take(place);
     };
     input.addEventListener("input", read);
     input.addEventListener("keydown", (event) => {
       if (event.key === "Enter") {
-        event.preventDefault(); // it would send the form
+        event.preventDefault(); // Enter submits the form
         read();
       }
     });
-    row.append(label, input, answer);
+    row.append(label, input, message);
     return row;
   };
 
@@ -145,7 +145,7 @@
     const north = Math.min(bounds.getNorth(), 85);
     const south = Math.max(bounds.getSouth(), -85);
     const [west, east] = [bounds.getWest(), bounds.getEast()];
-    const lines = Math.max(2, map.getSize().x / 160); // so that their labels don't touch
+    const lines = Math.max(2, map.getSize().x / 160); // labels must not overlap
     const step = GRID.findLast((size) => (east - west) / size <= lines) ?? GRID[0];
     const digits = Math.max(0, -Math.floor(Math.log10(step)));
     const line = (from, to) => L.polyline([from, to], { className: "graticule", weight: 1, interactive: false }).addTo(layer);
@@ -162,12 +162,12 @@
     }
   };
 
-  let asked = null;
+  let pending = null;
 
-  /** The rooms nearby as dots, from our own API; a map that fails to get them is still a map. */
+  /** Rooms nearby as dots, from the API; errors leave the map without them. */
   const drawNeighbours = async (map, layer, code) => {
-    asked?.abort();
-    asked = new AbortController();
+    pending?.abort();
+    pending = new AbortController();
     if (map.getZoom() < 9) {
       layer.clearLayers();
       return;
@@ -176,8 +176,8 @@
     const box = [bounds.getWest(), bounds.getSouth(), bounds.getEast(), bounds.getNorth()];
     if (box[0] < -180 || box[2] > 180) return;
     try {
-      const answer = await fetch(`/rooms.json?limit=${NEIGHBOURS}&bbox=${box.map((x) => x.toFixed(6)).join(",")}`, { signal: asked.signal });
-      const rooms = answer.ok ? await answer.json() : [];
+      const response = await fetch(`/rooms.json?limit=${NEIGHBOURS}&bbox=${box.map((x) => x.toFixed(6)).join(",")}`, { signal: pending.signal });
+      const rooms = response.ok ? await response.json() : [];
       layer.clearLayers();
       for (const room of rooms) {
         if (room.code === code) continue;
