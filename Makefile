@@ -22,8 +22,8 @@ run: install-running .env ## serve some 2,000 demo rooms; PORT=8000
 	@exec $(PY) manage.py load_scenario demo --serve $(PORT)
 
 .PHONY: test
-test: install-testing ## the whole suite, on a PostgreSQL of its own; ARGS="-k paging"
-	@$(PY) -m pytest $(ARGS)
+test: install-testing ## the whole suite on all cores, with a PostgreSQL of its own; ARGS="-n 0 -k paging"
+	@$(PY) -m pytest -n auto $(ARGS)
 
 .PHONY: test-compose
 test-compose: install-testing ## build the containers and try the deployment; needs docker

@@ -13,7 +13,7 @@ import pytest
 
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.embedded import supervisor
-from rentomatic_site.testing.rig import children, free_port, wait_until
+from rentomatic_site.testing.rig import children, ends_with_pytest, free_port, wait_until
 
 
 class Cluster:
@@ -55,7 +55,8 @@ class Cluster:
 
     def start(self, ready: Callable[[], bool] | None = None) -> None:
         settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]
-        command = [*self.prefix, embedded_server.binary("postgres"), "-D", str(self.data), *settings]
+        server = [*self.prefix, embedded_server.binary("postgres"), "-D", str(self.data), *settings]
+        command = [*ends_with_pytest("INT"), *server]
         with (self.data / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_until(ready or self.answers, "an answer of PostgreSQL")

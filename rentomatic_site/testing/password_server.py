@@ -8,7 +8,7 @@ import psycopg2
 
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.embedded.supervisor import Supervisor
-from rentomatic_site.testing.rig import free_port, wait_until
+from rentomatic_site.testing.rig import ends_with_pytest, free_port, wait_until
 
 PASSWORD = "only the tests' server has this one"
 
@@ -46,12 +46,9 @@ class PasswordServer:
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
         options |= {"fsync": "off", "log_statement": "all"}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        server = [*self.prefix, embedded_server.binary("postgres"), "-D", str(self.folder / "data"), *words]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.prefix, embedded_server.binary("postgres"), "-D", self.folder / "data", *words],
-                stdout=log,
-                stderr=log,
-            )
+            self.process = subprocess.Popen([*ends_with_pytest("INT"), *server], stdout=log, stderr=log)
 
     def stop(self) -> None:
         self.process.send_signal(2)  # "fast"

@@ -3,7 +3,8 @@ The project's pytest plugin (see pytest.ini): the tests' database, other process
 
 The tests run on a PostgreSQL of their own in the temporary folder, quick and unsafe, that ends with pytest,
 even when pytest is killed. Where DATABASE_URL or POSTGRES_HOSTNAME is in the environment, they run on that
-server, in databases named `test_…`.
+server, in databases named `test_…`. Each process of pytest, with or without pytest-xdist, has a clone of
+the migrated template.
 
 Fixtures:
 
@@ -24,13 +25,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_django import DjangoDbBlocker
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+    from xdist.workermanage import WorkerController
+
     from rentomatic_site.testing.rig import Gunicorn
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,19 +45,27 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = dict(os.environ)
 """The environment as it was: of the database that the developer works on."""
 
+# Not inherited: another pytest that a test starts is no worker.
+IS_WORKER = os.environ.pop("PYTEST_XDIST_WORKER", None) is not None
+
 # A shell that runs us in the background makes us and our children deaf to Ctrl-C, which is under test too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The developer's own .env has no say in the tests; the real environment has.
-os.environ["ENV_FILE"] = os.devnull
-os.environ.setdefault("DEBUG", "on")
-# Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
-os.environ["PATH"] += ":/usr/sbin:/sbin"
-if not any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")):
-    # The first connection makes it, the end of the last process that uses it removes it (supervisor.py).
-    os.environ["EMBEDDED_POSTGRES_DIR"] = str(
-        Path(tempfile.gettempdir()) / f"rentomatic-tests-{secrets.token_hex(8)}.ephemeral"
-    )
+if not IS_WORKER:  # which inherits all of this
+    # The developer's own .env has no say in the tests; the real environment has.
+    os.environ["ENV_FILE"] = os.devnull
+    os.environ.setdefault("DEBUG", "on")
+    # Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    if not any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")):
+        # The first connection makes it, the end of the last process that uses it removes it (supervisor.py).
+        os.environ["EMBEDDED_POSTGRES_DIR"] = str(
+            Path(tempfile.gettempdir()) / f"rentomatic-tests-{secrets.token_hex(8)}.ephemeral"
+        )
+
+
+MIGRATED_ROWS = pytest.StashKey[dict[str, str]]()
+LEFT = pytest.StashKey[list[str]]()
 
 
 class Manage(Protocol):
@@ -81,6 +96,116 @@ def run_manage(
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: "WorkerController") -> None:
+    """What a worker of pytest-xdist does not inherit."""
+    node.workerinput["environment"] = ENVIRONMENT
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a worker of pytest-xdist its share of the ports, and the environment as it was."""
+    workerinput = getattr(config, "workerinput", None)
+    if workerinput:
+        from rentomatic_site.testing import rig
+
+        ENVIRONMENT.clear()
+        ENVIRONMENT.update(workerinput["environment"])
+        number = int(workerinput["workerid"].removeprefix("gw"))
+        rig.PORTS = rig.PORTS[number % workerinput["workercount"] :: workerinput["workercount"]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished() -> None:
+    """Keep the server until `pytest_sessionfinish` has looked at it: the workers, its users, end before."""
+    from rentomatic_site import postgres
+
+    postgres.ready()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run, and say why, where a test has left a process or a database behind."""
+    if IS_WORKER or session.config.option.collectonly or session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        return
+    from pytest_django.plugin import blocking_manager_key
+
+    from rentomatic_site.testing import leftovers
+
+    with session.config.stash[blocking_manager_key].unblock():
+        left = leftovers.found(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+    if left:
+        session.config.stash[LEFT] = left
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What the tests have left behind, one line each."""
+    for line in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"ERROR a test left behind: {line}", red=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Scheduling":
+    """The tests of a module stay together, whatever `--dist` says: they share fixtures."""
+    from rentomatic_site.testing.scheduling import ByUnit
+
+    return ByUnit(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers begin with what takes longest; without them the files' order stays."""
+    if IS_WORKER:
+        from rentomatic_site.testing import scheduling
+
+        scheduling.sort(items)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    request: pytest.FixtureRequest, django_test_environment: None, django_db_blocker: "DjangoDbBlocker"
+) -> Iterator[None]:
+    """
+    This process's clone of the migrated template. pytest-django's own fixture would migrate a database
+    for each process. `--reuse-db` and `--create-db` have no meaning here.
+    """
+    from django.db import connection
+
+    from rentomatic_site.testing import database
+
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            name = stack.enter_context(database.own_name())
+            stack.enter_context(database.migrated(name))
+            usual = connection.settings_dict["NAME"]
+            connection.settings_dict["NAME"] = name
+            request.config.stash[MIGRATED_ROWS] = database.stored_rows()
+        yield
+        with django_db_blocker.unblock():
+            connection.close()
+        connection.settings_dict["NAME"] = usual
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """
+    Restore what the migrations store, such as the groups: a transactional test ends with empty tables.
+
+    Tests of other modules may follow on the same worker; pytest-django sorts within a module only there.
+    """
+    yield
+    mark = item.get_closest_marker("django_db")
+    transactional = mark is not None and mark.kwargs.get("transaction", False)
+    if nextitem and (
+        transactional or {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", []))
+    ):
+        from pytest_django.plugin import blocking_manager_key
+
+        from rentomatic_site.testing import database
+
+        with item.config.stash[blocking_manager_key].unblock():
+            database.restore_rows(item.config.stash[MIGRATED_ROWS])
+
+
 @pytest.fixture(scope="session")
 def site_env(django_db_setup: None) -> dict[str, str]:
     """The environment of processes that use the tests' database."""
@@ -104,21 +229,26 @@ def manage(site_env: dict[str, str]) -> Manage:
 
 
 @pytest.fixture(scope="session")
-def live_site(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Gunicorn]":
+def live_site(
+    django_db_setup: None, django_db_blocker: "DjangoDbBlocker", tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Gunicorn]":
     """
     A running gunicorn with production settings on an empty, migrated database of its own.
 
     `live_site.get("/rooms")` asks it, `live_site.url` is its address, `live_site.variables` leads other
     processes (`rig.manage("rooms", **live_site.variables)`) to its database.
     """
+    from django.db import connection
+
     from rentomatic_site.testing import rig
 
     folder = tmp_path_factory.mktemp("live")
-    with rig.database(f"test_live_{os.getpid()}") as variables:
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            variables = stack.enter_context(rig.database(f"{connection.settings_dict['NAME']}_live"))
         variables["STATIC_ROOT"] = str(folder / "static")
         rig.manage("collectstatic", "--noinput", **variables)
-        with rig.Gunicorn(folder, **variables) as gunicorn:
-            yield gunicorn
+        yield stack.enter_context(rig.Gunicorn(folder, **variables))
 
 
 @pytest.fixture(scope="session", autouse=True)

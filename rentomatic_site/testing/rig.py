@@ -23,11 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import psycopg2
 from django.conf import settings
-from psycopg2 import sql
 
-from rentomatic_site.embedded import server as embedded_server
+from rentomatic_site.testing.database import migrated
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian has nginx
@@ -35,15 +33,28 @@ UNVERIFIED = ssl._create_unverified_context()  # noqa: S323 - the certificate is
 SECRET_KEY = "only-for-trials-on-loopback-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 
+def ends_with_pytest(stop: str = "TERM") -> list[str]:
+    """The words before a command that let the kernel send it this signal when pytest ends, also killed."""
+    return ["setpriv", "--pdeathsig", stop, "--"]
+
+
+PORTS = range(12_000, 32_000)
+"""What `free_port` chooses from. Each pytest-xdist worker has its own share (plugin.py)."""
+
+_used_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody listens on, below the range of outgoing connections."""
+    """A port that no process listens on, below the range of outgoing connections; each one is given once."""
     while True:
-        port = random.randint(12_000, 32_000)
+        port = random.choice(PORTS)
         with socket.socket() as trial:
             try:
                 trial.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        if port not in _used_ports:
+            _used_ports.add(port)
             return port
 
 
@@ -97,8 +108,6 @@ def get(
 @contextmanager
 def database(name: str) -> Iterator[dict[str, str]]:
     """A migrated database on the tests' server for the time of the block; yields its variables."""
-    if settings.EMBEDDED_POSTGRES:
-        embedded_server.start(settings.EMBEDDED_POSTGRES)
     server = settings.POSTGRES
     variables = {
         "POSTGRES_HOSTNAME": str(server["host"]),
@@ -107,22 +116,8 @@ def database(name: str) -> Iterator[dict[str, str]]:
         "POSTGRES_PASSWORD": str(server["password"]),
         "APPLICATION_DB": name,
     }
-    identifier = sql.Identifier(name)
-
-    def execute(statement: str) -> None:
-        connection = psycopg2.connect(**server)
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SQL(statement).format(identifier))
-        connection.close()
-
-    execute("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-    execute("CREATE DATABASE {}")
-    try:
-        manage("migrate", "--verbosity", "0", **variables)
+    with migrated(name):
         yield variables
-    finally:
-        execute("DROP DATABASE IF EXISTS {} WITH (FORCE)")
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -159,7 +154,9 @@ class Server:
     ) -> None:
         self.log = log
         with log.open("ab") as stream, (stdout or log).open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=PROJECT, env=env, stdout=out, stderr=stream)
+            self.process = subprocess.Popen(
+                [*ends_with_pytest(), *command], cwd=PROJECT, env=env, stdout=out, stderr=stream
+            )
 
     def __enter__(self) -> Self:
         return self

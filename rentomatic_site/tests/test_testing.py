@@ -1,6 +1,10 @@
 """The tests' own ground: their database, other processes on it, missing tools."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +55,35 @@ def test_the_ci_run_installs_every_tool_that_a_test_needs():
 
 def test_a_tool_that_is_there_is_no_obstacle():
     needs("sh")
+
+
+LEAVES = """
+import subprocess
+
+def test_process(tmp_path):
+    subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, env={"HOME": f"{tmp_path}/"})
+
+def test_database(db, django_db_blocker):
+    from rentomatic_site import postgres
+    with postgres.session() as server:
+        postgres.create_database(server, "scenario_forgotten")
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_leaves_something_behind_fails_and_names_it(tmp_path, workers):
+    (tmp_path / "test_leaves.py").write_text(LEAVES)
+    given = {"DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME"}
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-c", PROJECT / "pytest.ini"]
+    done = subprocess.run(
+        [*command, "--rootdir", PROJECT, "--basetemp", tmp_path / "tmp", tmp_path],
+        cwd=PROJECT,
+        env={name: value for name, value in os.environ.items() if name not in given},
+        capture_output=True,
+        text=True,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    process, database = re.findall(r"^ERROR a test left behind: (.*)$", done.stdout, re.MULTILINE)
+    os.kill(int(re.fullmatch(r"process (\d+): sleep 600", process)[1]), signal.SIGKILL)
+    assert database == "database scenario_forgotten"

@@ -132,7 +132,7 @@ def open_window(chromium, live_server):
         contexts.append(context)
         context.add_cookies(list(cookies))
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", note)
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", watch)

@@ -328,33 +328,54 @@ class TestAsRoot:
         assert f"{folder} belongs to daemon, and you are root. Next: do this as daemon" in output(use(folder))
 
 
-def test_kill_9_of_pytest_leaves_nothing_behind(tmp_path):
-    test = tmp_path / "test_stays.py"
-    test.write_text("import time\ndef test_stays(db):\n    print('here', flush=True)\n    time.sleep(60)\n")
-    env = {
-        name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "POSTGRES_HOSTNAME"}
-    }
+STAYS = """
+import time
+from rentomatic_site.testing import rig
+
+def test_stays(db, tmp_path):
+    script = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    with rig.Server(["sh", "-c", script], {"PATH": rig.PATH}, tmp_path / "log"):
+        time.sleep(600)
+"""
+"""A test that uses the database and a server, and does not end."""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_of_pytest_that_is_stopped_leaves_nothing_behind(tmp_path, workers, stop):
+    for number in range(workers or 1):
+        (tmp_path / f"test_stays_{number}.py").write_text(STAYS)
+    given = {"DATABASE_URL", "POSTGRES_HOSTNAME"}
+    env = {name: value for name, value in os.environ.items() if name not in given}
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-c", PROJECT / "pytest.ini"]
     run = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-s",
-            "-c",
-            PROJECT / "pytest.ini",
-            "--rootdir",
-            PROJECT,
-            test,
-        ],
+        [*command, "--rootdir", PROJECT, "--basetemp", tmp_path / "tmp", tmp_path],
         cwd=PROJECT,
         env=env | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    while run.stdout.readline().strip() != "here":
-        assert run.poll() is None
-    (cluster,) = tmp_path.glob("rentomatic-tests-*.ephemeral")
-    run.kill()
-    run.communicate()
-    until(lambda: not cluster.exists())
+
+    def servers() -> set[int]:
+        assert run.poll() is None, run.communicate()
+        return {int(file.read_text() or 0) for file in tmp_path.glob("tmp/**/pid")} - {0}
+
+    try:
+        until(lambda: len(servers()) == (workers or 1), 120)
+        started = servers()
+        (cluster,) = tmp_path.glob("rentomatic-tests-*.ephemeral")
+        run.send_signal(stop)
+        run.communicate(timeout=60)
+    finally:
+        run.kill()
+    until(lambda: not cluster.exists(), 60)
+    until(lambda: not any(is_running(pid) for pid in started), 60)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -15,6 +15,9 @@ from rentomatic_site import postgres
 from rentomatic_site.scenarios import databases
 from rentomatic_site.testing.plugin import Manage
 
+OWNER = "workshop@tests"
+"""Who makes these scenarios: `drop_scenario --all` drops no template that other tests use."""
+
 
 class Workshop:
     """A folder of scenarios. Names begin with t_: the tests' server may be one that people work on."""
@@ -22,14 +25,15 @@ class Workshop:
     def __init__(self, folder: Path, manage: Manage, site_env: dict[str, str]) -> None:
         self.folder = folder
         self.run_manage = manage
-        self.site_env = site_env
+        self.variables = {"SCENARIOS_DIR": str(folder), "SCENARIOS_OWNER": OWNER}
+        self.site_env = site_env | self.variables
 
     def write(self, name: str, source: str) -> None:
         (self.folder / f"{name}.py").write_text(dedent(source).lstrip())
 
     def manage(self, *arguments: str, **env: str | None) -> subprocess.CompletedProcess[str]:
         """The command in a process of its own, with further variables."""
-        return self.run_manage(*arguments, env={"SCENARIOS_DIR": str(self.folder), **env})
+        return self.run_manage(*arguments, env={**self.variables, **env})
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command in this process, which saves half a second."""
@@ -55,7 +59,7 @@ class Workshop:
         """The command in the background."""
         return subprocess.Popen(
             [".venv/bin/python", "manage.py", *arguments],
-            env=self.site_env | {"SCENARIOS_DIR": str(self.folder)},
+            env=self.site_env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -88,8 +92,9 @@ def workshop_in(folder: Path, manage: Manage, site_env: dict[str, str]) -> Itera
     workshop = Workshop(folder, manage, site_env)
     # Files are rewritten within a second here, which a .pyc file would not notice.
     sys.dont_write_bytecode, usual = True, sys.dont_write_bytecode
-    yield workshop
+    with override_settings(SCENARIOS_OWNER=OWNER):
+        yield workshop
+        with postgres.session() as server:
+            for name in workshop.databases():
+                databases.drop(server, name)
     sys.dont_write_bytecode = usual
-    with postgres.session() as server:
-        for name in workshop.databases():
-            databases.drop(server, name)

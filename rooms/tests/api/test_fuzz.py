@@ -11,8 +11,10 @@ import os
 import secrets
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
+from django.db import connection
 
 from rentomatic_site.testing import rig
 from rooms.columns import COLUMNS
@@ -27,13 +29,14 @@ many_rooms(300)
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def site(django_db_setup, django_db_blocker, tmp_path_factory):
     """gunicorn on rooms of its own, one of which is the document's example."""
     folder = tmp_path_factory.mktemp("fuzz")
-    with rig.database(f"test_fuzz_{os.getpid()}") as variables:
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            variables = stack.enter_context(rig.database(f"{connection.settings_dict['NAME']}_fuzz"))
         rig.manage("shell", "--verbosity", "0", "--command", ROOMS, **variables)
-        with rig.Gunicorn(folder, STATIC_ROOT=str(folder), **variables) as gunicorn:
-            yield gunicorn
+        yield stack.enter_context(rig.Gunicorn(folder, STATIC_ROOT=str(folder), **variables))
 
 
 def fuzz(site: rig.Gunicorn, folder, *options: str) -> int:
