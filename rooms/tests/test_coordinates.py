@@ -58,7 +58,7 @@ def by_sql(latitude, longitude, admin):
 
 
 def by_sql_update(latitude, longitude, admin):
-    RoomFactory(code=CODE, latitude=1, longitude=1)
+    RoomFactory(code=CODE, price=1, latitude=1, longitude=1)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"UPDATE room SET latitude = {latitude}, longitude = {longitude}")
 
