@@ -20,7 +20,7 @@ EXPECTED = re.compile(r"postgres|template[01]|application|tpl_\w+")
 def databases() -> list[str]:
     """The names of databases that tests made on the embedded server; none where it is another server."""
     folder = settings.EMBEDDED_POSTGRES
-    if folder is None or embedded_server.keeper_pid(folder) is None:
+    if folder is None or embedded_server.supervisor_pid(folder) is None:
         return []
     with postgres.session() as server:
         server.execute("SELECT datname FROM pg_database ORDER BY datname")
@@ -35,7 +35,7 @@ def processes(basetemp: Path) -> list[str]:
     """
     folder = settings.EMBEDDED_POSTGRES
     words = [os.fsencode(word) for word in (f"{basetemp}/", folder) if word]
-    keeper = embedded_server.keeper_pid(folder) if folder else None
+    supervisor = embedded_server.supervisor_pid(folder) if folder else None
     parents, suspects = {}, {}
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)
@@ -50,9 +50,9 @@ def processes(basetemp: Path) -> list[str]:
     left = []
     for pid, command_line in suspects.items():
         ancestor: int | None = pid
-        while ancestor not in {None, keeper}:
+        while ancestor not in {None, supervisor}:
             ancestor = parents.get(ancestor or 0)
-        if ancestor is None or keeper is None:
+        if ancestor is None or supervisor is None:
             left.append(f"process {pid}: {command_line[:200]}")
     return left
 
