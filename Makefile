@@ -46,6 +46,10 @@ bench: install ## measure the API beside its peers; ARGS=--quick
 	@$(CLEAN) $(PY) -m benchmarks $(ARGS)
 	@$(CLEAN) $(PY) -m benchmarks.edge $(ARGS)
 
+.PHONY: mutants
+mutants: install ## put faults into a copy and see which the tests notice; ARGS="--sample 60"
+	@$(CLEAN) $(PY) -m benchmarks.mutants $(ARGS)
+
 .PHONY: fuzz
 fuzz: install-testing ## thousands of odd requests, made from /openapi.json
 	@$(PY) -m pytest -m fuzz $(ARGS)

@@ -9,4 +9,6 @@ Benchmarks of the API against two other frameworks: `make bench`, or `python -m 
     servers        a target as a process
     databases      the databases of the runs, bench_<rooms>
     machine        cores, CPU time and memory, from Linux's /proc
+
+And how much the tests notice: `make mutants`, or `python -m benchmarks.mutants --help`.
 """
