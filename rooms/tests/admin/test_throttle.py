@@ -150,3 +150,29 @@ def test_an_ipv6_address_counts_as_its_network(client, boss, settings, clock):
         log_in(client, HTTP_X_FORWARDED_FOR=f"2001:db8:1:2:{number}::1")
     assert log_in(client, HTTP_X_FORWARDED_FOR="2001:db8:1:2:ffff::1").status_code == 429
     assert log_in(client, HTTP_X_FORWARDED_FOR="2001:db8:1:3::1").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("forwarded", "status"),
+    [
+        ("10.0.0.1", 429),
+        ("6.6.6.6, 10.0.0.1", 429),
+        ("6.6.6.6,10.0.0.1 ", 429),
+        ("10.0.0.1, 10.0.0.2", 302),
+        ("10.0.0.1, 2001:db8::1", 302),
+        ("", 302),
+    ],
+)
+def test_of_several_forwarded_addresses_the_last_is_the_clients(client, boss, settings, forwarded, status):
+    settings.BEHIND_PROXY = True
+    fail(10, address="10.0.0.1")
+    assert log_in(client, right=True, HTTP_X_FORWARDED_FOR=forwarded).status_code == status
+
+
+@pytest.mark.django_db
+def test_behind_a_proxy_that_names_no_client_its_own_address_counts(client, boss, settings):
+    settings.BEHIND_PROXY = True
+    fail(10, address="10.0.0.9")
+    assert log_in(client, right=True, REMOTE_ADDR="10.0.0.9").status_code == 429
+    assert log_in(client, right=True, REMOTE_ADDR="10.0.0.8").status_code == 302
