@@ -1,5 +1,6 @@
 """/livez and /readyz, asked as a container's health check asks them."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from django.test import Client, override_settings
 from django.urls import resolve, reverse
 
 from rentomatic_site import probes
+from rentomatic_site.testing.rig import wait_until
 
 
 @pytest.fixture
@@ -147,3 +149,25 @@ def test_a_probe_is_a_named_url_whose_view_answers(probe, rf, name):
 
 def test_only_the_probes_pass_without_an_allowed_host(probe):
     assert probe.get("/rooms", secure=True).status_code == 400
+
+
+@pytest.mark.django_db
+def test_readyz_leaves_no_connection_to_the_database_open(probe):
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+
+    def count() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(sessions)
+            return cursor.fetchone()[0]
+
+    gc.collect()
+    gc.disable()  # it would close what was forgotten, some time later
+    try:
+        before = count()
+        for _ in range(3):
+            probes.database.forget()
+            assert probe.get("/readyz").status_code == 200
+        wait_until(lambda: count() <= before, "an end of the probes' sessions")
+    finally:
+        gc.enable()
