@@ -3,11 +3,14 @@
 import json
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg2
 import pytest
 from django.conf import settings
 from django.test import override_settings
@@ -549,3 +552,36 @@ SLOW_AUTOVACUUM = {
 def found(server: cursor, statement: str, name: str) -> bool:
     server.execute(statement, [name])
     return server.fetchone() is not None
+
+
+def test_a_reset_ends_sessions_that_come_back_at_once(workshop: Workshop) -> None:
+    """Programs that connect again at once hold up the renaming, for PostgreSQL's five seconds each time."""
+    workshop.write("t_one", ONE)
+    assert workshop.load("t_one").returncode == 0
+    over = threading.Event()
+
+    def come_back() -> None:
+        ended = 0
+        while ended < 2 and not over.is_set():
+            with suppress(psycopg2.Error), postgres.session("scenario_t_one") as session:
+                try:
+                    session.execute("SELECT pg_sleep(20)")
+                except psycopg2.Error:
+                    ended += 1
+
+    programs = [threading.Thread(target=come_back) for _ in range(4)]
+    for program in programs:
+        program.start()
+    try:
+        sleeping = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = %s"
+        with postgres.session() as server:
+            wait_until(lambda: found(server, sleeping, "scenario_t_one"), "a session")
+        done = workshop.load("t_one", "--reset")
+        assert done.returncode == 0, done.stderr
+    finally:
+        over.set()
+        for (pid,) in workshop.sql("t_one", "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+            workshop.sql("t_one", f"SELECT pg_terminate_backend({pid})")
+        for program in programs:
+            program.join()
+    assert workshop.prices("t_one") == [30]
