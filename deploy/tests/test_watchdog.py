@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import resource
 import socket
 import threading
 import time
@@ -138,3 +140,44 @@ def test_a_slow_reader_within_the_longest_time_is_left_alone(watchdog, client, r
         sleep(0)
     reader.join()
     assert "cut" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cut_that_failed_is_made_at_the_next_look(client, reopened, caplog):
+    watchdog = Watchdog(database=0.4, whole=60)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    errors = []
+
+    def request() -> None:
+        try:
+            with watchdog.watch("GET /rooms", client[0]):
+                sleep(60)
+        except OperationalError as error:
+            errors.append(error)
+        connection.close()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    time.sleep(1)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no descriptor is left to cut with
+        for _ in range(watchdog.patience + 2):
+            watchdog.look()
+            time.sleep(0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "is cut" not in caplog.text
+    watchdog.look()
+    thread.join()
+    assert caplog.text.count("its connection to the database is cut") == 1
+    assert len(errors) == 1
+
+
+def test_a_client_that_was_cut_off_keeps_its_descriptor_until_its_owner_closes_it(client):
+    watchdog = Watchdog(database=0.4, whole=0)
+    with watchdog.watch("GET /rooms.csv", client[0]):
+        time.sleep(0.01)
+        watchdog.look()
+        assert client[1].recv(1) == b""
+        os.fstat(client[0].fileno())
+        watchdog.look()  # once is enough
