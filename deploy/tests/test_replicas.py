@@ -230,3 +230,17 @@ def test_the_site_may_be_served_behind_another_tls_terminator(nginx):
         assert replica.headers[-1]["X-Forwarded-Proto"] == "https"
         assert replica.headers[-1]["X-Forwarded-For"] == "9.9.9.9"
         assert edge.line(answer)["client"] == "9.9.9.9"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_while_the_upstream_fails_what_was_there_is_served(nginx, status):
+    with Replica("one") as replica:
+        edge = nginx(replica.port)
+        edge.get("/rooms")
+        replica.status = status
+        time.sleep(2.1)
+        for asked in (2, 3):
+            answer = edge.get("/rooms")
+            assert (answer.status, answer.body, answer.headers["X-Cache"]) == (200, b"one", "STALE")
+            rig.wait_until(lambda asked=asked: len(replica.asked) >= asked, "a request in the background")
+        assert edge.get("/rooms/other").status == status

@@ -14,6 +14,7 @@ class Replica:
 
     def __init__(self, name: str, seconds: float = 0, hang_up: bool = False) -> None:
         self.asked: list[str] = []
+        self.status = 200
         self.answered = 0
         """Answers that it got rid of, at least into the buffers of its connection."""
         self.headers: list[email.message.Message] = []
@@ -31,7 +32,7 @@ class Replica:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True
                     return
-                self.send_response(200)
+                self.send_response(replica.status)
                 self.send_header("Content-Length", str(len(name)))
                 self.send_header("Vary", "Accept")
                 self.end_headers()
