@@ -381,3 +381,21 @@ def test_a_silent_upstream_is_504(nginx):
     with socket.create_server(("127.0.0.1", rig.free_port())) as silent:
         edge = nginx(silent.getsockname()[1], NGINX_READ_TIMEOUT="1s")
         assert_nginx_problem(edge.get("/rooms"), 504)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_an_answer_of_nginx_is_not_stored_and_names_its_request(nginx, accept):
+    edge = nginx(rig.free_port())
+    answer = edge.get("/rooms", Accept=accept)
+    assert answer.status == 502
+    assert answer.headers.get_all("Cache-Control") == ["no-store"]
+    assert answer.headers.get_all("Retry-After") == ["2"]
+    assert answer.headers.get_all("X-Request-ID") == [edge.line(answer)["request_id"]]
+    assert answer.headers["X-Request-ID"] in answer.body.decode()
+    assert {name: answer.headers.get_all(name) for name in SECURITY_HEADERS} == {
+        name: [value] for name, value in SECURITY_HEADERS.items()
+    }
+    # A page of another origin may read why the API refused, and no page of ours.
+    origin = None if accept == "text/html" else "*"
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert edge.get("/admin/x" + "x" * 9000).headers["Retry-After"] is None
