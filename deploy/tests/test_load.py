@@ -78,8 +78,18 @@ class Crowd:
         self.wires.append(wire)
 
     def heads(self) -> list[bytes]:
-        """What each reads first: the status, the headers, and the beginning of the body."""
-        return [wire.recv(1500) for wire in self.wires]
+        """What each reads first: status, headers, the beginning of the body; all of a problem document."""
+        return [self.head(wire) for wire in self.wires]
+
+    @staticmethod
+    def head(wire: socket.socket) -> bytes:
+        head = wire.recv(1500)
+        while b"\r\n\r\n" not in head or (b"problem+json" in head and not head.endswith(b"}")):
+            piece = wire.recv(1500)
+            if not piece:
+                break
+            head += piece
+        return head
 
 
 def status(head: bytes) -> int:

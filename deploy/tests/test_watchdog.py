@@ -161,13 +161,13 @@ def test_a_cut_that_failed_is_made_at_the_next_look(client, reopened, caplog):
     time.sleep(1)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no descriptor is left to cut with
-        for _ in range(watchdog.patience + 2):
-            watchdog.look()
+        for _ in range(watchdog.max_checks + 2):
+            watchdog.check()
             time.sleep(0.01)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "is cut" not in caplog.text
-    watchdog.look()
+    watchdog.check()
     thread.join()
     assert caplog.text.count("its connection to the database is cut") == 1
     assert len(errors) == 1
@@ -177,7 +177,7 @@ def test_a_client_that_was_cut_off_keeps_its_descriptor_until_its_owner_closes_i
     watchdog = Watchdog(database=0.4, whole=0)
     with watchdog.watch("GET /rooms.csv", client[0]):
         time.sleep(0.01)
-        watchdog.look()
+        watchdog.check()
         assert client[1].recv(1) == b""
         os.fstat(client[0].fileno())
-        watchdog.look()  # once is enough
+        watchdog.check()  # once is enough

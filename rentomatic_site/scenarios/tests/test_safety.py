@@ -382,7 +382,7 @@ def test_a_database_of_a_killed_load_is_dropped_by_the_next_load(workshop: Works
             postgres.create_database(server, name)
         assert set(left) <= {database.name for database in databases.databases(server)}
         for database in databases.databases(server):
-            if database.mark.kind == databases.MIGRATED:
+            if database.metadata.kind == databases.MIGRATED:
                 databases.drop(server, database.name)
         workshop.load("t_one")
         assert not any(postgres.database_exists(server, name) for name in left)
