@@ -252,3 +252,35 @@ def test_a_malformed_selection_is_400(as_boss, key):
 def test_odd_action_forms_are_pages(as_boss, fields):
     room = RoomFactory()
     assert act(as_boss, **{"action": "change_prices", "rooms": [room], **fields}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("prices_before", "change", "prices_after"),
+    [((5, 9), "-5", [0, 4]), ((999_990, 7), "10", [1_000_000, 17])],
+    ids=["lowest", "highest"],
+)
+def test_prices_may_reach_their_limit(as_editor, prices_before, change, prices_after):
+    rooms = [RoomFactory(price=price) for price in prices_before]
+    shown = act(as_editor, "change_prices", rooms, change=change, unit="euros")
+    confirmation = {"confirm": "yes", "fingerprint": shown.context["fingerprint"]}
+    act(as_editor, "change_prices", rooms, change=change, unit="euros", **confirmation)
+    assert prices() == prices_after
+
+
+@pytest.mark.parametrize(("price", "change"), [(5, "-6"), (999_990, "11")], ids=["lowest", "highest"])
+def test_prices_one_euro_past_their_limit_are_refused(as_editor, price, change):
+    rooms = [RoomFactory(price=price), RoomFactory(price=100)]
+    shown = act(as_editor, "change_prices", rooms, change=change, unit="euros")
+    assert "1 of the rooms would leave the limits" in page_text(shown)
+    confirmation = {"confirm": "yes", "fingerprint": shown.context["fingerprint"]}
+    act(as_editor, "change_prices", rooms, change=change, unit="euros", **confirmation)
+    assert prices() == [price, 100]
+
+
+def test_as_many_rooms_as_an_action_takes_are_changed(as_editor, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
+    rooms = [RoomFactory(price=39), RoomFactory(price=40)]
+    shown = act(as_editor, "change_prices", rooms, change="5", unit="euros")
+    confirmation = {"confirm": "yes", "fingerprint": shown.context["fingerprint"]}
+    act(as_editor, "change_prices", rooms, change="5", unit="euros", **confirmation)
+    assert prices() == [44, 45]

@@ -235,3 +235,35 @@ def test_a_room_that_is_not_there_is_a_message(as_editor, key):
     response = as_editor.get(f"/admin/rooms/room/{key}/change/", follow=True)
     assert response.status_code == 200
     assert "doesn’t exist" in page_text(response)
+
+
+LIMITS = {
+    "price": ("0", "1000000", "-1", "1000001"),
+    "size": ("1", "100000", "0", "100001"),
+    "latitude": ("-90", "90", "-90.00000001", "90.00000001"),
+    "longitude": ("-180", "180", "-180.00000001", "180.00000001"),
+}
+"""Of each field: its lowest and highest value, and the nearest ones that are none."""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, row in LIMITS.items() for value in row[:2]]
+)
+def test_a_value_at_its_limit_is_saved(as_editor, field, value):
+    room = RoomFactory(price=39, size=20, latitude=1.5, longitude=1.5)
+    assert as_editor.post(page(room), typed(as_editor.get(page(room)), **{field: value})).status_code == 302
+    room.refresh_from_db()
+    assert getattr(room, field) == float(value)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, row in LIMITS.items() for value in row[2:]]
+)
+def test_a_value_just_past_its_limit_is_an_error_of_its_field(as_editor, field, value):
+    room = RoomFactory(price=39, size=20, latitude=1.5, longitude=1.5)
+    refused = as_editor.post(page(room), typed(as_editor.get(page(room)), **{field: value}))
+    assert list(refused.context["adminform"].form.errors) == [field]
+    room.refresh_from_db()
+    assert room.version == 1
