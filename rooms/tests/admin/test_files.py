@@ -244,3 +244,83 @@ def test_a_large_export_is_rejected_with_the_url_of_the_stream(as_editor, monkey
     response = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
     assert "These are 3 rooms; a spreadsheet takes 2 at once." in page_text(response)
     assert response.redirect_chain[-1][0] == "/admin/rooms/room/?price__gte=0"
+
+
+@pytest.mark.parametrize(
+    ("url", "form"),
+    [
+        (EXPORT, {"format": CSV, "resource": "0"}),
+        (EXPORT, {"format": XLSX, "resource": "0"}),
+        ("/admin/rooms/room/", {"action": "export_csv"}),
+        ("/admin/rooms/room/", {"action": "export_xlsx"}),
+    ],
+    ids=["page, CSV", "page, XLSX", "action, CSV", "action, XLSX"],
+)
+def test_an_export_of_as_many_rooms_as_it_takes_is_a_file_and_of_one_more_a_message(
+    as_editor, monkeypatch, url, form
+):
+    monkeypatch.setattr(mixin, "MAX_EXPORTED", 2)
+    rooms = RoomFactory.create_batch(2)
+    form |= {"_selected_action": [room.pk for room in rooms]} if "action" in form else {}
+    assert "rooms-" in as_editor.post(url, form)["Content-Disposition"]
+    rooms.append(RoomFactory())
+    form |= {"_selected_action": [room.pk for room in rooms]} if "action" in form else {}
+    refused = as_editor.post(url, form, follow=True)
+    assert "These are 3 rooms; a spreadsheet takes 2 at once." in page_text(refused)
+    assert "Content-Disposition" not in refused
+
+
+@pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
+def test_as_many_rooms_as_an_import_takes_are_imported(as_editor, monkeypatch, kind, write):
+    monkeypatch.setattr(resource, "MAX_ROOMS", 2)
+    preview = upload(as_editor, write(*((code, 1, 1, 1, 1) for code in CODES[:2])), kind)
+    assert "Imported: 2 rooms added" in page_text(confirm(as_editor, preview))
+
+
+@pytest.fixture
+def refuse():
+    """`refuse("INSERT", table)` makes PostgreSQL refuse such a write, as if its disk were full."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
+            " BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$"
+        )
+
+    def run(write, table):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"CREATE TRIGGER refuse BEFORE {write} ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+
+    yield run
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION refuse CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("codes", "write", "table"),
+    [
+        (CODES[:1], "INSERT", "django_admin_log"),
+        (CODES[:1], "UPDATE", "room"),
+        (CODES[1:2], "INSERT", "django_admin_log"),
+        (CODES[:2], "INSERT", "room"),
+        (CODES[:2], "UPDATE", "room"),
+    ],
+    ids=[
+        "a change's history",
+        "a change",
+        "an addition's history",
+        "one of both: add",
+        "one of both: change",
+    ],
+)
+def test_an_import_stores_rooms_and_history_together_or_neither(client, boss, refuse, codes, write, table):
+    client.force_login(boss)
+    RoomFactory(code=CODES[0], price=39)
+    preview = upload(client, as_csv(*((code, 20, 45, 1, 1) for code in codes)))
+    refuse(write, table)
+    client.raise_request_exception = False
+    assert confirm(client, preview).status_code == 503
+    assert list(Room.objects.values_list("price", flat=True)) == [39]
+    assert not LogEntry.objects.exists()
