@@ -124,7 +124,7 @@ def test_shell_opens_psql_on_the_scenario(workshop: Workshop) -> None:
         "t_two",
         "--shell",
         input="SELECT 'in ' || current_database(), sum(price) FROM room;\n",
-        env={"SCENARIOS_DIR": str(workshop.folder)},
+        env=workshop.variables,
     )
     assert re.search(r"in scenario_t_two +\| +90", done.stdout)
 
