@@ -374,7 +374,7 @@ def test_a_run_of_pytest_that_is_stopped_leaves_nothing_behind(tmp_path, workers
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
+    """Whether the process runs; one that ended and was not yet waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

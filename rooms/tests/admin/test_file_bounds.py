@@ -3,7 +3,6 @@
 import tracemalloc
 import zipfile
 from io import BytesIO
-from threading import Thread
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -12,13 +11,11 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from openpyxl import Workbook
 
-from rentomatic_site import postgres
-from rentomatic_site.testing import rig
 from rooms.admin.files.concurrency import spreadsheet_lock
 from rooms.admin.files.resource import RoomCSV, RoomXLSX, workbook
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import page_text
+from rooms.tests.admin.pages import page_text, while_prices_change
 from rooms.tests.admin.test_files import (
     CODES,
     CONFIRM,
@@ -268,25 +265,7 @@ def test_a_format_that_is_not_the_previewed_one_imports_nothing(as_editor):
 def test_a_room_changed_between_reading_and_locking_stops_the_import(as_boss, other):
     RoomFactory(code=CODES[0], price=39)
     preview = upload(as_boss, as_csv((CODES[0], 20, 45, 1, 1), (CODES[1], 20, 45, 1, 1)))
-    responses = []
-
-    def run():
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = 0")
-        responses.append(confirm_import(as_boss, preview))
-        connection.close()
-
-    other.execute("BEGIN; UPDATE room SET price = 60")
-    thread = Thread(target=run)
-    thread.start()
-    with postgres.session(connection.settings_dict["NAME"]) as third:
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-        rig.wait_until(
-            lambda: third.execute(waiting, [connection.settings_dict["NAME"]]) or third.fetchone()[0],
-            "an import that waits for the room",
-        )
-    other.execute("COMMIT")
-    thread.join()
-    assert "Nothing was imported. The rooms were changed since the preview." in page_text(responses[0])
+    response = while_prices_change(other, lambda: confirm_import(as_boss, preview))
+    assert "Nothing was imported. The rooms were changed since the preview." in page_text(response)
     assert list(Room.objects.values_list("price", flat=True)) == [60]
     assert not LogEntry.objects.exists()

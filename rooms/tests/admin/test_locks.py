@@ -1,16 +1,12 @@
 """Lock conflicts in the admin: no submitted form is lost, and locks are short."""
 
-from threading import Thread
-
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 
-from rentomatic_site import postgres
-from rentomatic_site.testing import rig
 from rooms.factories import RoomFactory
 from rooms.models import Room
-from rooms.tests.admin.pages import page_text
+from rooms.tests.admin.pages import page_text, while_prices_change
 from rooms.tests.admin.test_form import ADD, page, typed
 from rooms.tests.admin.test_odd_input import fields
 
@@ -97,27 +93,9 @@ def test_a_change_before_locking_shows_the_preview_again(as_boss, other):
     room = RoomFactory(price=39)
     form = {"action": "change_prices", "_selected_action": str(room.pk), "change": "5", "unit": "euros"}
     form |= {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}
-    responses = []
-
-    def confirm():
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = 0")
-        responses.append(as_boss.post(LIST, form))
-        connection.close()
-
-    other.execute("BEGIN; UPDATE room SET price = 60")
-    thread = Thread(target=confirm)
-    thread.start()
-    with postgres.session(connection.settings_dict["NAME"]) as third:
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-        rig.wait_until(
-            lambda: third.execute(waiting, [connection.settings_dict["NAME"]]) or third.fetchone()[0],
-            "a request that waits for the room",
-        )
-    other.execute("COMMIT")
-    thread.join()
-    assert "This is no longer what you were shown." in page_text(responses[0])
-    assert f"{room.code} 60 65 +5" in page_text(responses[0])
+    response = while_prices_change(other, lambda: as_boss.post(LIST, form))
+    assert "This is no longer what you were shown." in page_text(response)
+    assert f"{room.code} 60 65 +5" in page_text(response)
     assert not LogEntry.objects.exists()
 
 
