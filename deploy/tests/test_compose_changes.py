@@ -107,11 +107,21 @@ def test_when_the_engine_starts_again_everything_comes_back_by_itself(stack):
     if not Path("/run/docker.pid").exists() or not all(name.startswith(project) for name in names):
         pytest.skip("the engine is not ours to stop: it runs other containers")
     pid = engine()
-    command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    # Its own environment: with the tests' it would count as something that a test has left behind.
+    lines = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    environment = dict(line.split(b"=", 1) for line in lines)
     os.kill(pid, signal.SIGTERM)
     rig.wait_until(lambda: not Path(f"/proc/{pid}").exists() or dead(pid), "the engine gone", 60)
     with (stack.folder.parent / "dockerd.log").open("ab") as log:
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     running = ["docker", "info"]
     rig.wait_until(lambda: stack.run(*running, check=False).returncode == 0, "an engine that answers", 60)
     rig.wait_until(lambda: well(stack), "all well after the engine's start", SOON)

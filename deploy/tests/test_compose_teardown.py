@@ -64,20 +64,25 @@ def test_a_slow_database_is_waited_for(stack):
 
 
 def test_a_managed_database_by_its_address(stack):
-    """The stack's own database plays the managed one, reached through its address only."""
+    """The stack's own database plays the managed one, under a name that only its address has."""
     password = (stack.folder / "deploy/secrets/application_password").read_text()
     secret = stack.folder / "deploy" / "secrets" / "database_url"
-    secret.write_text(f"postgres://application:{password}@db:5432/application")
+    secret.write_text(f"postgres://application:{password}@managed.example.com:5432/application")
     secret.chmod(0o600)
     owner = (stack.folder / "deploy/secrets/secret_key").stat()
     os.chown(secret, owner.st_uid, owner.st_gid)
     files = ["-f", "compose.yml", "-f", "deploy/compose.managed.yml"]
-    services = json.loads(stack.compose(*files, "config", "--format", "json").stdout)["services"]
-    assert sorted(services) == ["migrate", "nginx", "web"]
+    config = json.loads(stack.compose(*files, "config", "--format", "json").stdout)
+    assert sorted(config["services"]) == ["migrate", "nginx", "web"]
+    stack.compose(*files, "create", "migrate")  # which makes the network
+    outside, database = config["networks"]["outside"]["name"], stack.containers("db")[0]["Id"]
+    stack.run("docker", "network", "connect", "--alias", "managed.example.com", outside, database)
     done = stack.compose(*files, "run", "--rm", "-T", "migrate")
     assert "No migrations to apply" in done.stdout
     done = stack.compose(*files, "run", "--rm", "-T", "web", "./manage.py", "rooms", "--format", "csv")
     assert "f853578c-fc0f-4e65-81b8-566c5dffa35a" in done.stdout
+    stack.run("docker", "network", "disconnect", outside, database)
+    stack.run("docker", "network", "rm", outside)
 
 
 def test_down_with_volumes_is_what_deletes_the_data(stack):
