@@ -70,8 +70,11 @@ def test_a_restarted_database_costs_only_503_and_is_forgotten_within_a_second(st
 # --- Everything comes back by itself
 
 
-SOON = 90
-"""Seconds that a comeback may take on a busy machine; on an idle one it is 5 to 12."""
+PROMISED = 15
+"""Seconds within which everything is well again without a hand."""
+
+PATIENCE = 90
+"""Seconds of patience: a shared machine may miss the promised time once, not twice in a row."""
 
 
 def well(stack) -> bool:
@@ -84,49 +87,67 @@ def well(stack) -> bool:
     return answers and [one["State"]["Health"]["Status"] for one in containers] == ["healthy"] * 4
 
 
+def seconds_until_well(stack) -> float:
+    began = time.monotonic()
+    rig.wait_until(lambda: well(stack), "all well again", PATIENCE)
+    return time.monotonic() - began
+
+
 @pytest.mark.parametrize("service", ["db", "web", "nginx"])
 def test_a_service_that_is_restarted_or_killed_twice_comes_back_by_itself(stack, service):
     """Twice: a container's second start finds what its first one left."""
+    restarts, kills = [], []
     for _ in range(2):
         stack.compose("restart", "--timeout", "5", service)
-        rig.wait_until(lambda: well(stack), f"{service} well after a restart", SOON)
+        restarts.append(seconds_until_well(stack))
         for container in stack.containers(service):
             os.kill(container["State"]["Pid"], signal.SIGKILL)
-        rig.wait_until(lambda: well(stack), f"{service} well after a kill", SOON)
+        kills.append(seconds_until_well(stack))
+    assert min(restarts) < PROMISED
+    assert min(kills) < PROMISED
 
 
-def engine() -> int:
-    return int(Path("/run/docker.pid").read_text())
+def runs(stack) -> bool:
+    return stack.run("docker", "info", check=False).returncode == 0
+
+
+def stop_engine(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    rig.wait_until(lambda: ended(pid), "the engine gone", 60)
+
+
+def ended(pid: int) -> bool:
+    """Whether nothing but its entry is left of a process, which another one has yet to read."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
 
 
 @pytest.mark.needs("root")
 def test_when_the_engine_starts_again_everything_comes_back_by_itself(stack):
-    """As after a reboot of the host: nobody is there to start anything."""
+    """As after a reboot of the host, when nobody starts anything by hand."""
     project = stack.setting("COMPOSE_PROJECT_NAME")
     names = stack.run("docker", "ps", "--format", "{{.Names}}").stdout.split()
     if not Path("/run/docker.pid").exists() or not all(name.startswith(project) for name in names):
         pytest.skip("the engine is not ours to stop: it runs other containers")
-    pid = engine()
-    command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    # Its own environment: with the tests' it would count as something that a test has left behind.
-    lines = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
-    environment = dict(line.split(b"=", 1) for line in lines)
-    os.kill(pid, signal.SIGTERM)
-    rig.wait_until(lambda: not Path(f"/proc/{pid}").exists() or dead(pid), "the engine gone", 60)
-    with (stack.folder.parent / "dockerd.log").open("ab") as log:
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    running = ["docker", "info"]
-    rig.wait_until(lambda: stack.run(*running, check=False).returncode == 0, "an engine that answers", 60)
-    rig.wait_until(lambda: well(stack), "all well after the engine's start", SOON)
-
-
-def dead(pid: int) -> bool:
-    """Whether nothing but its entry is left of a process, which somebody else has yet to read."""
-    return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    comebacks = []
+    for _ in range(2):
+        pid = int(Path("/run/docker.pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        # Its own environment: with the tests' it would count as something that a test has left behind.
+        lines = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+        environment = dict(line.split(b"=", 1) for line in lines)
+        stop_engine(pid)
+        with (stack.folder.parent / "dockerd.log").open("ab") as log:
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        rig.wait_until(lambda: runs(stack), "an engine that responds", 60)
+        comebacks.append(seconds_until_well(stack))
+    assert min(comebacks) < PROMISED
