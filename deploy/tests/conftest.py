@@ -14,7 +14,7 @@ from rentomatic_site.testing.proxy import Nginx
 
 @pytest.fixture(scope="session")
 def site(live_site, tmp_path_factory) -> Iterator[rig.Gunicorn]:
-    """gunicorn as it runs behind nginx: it believes that people come through TLS."""
+    """gunicorn as it runs behind nginx: it takes requests for TLS ones."""
     with rig.Gunicorn(tmp_path_factory.mktemp("site"), **live_site.variables | {"HTTPS": "on"}) as gunicorn:
         yield gunicorn
 
@@ -45,7 +45,7 @@ def nginx(tmp_path):
 
 @pytest.fixture(scope="module")
 def rooms(live_site):
-    """Enough rooms that the answers are worth compressing."""
+    """Enough rooms that the responses are worth compressing."""
     variables = live_site.variables
     connection = psycopg2.connect(
         host=variables["POSTGRES_HOSTNAME"],

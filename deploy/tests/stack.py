@@ -20,7 +20,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.http, self.https = rig.free_port(), rig.free_port()
-        self.address = f"https://localhost:{self.https}"
+        self.url = f"https://localhost:{self.https}"
         # As from a fresh clone: what git has, and what it would take.
         listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
         for name in subprocess.check_output(listed, cwd=rig.PROJECT, text=True).splitlines():
@@ -28,7 +28,7 @@ class Stack:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(rig.PROJECT / name, folder / name)
         self.said = self.run("./deploy/setup").stdout
-        self.set("SITE_ADDRESS", self.address)
+        self.set("SITE_ADDRESS", self.url)
         self.set("HTTP_PORT", str(self.http))
         self.set("HTTPS_PORT", str(self.https))
         self.set("NGINX_RATE", "10000r/s")
@@ -86,7 +86,7 @@ class Stack:
         command = ["psql", "-U", "postgres", "-d", "application", "-Atc", statement]
         return self.inside("db", *command).stdout.strip()
 
-    def get(self, path: str, **options: Any) -> rig.Answer:
+    def get(self, path: str, **options: Any) -> rig.Response:
         return rig.get(self.https, path, tls=True, **options)
 
     def load(self) -> rig.Load:

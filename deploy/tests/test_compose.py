@@ -42,7 +42,7 @@ def test_ps_shows_health(stack):
     assert {state["Health"] for state in states} == {"healthy"}
 
 
-def test_the_address_serves_rooms_over_http_2_with_the_certificate_of_setup(stack):
+def test_the_url_serves_rooms_over_http_2_with_the_certificate_of_setup(stack):
     certificate = str(stack.folder / "deploy/certificates/fullchain.pem")
     command = [
         "curl",
@@ -53,13 +53,13 @@ def test_the_address_serves_rooms_over_http_2_with_the_certificate_of_setup(stac
         "--write-out",
         "\n%{http_version}",
     ]
-    body, version = stack.run(*command, f"{stack.address}/rooms").stdout.rsplit("\n", 1)
+    body, version = stack.run(*command, f"{stack.url}/rooms").stdout.rsplit("\n", 1)
     assert (body, version) == ("[]", "2")
 
 
-def test_the_plain_port_is_a_301_to_the_one_address(stack):
-    answer = rig.get(stack.http, "/rooms?limit=5", Host="localhost")
-    assert (answer.status, answer.headers["Location"]) == (301, f"{stack.address}/rooms?limit=5")
+def test_the_plain_port_is_a_301_to_the_one_url(stack):
+    response = rig.get(stack.http, "/rooms?limit=5", Host="localhost")
+    assert (response.status, response.headers["Location"]) == (301, f"{stack.url}/rooms?limit=5")
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
@@ -81,42 +81,42 @@ def test_other_hosts_and_old_tls_are_closed(stack):
             context.wrap_socket(wire, server_hostname=name)
 
 
-def test_security_headers_are_on_every_kind_of_answer(stack):
-    for answer in (stack.get("/rooms"), stack.get("/admin/login/"), stack.get("/rooms?" + "x" * 9000)):
-        assert answer.headers["Strict-Transport-Security"].startswith("max-age=31536000")
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["X-Frame-Options"] == "DENY"
-        assert answer.headers["Server"] == "nginx"
+def test_security_headers_are_on_every_kind_of_response(stack):
+    for response in (stack.get("/rooms"), stack.get("/admin/login/"), stack.get("/rooms?" + "x" * 9000)):
+        assert response.headers["Strict-Transport-Security"].startswith("max-age=31536000")
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["X-Frame-Options"] == "DENY"
+        assert response.headers["Server"] == "nginx"
 
 
 def test_static_files_of_the_admin_are_there(stack):
     page = stack.get("/admin/login/").body.decode()
-    for address in re.findall(r'href="(/static/[^"]+\.css)"', page):
-        answer = stack.get(address)
-        assert answer.status == 200
-        assert "immutable" in answer.headers["Cache-Control"]
+    for path in re.findall(r'href="(/static/[^"]+\.css)"', page):
+        response = stack.get(path)
+        assert response.status == 200
+        assert "immutable" in response.headers["Cache-Control"]
 
 
-def test_limits_answer_in_the_problem_format(stack):
-    for status, answer in (
+def test_limits_are_in_the_problem_format(stack):
+    for status, response in (
         (413, stack.get("/rooms", method="POST", body=b"x" * 1_100_000)),
         (414, stack.get("/rooms?" + "x" * 9000)),
     ):
-        assert answer.status == json.loads(answer.body)["status"] == status
-        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert response.status == json.loads(response.body)["status"] == status
+        assert response.headers["Content-Type"] == "application/problem+json"
 
 
 def test_spoofed_forwarding_headers_have_no_effect(stack):
-    answer = stack.get(
+    response = stack.get(
         "/rooms?limit=1",
         X_Forwarded_For="6.6.6.6",
         X_Forwarded_Host="evil.example.com",
         X_Forwarded_Proto="http",
         X_Request_ID="claimed-by-the-client",
     )
-    assert answer.status == 200
-    assert "evil" not in str(answer.headers)
-    rig.wait_until(lambda: stack.lines()[-1]["request_id"] == answer.headers["X-Request-ID"], "its line", 5)
+    assert response.status == 200
+    assert "evil" not in str(response.headers)
+    rig.wait_until(lambda: stack.lines()[-1]["request_id"] == response.headers["X-Request-ID"], "its line", 5)
     assert stack.lines()[-1]["client"] != "6.6.6.6"
     assert "6.6.6.6" not in stack.compose("logs", "web").stdout
 

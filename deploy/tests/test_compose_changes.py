@@ -30,7 +30,7 @@ def test_scaling_to_three_and_to_one_fails_no_request_and_every_replica_serves(s
         assert len(addresses) == 3
         rig.wait_until(
             lambda: addresses <= {line["upstream"].removesuffix(":8000") for line in stack.lines()},
-            "an answer of each replica",
+            "a response of each replica",
             30,
         )
         stack.up("--no-recreate", "--scale", "web=1")
@@ -51,7 +51,7 @@ def test_a_crashed_replica_is_hidden_and_comes_back(stack):
             "both replicas healthy again",
             60,
         )
-    # An answer that was half sent cannot be taken back.
+    # A response that was half sent cannot be taken back.
     assert set(clients.statuses()) <= {200, "IncompleteRead"}
     assert clients.statuses()["IncompleteRead"] <= 4
 
@@ -64,7 +64,7 @@ def test_a_restarted_database_costs_only_503_and_is_forgotten_within_a_second(st
         healthy = time.monotonic() - clients.began
         clients.wait_for(300, 60)
     assert set(clients.statuses()) <= {200, 503}
-    assert [s for began, _, s in clients.answers if began > healthy + 1 and s != 200] == []
+    assert [s for began, _, s in clients.responses if began > healthy + 1 and s != 200] == []
 
 
 # --- Everything comes back by itself
@@ -78,13 +78,13 @@ PATIENCE = 90
 
 
 def well(stack) -> bool:
-    """Whether the site answers from the database and every service is healthy."""
+    """Whether the site reads the database and every service is healthy."""
     try:
-        answers = stack.get(f"/rooms?filter_price__gte={next(PRICES)}", timeout=2).status == 200
+        responds = stack.get(f"/rooms?filter_price__gte={next(PRICES)}", timeout=2).status == 200
     except OSError:
         return False
     containers = [one for name in ("db", "web", "nginx") for one in stack.containers(name)]
-    return answers and [one["State"]["Health"]["Status"] for one in containers] == ["healthy"] * 4
+    return responds and [one["State"]["Health"]["Status"] for one in containers] == ["healthy"] * 4
 
 
 def seconds_until_well(stack) -> float:

@@ -124,7 +124,7 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
 def test_a_backup_restores_and_what_was_there_stays(stack, saved):
     with stack.load() as clients:
         said = stack.run("./deploy/restore", saved).stdout
-        # From this moment on, every replica answers from it.
+        # From this moment on, every replica reads it.
         restored = stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a")
         clients.wait_for(20, 60)
     assert restored.status == 200

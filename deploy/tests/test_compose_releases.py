@@ -117,7 +117,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("part", BROKEN)
-def test_a_version_that_answers_wrongly_gets_no_request_and_leaves_nothing(stack, part):
+def test_a_version_that_responds_wrongly_gets_no_request_and_leaves_nothing(stack, part):
     name, text, reason = BROKEN[part]
     if name.endswith(".py"):
         text = (stack.folder / name).read_text() + text

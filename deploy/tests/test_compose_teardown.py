@@ -63,8 +63,8 @@ def test_a_slow_database_is_waited_for(stack):
 # --- Elsewhere
 
 
-def test_a_managed_database_by_its_address(stack):
-    """The stack's own database plays the managed one, under a name that only its address has."""
+def test_a_managed_database_by_its_url(stack):
+    """The stack's own database plays the managed one, under a name that only its URL has."""
     password = (stack.folder / "deploy/secrets/application_password").read_text()
     secret = stack.folder / "deploy" / "secrets" / "database_url"
     secret.write_text(f"postgres://application:{password}@managed.example.com:5432/application")

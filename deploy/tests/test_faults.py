@@ -56,10 +56,10 @@ def edge(gunicorn, tmp_path_factory):
 
 
 @contextmanager
-def in_background(ask):
-    """Ask in a thread for the time of the block; a list that holds the response afterwards."""
+def in_background(request):
+    """Send a request in a thread for the time of the block; a list that holds the response afterwards."""
     responses = []
-    thread = threading.Thread(target=lambda: responses.append(ask()))
+    thread = threading.Thread(target=lambda: responses.append(request()))
     thread.start()
     yield responses
     thread.join(30)
@@ -90,7 +90,7 @@ def settled(statuses: list[int | str]) -> bool:
     return len(statuses) > 50 and set(statuses[-50:]) == {200} and len(statuses) - statuses.count(200) <= 8
 
 
-def assert_problem_503(response: rig.Answer) -> None:
+def assert_problem_503(response: rig.Response) -> None:
     assert response.status == 503, response
     assert response.headers["Content-Type"] == "application/problem+json"
     assert int(response.headers["Retry-After"]) > 0
@@ -115,7 +115,7 @@ def test_a_database_restarted_under_load_costs_only_503_while_it_is_away(cluster
         up = time.monotonic() - load.began
         load.wait_for(100)
     assert set(load.statuses()) == {200, 503}
-    assert settled([status for began, _, status in load.answers if began > up])
+    assert settled([status for began, _, status in load.responses if began > up])
     assert gunicorn.workers() == workers
 
 
@@ -126,14 +126,14 @@ def test_a_frozen_database_is_503_in_bounded_time_and_frees_every_thread(cluster
         cluster.freeze()
         frozen = time.monotonic() - load.began
         # 12 clients for 8 threads: each gets its response while the database is frozen.
-        rig.wait_until(lambda: load.statuses()[503] >= 12, "answers without a database", 60)
+        rig.wait_until(lambda: load.statuses()[503] >= 12, "responses without a database", 60)
         assert gunicorn.get("/livez").status == 200
         assert gunicorn.get("/readyz").status == 503
         cluster.thaw()
         thawed = time.monotonic() - load.began
         load.wait_for(100)
     assert set(load.statuses()) == {200, 503}
-    assert settled([status for began, _, status in load.answers if began > thawed])
+    assert settled([status for began, _, status in load.responses if began > thawed])
     assert frozen < thawed
     assert gunicorn.workers() == workers
 
@@ -162,7 +162,7 @@ def test_workers_killed_under_load_are_hidden_by_nginx(gunicorn, edge):
     assert load.statuses()["IncompleteRead"] <= 3
 
 
-def test_a_request_in_flight_is_answered_before_a_stop(cluster, tmp_path):
+def test_a_request_in_flight_completes_before_a_stop(cluster, tmp_path):
     with (
         rig.Gunicorn(tmp_path, **cluster.variables) as gunicorn,
         cluster.session() as lock,

@@ -119,7 +119,7 @@ def test_a_url_may_have_4081_bytes(gunicorn, length, status):
     )
 
 
-def test_a_body_that_is_no_valid_http_gets_one_answer(gunicorn):
+def test_a_body_that_is_no_valid_http_gets_one_response(gunicorn):
     chunked = b"POST /rooms HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nno length\r\n"
     assert refused(gunicorn, chunked) == 405
 

@@ -1,4 +1,4 @@
-"""Slow clients: whatever they hold, a list is answered meanwhile as ever."""
+"""Slow clients: whatever they hold, a list is served meanwhile as ever."""
 
 import contextlib
 import json
@@ -107,7 +107,7 @@ def assert_refused(head: bytes) -> None:
 # --- Exports
 
 
-def test_of_twelve_slow_exports_of_one_address_two_go_on_and_lists_are_answered(edge):
+def test_of_twelve_slow_exports_of_one_ip_address_two_go_on_and_lists_are_served(edge):
     with Crowd(edge.https, tls=True) as crowd:
         for _ in range(12):
             crowd.send(EXPORT)
@@ -207,7 +207,7 @@ SLOW = {
 @pytest.mark.parametrize("requests", SLOW.values(), ids=list(SLOW))
 def test_slow_clients_hold_no_thread(edge, requests):
     with Crowd(edge.https, tls=True) as crowd:
-        for _ in range(45):  # of one address, which may have 50 at once
+        for _ in range(45):  # of one IP address, which may have 50 at once
             crowd.send(requests)
         lists = [edge.get(f"/rooms?limit={n}", timeout=10).status for n in range(40, 80)]
     assert set(lists) == {200}

@@ -30,7 +30,7 @@ SECURITY_HEADERS = {
 }
 
 
-def assert_nginx_problem(response: rig.Answer, status: int) -> None:
+def assert_nginx_problem(response: rig.Response, status: int) -> None:
     """A problem body of nginx's own, with every security header."""
     assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
     body = json.loads(response.body)
@@ -88,20 +88,20 @@ def test_another_host_gets_no_handshake(edge, name):
         handshake(edge, name)
 
 
-def test_another_host_behind_the_right_handshake_gets_no_answer(edge):
+def test_another_host_behind_the_right_handshake_gets_no_response(edge):
     with pytest.raises(ConnectionResetError):
         edge.get("/rooms", Host="evil.example.com")
 
 
-def test_another_host_on_the_plain_port_gets_no_answer(edge):
+def test_another_host_on_the_plain_port_gets_no_response(edge):
     with pytest.raises(ConnectionResetError):
         rig.get(edge.http, "/rooms", Host="evil.example.com")
 
 
-def test_the_plain_port_redirects_to_the_one_address(edge):
+def test_the_plain_port_redirects_to_the_one_url(edge):
     response = rig.get(edge.http, "/rooms?filter_price__lt=66", Host="localhost:80")
     assert response.status == 301
-    assert response.headers["Location"] == f"{edge.address}/rooms?filter_price__lt=66"
+    assert response.headers["Location"] == f"{edge.url}/rooms?filter_price__lt=66"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -115,7 +115,7 @@ def test_an_acme_challenge_is_served_on_the_plain_port(edge):
 # --- What reaches the application
 
 
-def test_the_site_answers_through_tls(edge):
+def test_the_site_responds_through_tls(edge):
     response = edge.get("/rooms?limit=1")
     assert response.status == 200
     assert len(json.loads(response.body)) == 1
@@ -148,9 +148,9 @@ def test_a_forwarding_header_of_a_client_has_no_effect(edge, site, header):
     assert edge.line(response)["client"] == "127.0.0.1"
 
 
-def test_links_carry_the_address_that_people_use(edge):
+def test_links_carry_the_public_url(edge):
     response = edge.get("/rooms?limit=2")
-    assert f"<{edge.address}/rooms?limit=2" in response.headers["Link"]
+    assert f"<{edge.url}/rooms?limit=2" in response.headers["Link"]
 
 
 def test_the_request_id_is_nginxs_and_the_same_everywhere(edge, site):
@@ -210,7 +210,7 @@ def test_posting_the_login_form_passes_the_csrf_check(edge):
     form = f"csrfmiddlewaretoken={token}&username=nobody&password=nothing"
     headers = {
         "Cookie": f"__Host-csrftoken={token}",
-        "Origin": edge.address,
+        "Origin": edge.url,
         "Content_Type": "application/x-www-form-urlencoded",
     }
     assert edge.get("/admin/login/", method="POST", body=form, **headers).status == 200
@@ -229,7 +229,7 @@ def test_a_spreadsheet_for_the_admin_may_be_larger(edge):
     assert edge.get("/admin/rooms/room/import/", method="POST", body=b"x" * 1_100_000).status == 403  # CSRF
 
 
-def test_an_endless_address_is_414(edge):
+def test_an_endless_url_is_414(edge):
     assert_nginx_problem(edge.get("/rooms?" + "x" * 9000), 414)
 
 
@@ -243,7 +243,7 @@ def test_an_endless_header_is_431(edge):
         ("/rooms?" + "x" * 5000, {}, 414),
         ("/rooms?nonsense=7", {f"X_{n}": "x" for n in range(110)}, 431),
     ],
-    ids=["the address", "many headers"],
+    ids=["the URL", "many headers"],
 )
 def test_what_only_gunicorn_refuses_is_a_problem_document_too(edge, path, headers, status):
     response = edge.get(path, **headers)
@@ -285,10 +285,10 @@ def test_invalid_http_gets_a_response_before_the_connection_closes(edge, request
 
 def test_too_many_requests_are_429_with_retry_after(nginx, site):
     edge = nginx(site.port, NGINX_RATE="1r/s")
-    answers = [edge.get("/rooms?limit=1") for _ in range(110)]
-    assert 101 <= Counter(response.status for response in answers)[200] < 110  # the burst, and one a second
-    assert_nginx_problem(answers[-1], 429)
-    assert answers[-1].headers["Retry-After"] == "2"
+    responses = [edge.get("/rooms?limit=1") for _ in range(110)]
+    assert 101 <= Counter(response.status for response in responses)[200] < 110  # the burst, and one a second
+    assert_nginx_problem(responses[-1], 429)
+    assert responses[-1].headers["Retry-After"] == "2"
 
 
 @pytest.mark.parametrize("path", ["/admin/", "/admin/login/", "/admin/rooms/room/import/"])
@@ -333,7 +333,7 @@ def test_the_third_upload_of_a_spreadsheet_at_once_is_429(nginx):
             tls.sendall(head + b"x" * 100_000)
         rig.wait_until(lambda: edge.get("/admin/rooms/room/import/").status == 429, "a refusal")
         assert edge.get("/admin/").status == 200
-        assert "POST /admin/rooms/room/import/" not in replica.asked  # nginx keeps what is not complete
+        assert "POST /admin/rooms/room/import/" not in replica.requests  # nginx keeps what is not complete
 
 
 @pytest.mark.parametrize(("path", "size"), [("/rooms/x", 400_000), ("/admin/rooms/room/export/", 12_000_000)])
@@ -344,7 +344,7 @@ def test_a_large_page_is_buffered_at_once_for_a_slow_reader(nginx, path, size):
         wire.connect(("127.0.0.1", edge.https))
         with rig.UNVERIFIED.wrap_socket(wire, server_hostname="localhost") as tls:
             tls.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            rig.wait_until(lambda: replica.answered == 1, "a response that has left the application", 10)
+            rig.wait_until(lambda: replica.responses_sent == 1, "a response on its way", 10)
 
 
 def test_readiness_is_not_for_the_public(nginx):
@@ -352,7 +352,7 @@ def test_readiness_is_not_for_the_public(nginx):
         edge = nginx(replica.port)
         assert_nginx_problem(edge.get("/readyz"), 404)
         assert edge.get("/livez").status == 200
-    assert replica.asked == ["GET /livez"]
+    assert replica.requests == ["GET /livez"]
 
 
 def test_readiness_is_for_the_tls_terminator_in_front_and_not_for_its_clients(nginx):
@@ -374,7 +374,7 @@ def test_a_write_that_was_sent_and_failed_is_502_and_not_begun_again(nginx):
     with Replica("dying", hang_up=True) as dying:
         edge = nginx(dying.port)
         assert_nginx_problem(edge.get("/rooms", method="POST", body="x=1"), 502)
-        assert dying.asked == ["POST /rooms"]
+        assert dying.requests == ["POST /rooms"]
 
 
 def test_a_silent_upstream_is_504(nginx):
@@ -384,18 +384,18 @@ def test_a_silent_upstream_is_504(nginx):
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/html"])
-def test_an_answer_of_nginx_is_not_stored_and_names_its_request(nginx, accept):
+def test_a_response_of_nginx_is_not_stored_and_names_its_request(nginx, accept):
     edge = nginx(rig.free_port())
-    answer = edge.get("/rooms", Accept=accept)
-    assert answer.status == 502
-    assert answer.headers.get_all("Cache-Control") == ["no-store"]
-    assert answer.headers.get_all("Retry-After") == ["2"]
-    assert answer.headers.get_all("X-Request-ID") == [edge.line(answer)["request_id"]]
-    assert answer.headers["X-Request-ID"] in answer.body.decode()
-    assert {name: answer.headers.get_all(name) for name in SECURITY_HEADERS} == {
+    response = edge.get("/rooms", Accept=accept)
+    assert response.status == 502
+    assert response.headers.get_all("Cache-Control") == ["no-store"]
+    assert response.headers.get_all("Retry-After") == ["2"]
+    assert response.headers.get_all("X-Request-ID") == [edge.line(response)["request_id"]]
+    assert response.headers["X-Request-ID"] in response.body.decode()
+    assert {name: response.headers.get_all(name) for name in SECURITY_HEADERS} == {
         name: [value] for name, value in SECURITY_HEADERS.items()
     }
     # A page of another origin may read why the API refused, and no page of ours.
     origin = None if accept == "text/html" else "*"
-    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert response.headers["Access-Control-Allow-Origin"] == origin
     assert edge.get("/admin/x" + "x" * 9000).headers["Retry-After"] is None

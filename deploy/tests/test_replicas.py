@@ -27,13 +27,13 @@ def test_the_second_anonymous_get_within_a_second_comes_from_the_cache(edge):
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
-def test_a_client_that_has_the_answer_gets_304_from_the_cache(edge):
+def test_a_client_that_has_the_response_gets_304_from_the_cache(edge):
     etag = edge.get("/rooms?limit=6").headers["ETag"]
     again = edge.get("/rooms?limit=6", If_None_Match=etag)
     assert (again.status, again.body, again.headers["X-Cache"]) == (304, b"", "HIT")
 
 
-def test_a_head_is_answered_from_what_a_get_left(edge):
+def test_a_head_is_served_from_what_a_get_left(edge):
     page = edge.get("/rooms?limit=7")
     head = edge.get("/rooms?limit=7", method="HEAD")
     assert (head.status, head.body, head.headers["X-Cache"]) == (200, b"", "HIT")
@@ -48,14 +48,14 @@ def test_vary_keys_the_cache(edge):
 
 
 LIMITS = itertools.count(500)
-"""A `limit` that no other test asks for: an address that is not in the cache yet."""
+"""A `limit` that no other test requests: a URL that is not in the cache yet."""
 
 
 @pytest.mark.parametrize("host", ["localhost:1234", "LOCALHOST", "localhost.", "Localhost.:443"])
 def test_links_name_the_one_host_however_host_was_written(edge, host):
-    answer = edge.get(f"/rooms?limit={next(LIMITS)}", Host=host)
-    assert answer.headers["X-Cache"] == "MISS"
-    assert f"<{edge.address}/rooms?limit=" in answer.headers["Link"]
+    response = edge.get(f"/rooms?limit={next(LIMITS)}", Host=host)
+    assert response.headers["X-Cache"] == "MISS"
+    assert f"<{edge.url}/rooms?limit=" in response.headers["Link"]
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_links_name_the_one_host_however_host_was_written(edge, host):
     ids=str,
 )
 def test_no_request_changes_what_another_gets_from_the_cache(edge, odd):
-    def told(answer: rig.Answer) -> tuple:
+    def comparable(response: rig.Response) -> tuple:
         own = {"Date", "X-Request-ID", "X-Cache", "Server-Timing"}
-        return answer.status, answer.body, {k: v for k, v in answer.headers.items() if k not in own}
+        return response.status, response.body, {k: v for k, v in response.headers.items() if k not in own}
 
     path = f"/rooms?limit={next(LIMITS)}"
     edge.get(path, **odd)
     plain = edge.get(path)
-    assert told(plain) == told(edge.get(path, Authorization="passes the cache by"))
+    assert comparable(plain) == comparable(edge.get(path, Authorization="passes the cache by"))
     # In the other order too: what a plain request left is right for the odd one.
     assert odd.keys() & {"method", "Authorization"} or edge.get(path, **odd).status in {
         200,
@@ -107,10 +107,10 @@ def test_no_request_changes_what_another_gets_from_the_cache(edge, odd):
     }
 
 
-def test_an_address_with_a_host_in_it_is_answered_for_the_one_host(edge):
-    answer = edge.get(f"https://localhost:99/rooms?limit={next(LIMITS)}", Host="evil.example.com")
-    assert answer.status == 200
-    assert f"<{edge.address}/rooms?limit=" in answer.headers["Link"]
+def test_a_url_with_a_host_in_it_is_served_for_the_one_host(edge):
+    response = edge.get(f"https://localhost:99/rooms?limit={next(LIMITS)}", Host="evil.example.com")
+    assert response.status == 200
+    assert f"<{edge.url}/rooms?limit=" in response.headers["Link"]
 
 
 @pytest.mark.parametrize("header", [{"Cookie": "a=1; __Host-sessionid=x"}, {"Authorization": "Basic eDp4"}])
@@ -124,15 +124,15 @@ def test_a_mistake_is_not_cached(edge):
     assert [caches(edge, "/rooms?nonsense=3") for _ in range(2)] == ["MISS", "MISS"]
 
 
-def test_an_answer_is_fresh_again_after_a_second(nginx):
+def test_a_response_is_fresh_again_after_a_second(nginx):
     with Replica("one") as replica:
         edge = nginx(replica.port)
         edge.get("/rooms")
-        time.sleep(2.1)  # nginx counts whole seconds: an answer lives for one to two
+        time.sleep(2.1)  # nginx counts whole seconds: a response is fresh for one to two
         stale = edge.get("/rooms")  # what was there, while the cache is filled in the background
         assert (stale.headers["X-Cache"], stale.body) == ("STALE", b"one")
-        rig.wait_until(lambda: len(replica.asked) == 2, "a request in the background")
-        rig.wait_until(lambda: caches(edge, "/rooms") == "HIT", "a fresh answer", 1)
+        rig.wait_until(lambda: len(replica.requests) == 2, "a request in the background")
+        rig.wait_until(lambda: caches(edge, "/rooms") == "HIT", "a fresh response", 1)
 
 
 def test_one_request_fills_the_cache_for_all(nginx):
@@ -140,7 +140,7 @@ def test_one_request_fills_the_cache_for_all(nginx):
         edge = nginx(replica.port)
         with rig.Load(lambda: edge.get("/rooms").status, clients=20) as load:
             load.wait_for(20)
-            assert len(replica.asked) == 1
+            assert len(replica.requests) == 1
     assert set(load.statuses()) == {200}
 
 
@@ -149,15 +149,15 @@ def test_when_the_upstream_is_away_what_was_there_is_served(nginx):
         edge = nginx(replica.port)
         assert edge.get("/rooms").body == b"one"
     time.sleep(2.1)
-    answer = edge.get("/rooms")
-    assert (answer.status, answer.body, answer.headers["X-Cache"]) == (200, b"one", "STALE")
+    response = edge.get("/rooms")
+    assert (response.status, response.body, response.headers["X-Cache"]) == (200, b"one", "STALE")
 
 
 def test_one_variable_switches_the_cache_off(nginx):
     with Replica("one") as replica:
         edge = nginx(replica.port, NGINX_MICROCACHE="off")
         assert [caches(edge, "/rooms") for _ in range(3)] == [None] * 3
-        assert len(replica.asked) == 3
+        assert len(replica.requests) == 3
 
 
 # --- Load balancing
@@ -168,7 +168,7 @@ def test_replicas_take_turns(nginx):
         edge = nginx(a.port, b.port, NGINX_MICROCACHE="off")
         for _ in range(20):
             edge.get("/rooms")
-        assert abs(len(a.asked) - len(b.asked)) <= 4
+        assert abs(len(a.requests) - len(b.requests)) <= 4
 
 
 def test_a_weight_of_three_takes_three_quarters(nginx):
@@ -177,8 +177,8 @@ def test_a_weight_of_three_takes_three_quarters(nginx):
         edge = nginx(NGINX_UPSTREAM=servers, NGINX_MICROCACHE="off")
         for _ in range(80):
             edge.get("/rooms")
-        assert 56 <= len(big.asked) <= 64
-        assert len(big.asked) + len(small.asked) == 80
+        assert 56 <= len(big.requests) <= 64
+        assert len(big.requests) + len(small.requests) == 80
 
 
 def test_consistent_hashing_moves_only_the_share_of_the_one_that_left(nginx):
@@ -199,14 +199,14 @@ def test_least_conn_spares_the_busy_one(nginx):
         edge = nginx(busy.port, free.port, NGINX_BALANCE="least_conn", NGINX_MICROCACHE="off")
         with rig.Load(lambda: edge.get("/rooms").status, clients=4) as load:
             load.wait_for(40)
-    assert len(free.asked) > 3 * len(busy.asked)
+    assert len(free.requests) > 3 * len(busy.requests)
 
 
 def test_a_dead_replica_is_hidden_from_reads_and_writes(nginx):
     with Replica("alive") as alive:
         edge = nginx(rig.free_port(), alive.port, NGINX_MICROCACHE="off")
-        answers = [edge.get("/rooms", method=method) for method in ("GET", "POST") for _ in range(6)]
-    assert {answer.body for answer in answers} == {b"alive"}
+        responses = [edge.get("/rooms", method=method) for method in ("GET", "POST") for _ in range(6)]
+    assert {response.body for response in responses} == {b"alive"}
     assert any(", " in line["upstream"] for line in edge.lines())
 
 
@@ -215,21 +215,21 @@ def test_a_write_that_was_sent_is_never_repeated(nginx):
         edge = nginx(dying.port, alive.port, NGINX_MICROCACHE="off")
         reads = {edge.get("/rooms").status for _ in range(8)}
         assert reads == {200}
-        dying.asked.clear()
-        alive.asked.clear()
+        dying.requests.clear()
+        alive.requests.clear()
         statuses = Counter(edge.get("/rooms", method="POST", body="x=1").status for _ in range(8))
-        assert len(dying.asked) + len(alive.asked) == 8
-        assert statuses == {502: len(dying.asked), 200: len(alive.asked)}
+        assert len(dying.requests) + len(alive.requests) == 8
+        assert statuses == {502: len(dying.requests), 200: len(alive.requests)}
 
 
 def test_the_site_may_be_served_behind_another_tls_terminator(nginx):
     with Replica("site") as replica:
         edge = nginx(replica.port, NGINX_PLAIN="site", NGINX_TRUSTED_PROXY="127.0.0.1")
-        answer = rig.get(edge.http, "/rooms", Host="localhost", X_Forwarded_For="9.9.9.9")
-        assert answer.body == b"site"
+        response = rig.get(edge.http, "/rooms", Host="localhost", X_Forwarded_For="9.9.9.9")
+        assert response.body == b"site"
         assert replica.headers[-1]["X-Forwarded-Proto"] == "https"
         assert replica.headers[-1]["X-Forwarded-For"] == "9.9.9.9"
-        assert edge.line(answer)["client"] == "9.9.9.9"
+        assert edge.line(response)["client"] == "9.9.9.9"
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -239,8 +239,8 @@ def test_while_the_upstream_fails_what_was_there_is_served(nginx, status):
         edge.get("/rooms")
         replica.status = status
         time.sleep(2.1)
-        for asked in (2, 3):
-            answer = edge.get("/rooms")
-            assert (answer.status, answer.body, answer.headers["X-Cache"]) == (200, b"one", "STALE")
-            rig.wait_until(lambda asked=asked: len(replica.asked) >= asked, "a request in the background")
+        for count in (2, 3):
+            response = edge.get("/rooms")
+            assert (response.status, response.body, response.headers["X-Cache"]) == (200, b"one", "STALE")
+            rig.wait_until(lambda count=count: len(replica.requests) >= count, "a request in the background")
         assert edge.get("/rooms/other").status == status

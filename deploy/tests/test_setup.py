@@ -71,7 +71,7 @@ def test_nothing_is_overwritten_by_a_second_run(project):
     assert second.stdout.count("kept ") == 6
 
 
-def test_it_prints_the_next_command_and_the_address(project):
+def test_it_prints_the_next_command_and_the_url(project):
     said = setup(project, "rooms.example.com").stdout
     assert "./deploy/rollout" in said
     assert "https://rooms.example.com:8443/rooms" in said

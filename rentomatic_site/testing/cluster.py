@@ -59,9 +59,9 @@ class Cluster:
         command = [*ends_with_pytest("INT"), *server]
         with (self.data / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(ready or self.answers, "an answer of PostgreSQL")
+        wait_until(ready or self.accepts_connections, "PostgreSQL accepts connections")
 
-    def answers(self) -> bool:
+    def accepts_connections(self) -> bool:
         try:
             psycopg2.connect(**self.parameters).close()
         except psycopg2.OperationalError:

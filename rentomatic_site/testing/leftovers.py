@@ -34,7 +34,7 @@ def processes(basetemp: Path) -> list[str]:
     The server's own are none of them, nor are we.
     """
     folder = settings.EMBEDDED_POSTGRES
-    words = [os.fsencode(word) for word in (f"{basetemp}/", folder) if word]
+    marks = [os.fsencode(mark) for mark in (f"{basetemp}/", folder) if mark]
     supervisor = embedded_server.supervisor_pid(folder) if folder else None
     parents, suspects = {}, {}
     for process in Path("/proc").glob("[0-9]*"):
@@ -42,8 +42,8 @@ def processes(basetemp: Path) -> list[str]:
         try:
             parents[pid] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             command = (process / "cmdline").read_bytes()
-            known = command + (process / "environ").read_bytes()
-            if pid != os.getpid() and any(word in known for word in words):
+            context = command + (process / "environ").read_bytes()
+            if pid != os.getpid() and any(mark in context for mark in marks):
                 suspects[pid] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:  # it has ended, or is another user's
             continue

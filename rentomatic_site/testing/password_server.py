@@ -39,16 +39,17 @@ class PasswordServer:
 
     def __enter__(self) -> "PasswordServer":
         self.start()
-        wait_until(self.answers, "PostgreSQL answers")
+        wait_until(self.accepts_connections, "PostgreSQL accepts connections")
         return self
 
     def start(self) -> None:
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
         options |= {"fsync": "off", "log_statement": "all"}
-        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        server = [*self.prefix, embedded_server.binary("postgres"), "-D", str(self.folder / "data"), *words]
+        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        program = [embedded_server.binary("postgres"), "-D", str(self.folder / "data")]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*ends_with_pytest("INT"), *server], stdout=log, stderr=log)
+            command = [*ends_with_pytest("INT"), *self.prefix, *program, *settings]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def stop(self) -> None:
         self.process.send_signal(2)  # "fast"
@@ -60,7 +61,7 @@ class PasswordServer:
         if self.process.poll() is None:
             self.stop()
 
-    def answers(self) -> bool:
+    def accepts_connections(self) -> bool:
         try:
             self.query("SELECT 1")
         except psycopg2.OperationalError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from rentomatic_site.testing.rig import PATH, PROJECT, Answer, Server, free_port, get, wait_until
+from rentomatic_site.testing.rig import PATH, PROJECT, Response, Server, free_port, get, wait_until
 
 
 class Nginx(Server):
@@ -18,7 +18,7 @@ class Nginx(Server):
     def __init__(self, folder: Path, *upstreams: int | str, **variables: str) -> None:
         folder.mkdir(exist_ok=True)
         self.http, self.https, health = free_port(), free_port(), free_port()
-        self.address = f"https://localhost:{self.https}"
+        self.url = f"https://localhost:{self.https}"
         self.certificates = folder / "certificates"
         self.certificates.mkdir()
         self.folder, self.acme = folder, folder / "acme"
@@ -36,11 +36,11 @@ class Nginx(Server):
             "NGINX_HTTP": f"127.0.0.1:{self.http}",
             "NGINX_HTTPS": f"127.0.0.1:{self.https}",
             "NGINX_HEALTH_PORT": str(health),
-            "NGINX_ADDRESS": self.address,
+            "NGINX_ADDRESS": self.url,
             "NGINX_UPSTREAM": " ".join(f"server {server};" for server in servers),
             **variables,
         }
-        # `http2 on` came with nginx 1.25.1; older ones know it as a parameter of `listen`.
+        # `http2 on` came with nginx 1.25.1; in older ones it is a parameter of `listen`.
         if nginx_version() < (1, 25, 1):
             variables["NGINX_HTTP2"] = ""
         for template in (PROJECT / "deploy" / "nginx").glob("*.template"):
@@ -52,24 +52,28 @@ class Nginx(Server):
         super().__init__(command, {"PATH": PATH}, folder / "error.log", stdout=self.access_log)
         self.wait_for(lambda: get(health, "/health", timeout=2).status == 200)
 
-    def get(self, path: str, **options: Any) -> Answer:
-        """Ask it over TLS for the host that it serves."""
+    def get(self, path: str, **options: Any) -> Response:
+        """A request over TLS for the host that it serves."""
         return get(self.https, path, tls=True, **options)
 
     def lines(self) -> list[dict]:
         return [json.loads(line) for line in self.access_log.read_text().splitlines()]
 
-    def line(self, answer: Answer) -> dict:
-        """The access log's line about an answer, once it is written."""
-        id = answer.headers["X-Request-ID"]
-        wait_until(lambda: any(line["request_id"] == id for line in self.lines()), f"a line about {id}", 5)
-        return next(line for line in self.lines() if line["request_id"] == id)
+    def line(self, response: Response) -> dict:
+        """The access log's line about a response, once it is written."""
+        request_id = response.headers["X-Request-ID"]
+
+        def found() -> list[dict]:
+            return [line for line in self.lines() if line["request_id"] == request_id]
+
+        wait_until(found, f"a line about {request_id}", 5)
+        return found()[0]
 
 
 def defaults() -> dict[str, str]:
     """The variables that compose.yml gives to nginx, each with its default."""
-    given = yaml.safe_load((PROJECT / "compose.yml").read_text())["services"]["nginx"]["environment"]
-    return {name: re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", str(value)) for name, value in given.items()}
+    variables = yaml.safe_load((PROJECT / "compose.yml").read_text())["services"]["nginx"]["environment"]
+    return {name: re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", str(value)) for name, value in variables.items()}
 
 
 def render(template: str, variables: dict[str, str]) -> str:
@@ -78,8 +82,8 @@ def render(template: str, variables: dict[str, str]) -> str:
 
 
 def nginx_version() -> tuple[int, ...]:
-    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, env={"PATH": PATH}).stderr
-    return tuple(int(part) for part in re.findall(r"\d+", said)[:3])
+    version = subprocess.run(["nginx", "-v"], capture_output=True, text=True, env={"PATH": PATH}).stderr
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def self_signed(folder: Path, host: str) -> None:

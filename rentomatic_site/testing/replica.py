@@ -10,13 +10,13 @@ from rentomatic_site.testing import rig
 
 
 class Replica:
-    """An upstream that names itself, counts what it is asked, and can be slow or hang up."""
+    """An upstream that responds with its name, records its requests, and can be slow or hang up."""
 
     def __init__(self, name: str, seconds: float = 0, hang_up: bool = False) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.status = 200
-        self.answered = 0
-        """Answers that it got rid of, at least into the buffers of its connection."""
+        self.responses_sent = 0
+        """Responses that were written, at least into the buffers of the connection."""
         self.headers: list[email.message.Message] = []
         replica = self
 
@@ -25,7 +25,7 @@ class Replica:
 
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                replica.asked.append(f"{self.command} {self.path}")
+                replica.requests.append(f"{self.command} {self.path}")
                 replica.headers.append(self.headers)
                 time.sleep(seconds)
                 if hang_up:
@@ -37,12 +37,12 @@ class Replica:
                 self.send_header("Vary", "Accept")
                 self.end_headers()
                 self.wfile.write(name.encode())
-                replica.answered += 1
+                replica.responses_sent += 1
 
             do_POST = do_GET
 
             def log_message(self, *_: object) -> None:
-                """Quiet: the tests look at `asked`."""
+                """Quiet: the tests look at `requests`."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", rig.free_port()), Handler)
         self.server.daemon_threads = True

@@ -2,7 +2,7 @@
 The rig: real gunicorn, real nginx and a real database, started and stopped by tests, without containers.
 
 Everything listens on loopback below port 32768, so that no outgoing connection can have taken the port.
-Nothing here waits by sleeping: a server is ready when it answers.
+Nothing here waits by sleeping: a server is ready when it responds.
 """
 
 import http.client
@@ -78,7 +78,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20) -> 
 
 
 @dataclass
-class Answer:
+class Response:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
@@ -87,7 +87,7 @@ class Answer:
 
 def get(
     port: int, path: str, method: str = "GET", timeout: float = 30, tls: bool = False, **headers: Any
-) -> Answer:
+) -> Response:
     """One request on a connection of its own; `X_Request_ID="…"` sends X-Request-ID, `body=…` a body."""
     began = time.monotonic()
     body = headers.pop("body", None)
@@ -102,7 +102,7 @@ def get(
         body = response.read()
     finally:
         connection.close()
-    return Answer(response.status, response.msg, body, time.monotonic() - began)
+    return Response(response.status, response.msg, body, time.monotonic() - began)
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def manage(*arguments: str, **variables: str) -> str:
-    """Run manage.py; returns what it said, raises where it failed."""
+    """Run manage.py; returns its stdout, raises where it failed."""
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=PROJECT,
@@ -181,17 +181,17 @@ class Server:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait_for(self, answers: Callable[[], Any], seconds: float = 20) -> None:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 20) -> None:
         def ready() -> bool:
             if self.process.poll() is not None:
                 raise RuntimeError(f"ended with status {self.process.returncode}:\n{self.log.read_text()}")
             try:
-                return bool(answers())
+                return bool(condition())
             except (OSError, http.client.HTTPException):
                 return False
 
         try:
-            wait_until(ready, "an answer", seconds)
+            wait_until(ready, "a response", seconds)
         except TimeoutError as error:
             self.stop()
             raise TimeoutError(f"{error}:\n{self.log.read_text()[-4000:]}") from None
@@ -228,28 +228,28 @@ class Gunicorn(Server):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def get(self, path: str, **options: Any) -> Answer:
+    def get(self, path: str, **options: Any) -> Response:
         return get(self.port, path, **options)
 
 
-def access_record(server: Gunicorn, id: str) -> dict:
+def access_record(server: Gunicorn, request_id: str) -> dict:
     """gunicorn's access line of one request, once it is written."""
 
     def found() -> list[dict]:
         lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-        return [line for line in lines if line.get("request_id") == id and "target" in line]
+        return [line for line in lines if line.get("request_id") == request_id and "target" in line]
 
-    wait_until(found, f"an access line of {id}", 5)
+    wait_until(found, f"an access line of {request_id}", 5)
     return found()[0]
 
 
 @dataclass
 class Load:
-    """Clients that ask one after the other for the time of a `with` block, and remember every answer."""
+    """Clients that send requests one by one for the time of a `with` block, and record the responses."""
 
-    ask: Callable[[], int]
+    request: Callable[[], int]
     clients: int = 4
-    answers: list[tuple[float, float, int | str]] = field(default_factory=list)
+    responses: list[tuple[float, float, int | str]] = field(default_factory=list)
     """When (seconds since the start), how long it took, and the status or the failure's name."""
 
     def __enter__(self) -> "Load":
@@ -265,21 +265,21 @@ class Load:
             began = time.monotonic()
             outcome: int | str
             try:
-                outcome = self.ask()
+                outcome = self.request()
             except (OSError, http.client.HTTPException) as error:
                 outcome = type(error).__name__
             now = time.monotonic()
-            self.answers.append((began - self.began, now - began, outcome))
+            self.responses.append((began - self.began, now - began, outcome))
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
         for thread in self.threads:
             thread.join(60)
 
-    def wait_for(self, answers: int, seconds: float = 30) -> None:
-        """Go on when so many further answers have come."""
-        goal = len(self.answers) + answers
-        wait_until(lambda: len(self.answers) >= goal, f"{answers} answers", seconds)
+    def wait_for(self, responses: int, seconds: float = 30) -> None:
+        """Wait for that many further responses."""
+        goal = len(self.responses) + responses
+        wait_until(lambda: len(self.responses) >= goal, f"{responses} responses", seconds)
 
     def statuses(self) -> Counter:
-        return Counter(outcome for _, _, outcome in self.answers)
+        return Counter(outcome for _, _, outcome in self.responses)
