@@ -63,7 +63,7 @@ TESTS = {
 """The tests that concern a module or the modules of a folder, the most likely to fail first."""
 
 
-def arguments(words: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make mutants ARGS=",
         description=(
@@ -88,7 +88,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help=f"modules or folders (default: all of {', '.join(TESTS)})",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the sample's choice (default: 1)")
-    chosen = parser.parse_args(words)
+    chosen = parser.parse_args(argv)
     if chosen.sample < 0:
         parser.error("--sample: 0 or more")
     return chosen
@@ -152,9 +152,9 @@ def copy_of(root: Path) -> Iterator[Path]:
         yield copy
 
 
-def session_name(root: Path, *asked: object) -> str:
-    """Differs as soon as a file of the project or what was asked for differs."""
-    digest = hashlib.sha256(repr(asked).encode())
+def session_name(root: Path, *options: object) -> str:
+    """Differs as soon as a file of the project or an option differs."""
+    digest = hashlib.sha256(repr(options).encode())
     for path in sources(root):
         digest.update(f"{path}\0".encode() + (root / path).read_bytes())
     return digest.hexdigest()[:16]
@@ -234,8 +234,8 @@ def measure(session: WorkDB, tests: dict[str, list[str]]) -> None:
         outcome = TestOutcome.SURVIVED if passed else TestOutcome.KILLED
         change = "\n".join(changed_lines(before, after))
         session.set_result(item.job_id, WorkResult(WorkerOutcome.NORMAL, None, outcome, change))
-        told = "not noticed" if passed else "noticed"
-        say(f"{session.num_results}/{session.num_work_items} {position(mutation)} {told}")
+        verdict = "not noticed" if passed else "noticed"
+        say(f"{session.num_results}/{session.num_work_items} {position(mutation)} {verdict}")
 
 
 def changed_lines(before: str, after: str) -> list[str]:
@@ -273,8 +273,8 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def main(words: list[str] | None = None, root: Path = PROJECT, tests: dict[str, list[str]] = TESTS) -> int:
-    chosen = arguments(words)
+def main(argv: list[str] | None = None, root: Path = PROJECT, tests: dict[str, list[str]] = TESTS) -> int:
+    chosen = arguments(argv)
     # A plain `kill` ends the run as Ctrl-C does, with the tests that run.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -15,7 +15,7 @@ from rooms.api.errors import BadRequest
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
-GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+SENT_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 def request_ids(get_response: GetResponse) -> GetResponse:
@@ -26,8 +26,8 @@ def request_ids(get_response: GetResponse) -> GetResponse:
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request.id = given if GIVEN_ID.fullmatch(given) else uuid.uuid4().hex  # type: ignore[attr-defined]
+        sent = request.META.get("HTTP_X_REQUEST_ID", "")
+        request.id = sent if SENT_ID.fullmatch(sent) else uuid.uuid4().hex  # type: ignore[attr-defined]
         # Not reset at the end: Django logs error responses after the outermost middleware. The thread's next
         # request overwrites it.
         request_id.set(request.id)  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ def request_ids(get_response: GetResponse) -> GetResponse:
 
 def refuse_nul(get_response: GetResponse) -> GetResponse:
     """
-    Answer 400 to a NUL character in the path, the query string or a cookie, raw or escaped.
+    Respond with 400 to a NUL character in the path, the query string or a cookie, raw or escaped.
 
     PostgreSQL's type text cannot store it, and psycopg2 raises ValueError, which would be a 500. Forms
     validate it themselves. In a cookie it is an octal escape, which reaches the query of the session without

@@ -35,16 +35,16 @@ class Search(BaseModel):
     offset: int = Field(0, ge=0)
 
     def where(self) -> tuple[str, list[int]]:
-        """The WHERE clause and its values, for the bounds that were given."""
+        """The WHERE clause and its values, for the bounds that are set."""
         bounds = {
             "price >": self.price_gt,
             "price <": self.price_lt,
             "size >": self.size_gt,
             "size <": self.size_lt,
         }
-        given = {condition: value for condition, value in bounds.items() if value is not None}
-        conditions = [f"{condition} ${number}" for number, condition in enumerate(given, start=1)]
-        return " AND ".join(conditions) or "true", list(given.values())
+        set_bounds = {condition: value for condition, value in bounds.items() if value is not None}
+        conditions = [f"{condition} ${number}" for number, condition in enumerate(set_bounds, start=1)]
+        return " AND ".join(conditions) or "true", list(set_bounds.values())
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ class Stack:
             if (rig.PROJECT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(rig.PROJECT / name, folder / name)
-        self.said = self.run("./deploy/setup").stdout
+        self.setup_output = self.run("./deploy/setup").stdout
         self.set("SITE_ADDRESS", self.url)
         self.set("HTTP_PORT", str(self.http))
         self.set("HTTPS_PORT", str(self.https))
@@ -90,7 +90,7 @@ class Stack:
         return rig.get(self.https, path, tls=True, **options)
 
     def load(self) -> rig.Load:
-        """Clients that never ask for the same twice, so that nothing comes from the micro-cache."""
+        """Clients that never request the same URL twice, so that nothing comes from the micro-cache."""
         return rig.Load(lambda: self.get(f"/rooms?filter_price__gte={next(PRICES)}").status)
 
     def lines(self) -> list[dict[str, Any]]:

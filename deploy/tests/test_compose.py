@@ -24,7 +24,7 @@ RUNNING = ("db", "web", "nginx")
 
 
 def test_setup_prints_the_next_command(stack):
-    assert "./deploy/rollout" in stack.said
+    assert "./deploy/rollout" in stack.setup_output
 
 
 def test_each_service_waits_for_the_one_before(stack):

@@ -111,10 +111,10 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
                 break
         time.sleep(0.3)  # into the step
         os.killpg(restore.pid, signal.SIGINT)
-        said = restore.communicate(timeout=120)[1]
+        output = restore.communicate(timeout=120)[1]
         clients.wait_for(20, 60)
     assert restore.returncode == 1
-    assert "everything is as it was" in said
+    assert "everything is as it was" in output
     assert databases(stack) == before
     assert stack.sql("SELECT count(*) FROM room") == "0"
     assert set(clients.statuses()) <= {200, 503}
@@ -123,23 +123,23 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
 
 def test_a_backup_restores_and_what_was_there_stays(stack, saved):
     with stack.load() as clients:
-        said = stack.run("./deploy/restore", saved).stdout
+        output = stack.run("./deploy/restore", saved).stdout
         # From this moment on, every replica reads it.
         restored = stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a")
         clients.wait_for(20, 60)
     assert restored.status == 200
-    assert "Restored: 1 rooms, and 2 replicas answer from them." in said
+    assert "Restored: 1 rooms, and 2 replicas answer from them." in output
     assert stack.sql("SELECT count(*) FROM room") == "1"
     assert set(clients.statuses()) <= {200, 503}
-    (kept,) = re.findall(r"(application_before_\w+);", said)
+    (kept,) = re.findall(r"(application_before_\w+);", output)
     query = ["psql", "-U", "postgres", "-d", kept, "-Atc", "SELECT count(*) FROM room"]
     assert stack.inside("db", *query).stdout == "0\n"
 
 
 def test_a_restore_while_the_site_is_stopped_leaves_it_stopped_and_says_so(stack, saved):
     stack.compose("stop", "web")
-    said = stack.run("./deploy/restore", saved).stdout
-    assert "The site is not running. Next: docker compose up -d --wait" in said
+    output = stack.run("./deploy/restore", saved).stdout
+    assert "The site is not running. Next: docker compose up -d --wait" in output
     assert not any(web["State"]["Running"] for web in stack.containers("web"))
     stack.up()
     assert stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a").status == 200

@@ -64,14 +64,14 @@ def test_a_rollout_brings_a_new_version_without_a_failed_request(stack):
     with stack.load() as clients:
         clients.wait_for(50)
         with changed(path, text):
-            said = stack.run("./deploy/rollout").stdout
+            output = stack.run("./deploy/rollout").stdout
         clients.wait_for(100, 60)
     new = replicas(stack)
     assert set(clients.statuses()) == {200}
     assert len(new) == 2
     assert not new.keys() & old.keys()
     assert set(new.values()) == {stack.setting("IMAGE")} != set(old.values())
-    assert f"Done: 2 replicas of {stack.setting('IMAGE')}" in said
+    assert f"Done: 2 replicas of {stack.setting('IMAGE')}" in output
     assert f"rooms.{path.stem}" in migrations(stack)
 
 
@@ -172,9 +172,9 @@ def test_ctrl_c_leaves_the_old_version_and_the_schema(stack, step):
                 break
         time.sleep(1)  # into the step
         os.killpg(rollout.pid, signal.SIGINT)
-        said = rollout.communicate(timeout=120)[1]
+        output = rollout.communicate(timeout=120)[1]
     assert rollout.returncode != 0
-    assert step == "Building" or STAYS in said
+    assert step == "Building" or STAYS in output
     assert set(clients.statuses()) == {200}
     assert replicas(stack) == serving
     assert migrations(stack) == known
@@ -226,6 +226,6 @@ def test_an_earlier_image_is_rolled_out_again(stack):
     earlier = stack.setting("IMAGE")
     stack.run("./deploy/rollout")
     assert stack.setting("IMAGE") != earlier
-    said = stack.run("./deploy/rollout", earlier).stdout
-    assert re.search(f"Done: 2 replicas of {earlier}", said)
+    output = stack.run("./deploy/rollout", earlier).stdout
+    assert re.search(f"Done: 2 replicas of {earlier}", output)
     assert list(replicas(stack).values()) == [earlier] * 2

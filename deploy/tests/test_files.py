@@ -153,13 +153,13 @@ def test_hsts_of_nginx_is_that_of_the_application():
 @pytest.mark.parametrize("variables", ["compose.yml", "deploy/systemd/nginx.env"])
 def test_every_variable_of_the_templates_has_a_value(variables):
     wanted = {name for path in TEMPLATES for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
-    given = (
+    passed = (
         set(proxy.defaults())
         if variables == "compose.yml"
         else set(re.findall(r"^(\w+)=", (PROJECT / variables).read_text(), re.M))
     )
-    assert wanted <= given
-    assert {name for name in given - wanted if not name.startswith("NGINX_ENVSUBST")} <= {"TZ"}
+    assert wanted <= passed
+    assert {name for name in passed - wanted if not name.startswith("NGINX_ENVSUBST")} <= {"TZ"}
 
 
 # --- The image

@@ -72,9 +72,9 @@ def test_nothing_is_overwritten_by_a_second_run(project):
 
 
 def test_it_prints_the_next_command_and_the_url(project):
-    said = setup(project, "rooms.example.com").stdout
-    assert "./deploy/rollout" in said
-    assert "https://rooms.example.com:8443/rooms" in said
+    output = setup(project, "rooms.example.com").stdout
+    assert "./deploy/rollout" in output
+    assert "https://rooms.example.com:8443/rooms" in output
 
 
 def test_the_certificate_is_for_the_host(project):

@@ -59,9 +59,9 @@ def test_three_at_once_make_one_database_and_one_role(server):
         )
         for _ in range(3)
     ]
-    said = [racer.communicate(timeout=60) for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0, 0], said
-    assert sum("created" in out and "Database 'rooms_db' created" in out for out, _ in said) == 1
+    outputs = [racer.communicate(timeout=60) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0, 0], outputs
+    assert sum("created" in out and "Database 'rooms_db' created" in out for out, _ in outputs) == 1
     assert as_role(server) == [("rooms_web",)]
 
 

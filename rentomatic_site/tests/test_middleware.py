@@ -12,23 +12,23 @@ from django.db import connection
 from rentomatic_site import probes
 
 
-def test_the_id_that_nginx_gave_is_in_the_answer(client):
+def test_the_id_from_nginx_is_in_the_response(client):
     assert (
         client.get("/livez", headers={"X-Request-ID": "0123456789abcdef"})["X-Request-ID"]
         == "0123456789abcdef"
     )
 
 
-@pytest.mark.parametrize("given", ["", "short", "line\nbreak-0123", "x" * 65, "\x00" * 10, "<script>alert"])
-def test_an_id_that_is_none_is_replaced(client, given):
-    made = client.get("/livez", headers={"X-Request-ID": given})["X-Request-ID"]
+@pytest.mark.parametrize("sent", ["", "short", "line\nbreak-0123", "x" * 65, "\x00" * 10, "<script>alert"])
+def test_an_id_that_is_none_is_replaced(client, sent):
+    made = client.get("/livez", headers={"X-Request-ID": sent})["X-Request-ID"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_every_line_of_a_request_carries_its_id(client, settings, monkeypatch, log_format):
-    """Two requests of two lines each: why the database was not reached, and what was answered."""
+    """Two requests of two lines each: why the database was not reached, and the response."""
     monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")
     monkeypatch.setitem(connection.settings_dict, "PORT", 1)
     stream = io.StringIO()
@@ -42,16 +42,16 @@ def test_every_line_of_a_request_carries_its_id(client, settings, monkeypatch, l
         logging.config.dictConfig(settings.LOGGING)
     if log_format == "json":
         records = [json.loads(line) for line in stream.getvalue().splitlines()]
-        said = [(record["message"].partition(":")[0], record["request_id"]) for record in records]
+        logged = [(record["message"].partition(":")[0], record["request_id"]) for record in records]
         times = [record["time"] for record in records]
     else:
         records = re.split(r"^(?=\d{4}-)", stream.getvalue(), flags=re.MULTILINE)[1:]
-        said = [
+        logged = [
             re.search(r"(not ready|Service Unavailable): (?s:.*) \[(\w+)\]\n\Z", record).groups()
             for record in records
         ]
         times = [record.split()[0] for record in records]
-    assert said == [
+    assert logged == [
         ("not ready", "0123456789abcdef"),
         ("Service Unavailable", "0123456789abcdef"),
         ("not ready", "fedcba9876543210"),

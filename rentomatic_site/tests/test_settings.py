@@ -49,7 +49,7 @@ def startup_error(env: dict[str, str | None]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("variables", "fragments"),
     [
         ({"SECRET_KEY": None}, ["SECRET_KEY is not set", "./deploy/setup"]),
         ({"SECRET_KEY": ""}, ["SECRET_KEY is not set"]),
@@ -77,10 +77,10 @@ def startup_error(env: dict[str, str | None]) -> str:
     ],
     ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
 )
-def test_what_is_missing_or_weak_stops_the_start_with_one_line(variables, words):
-    said = startup_error(PRODUCTION | variables)
-    assert [word for word in words if word not in said] == []
-    assert "hidden" not in said
+def test_what_is_missing_or_weak_stops_the_start_with_one_line(variables, fragments):
+    output = startup_error(PRODUCTION | variables)
+    assert [fragment for fragment in fragments if fragment not in output] == []
+    assert "hidden" not in output
 
 
 def test_production_passes_the_deployment_check():
@@ -99,7 +99,7 @@ def test_hsts_says_nothing_about_other_hosts_unless_told_to():
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("variables", "fragments"),
     [
         (
             {"MAP_TILES_URL": "tiles"},
@@ -113,10 +113,10 @@ def test_hsts_says_nothing_about_other_hosts_unless_told_to():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_system_check_names_the_variable_with_a_hint(variables, words):
+def test_a_system_check_names_the_variable_with_a_hint(variables, fragments):
     done = run_manage("check", "--fail-level", "WARNING", env=PRODUCTION | variables)
     assert done.returncode == 1
-    assert [word for word in words if word not in done.stderr] == []
+    assert [fragment for fragment in fragments if fragment not in done.stderr] == []
 
 
 def test_debug_is_off_when_nothing_is_said():
@@ -247,7 +247,7 @@ def read_by_settings() -> dict[str, object]:
     return found
 
 
-def told_by_example() -> dict[str, str]:
+def example_defaults() -> dict[str, str]:
     lines = (PROJECT / ".env.example").read_text().splitlines()
     matches = (re.fullmatch(r"#?([A-Z][A-Z0-9_]*)=(.*)", line) for line in lines)
     return {match[1]: match[2] for match in matches if match}
@@ -259,16 +259,16 @@ def used_by_compose() -> set[str]:
 
 
 def test_the_example_names_every_variable_and_no_other():
-    assert set(told_by_example()) - used_by_compose() == set(read_by_settings()) - used_by_compose()
+    assert set(example_defaults()) - used_by_compose() == set(read_by_settings()) - used_by_compose()
 
 
 def test_the_example_tells_the_true_defaults():
-    told = told_by_example()
-    words = {True: "on", False: "off"}
+    examples = example_defaults()
+    on_off = {True: "on", False: "off"}
     wrong = {
-        name: (told[name], default)
+        name: (examples[name], default)
         for name, default in read_by_settings().items()
-        if default is not None and name != "DEBUG" and told.get(name) != words.get(default, str(default))
+        if default is not None and name != "DEBUG" and examples.get(name) != on_off.get(default, str(default))
         # Examples of values, where the default is to have none.
         if default != "" and name not in {"DATABASE_URL"}
     }

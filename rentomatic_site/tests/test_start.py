@@ -20,12 +20,12 @@ def imported(stderr: str) -> set[str]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [("rooms",), ("rooms", "price__lt=66", "--explain"), ("import_rooms", "-"), ("wait_for_db",), ("help",)],
     ids=" ".join,
 )
-def test_a_command_loads_no_admin_and_no_spreadsheets(manage, words):
-    done = manage(*words, input="code,size,price,latitude,longitude\n", env=PRINT_IMPORTS)
+def test_a_command_loads_no_admin_and_no_spreadsheets(manage, arguments):
+    done = manage(*arguments, input="code,size,price,latitude,longitude\n", env=PRINT_IMPORTS)
     assert done.returncode == 0, done.stderr
     assert imported(done.stderr) & HEAVY == set()
 
@@ -37,8 +37,8 @@ def test_loading_a_scenario_loads_no_admin_and_no_spreadsheets(workshop):
     assert imported(done.stderr) & HEAVY == set()
 
 
-@pytest.mark.parametrize("words", [(), ("--tag", "admin"), ("--tag", "urls")], ids=" ".join)
-def test_system_checks_cover_the_admin_of_every_app(tmp_path, words):
+@pytest.mark.parametrize("arguments", [(), ("--tag", "admin"), ("--tag", "urls")], ids=" ".join)
+def test_system_checks_cover_the_admin_of_every_app(tmp_path, arguments):
     app = tmp_path / "faulty"
     app.mkdir()
     (app / "__init__.py").touch()
@@ -51,11 +51,11 @@ def test_system_checks_cover_the_admin_of_every_app(tmp_path, words):
         "from rentomatic_site.settings import *\nINSTALLED_APPS += ['faulty']\n"
     )
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "with_faulty", "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, str(PROJECT / "manage.py"), "check", *words]
+    command = [sys.executable, str(PROJECT / "manage.py"), "check", *arguments]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     faults = done.stderr.count("(admin.E108) The value of 'list_display[0]' refers to 'no_such_column'")
     # The check of addresses loads the admin, and says nothing of what is in it.
-    assert (done.returncode, faults) == ((0, 0) if "urls" in words else (1, 1)), done.stderr
+    assert (done.returncode, faults) == ((0, 0) if "urls" in arguments else (1, 1)), done.stderr
 
 
 def test_the_web_processes_load_every_view_before_they_fork():

@@ -73,12 +73,12 @@ def test_database(db, django_db_blocker):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_that_leaves_something_behind_fails_and_names_it(tmp_path, workers):
     (tmp_path / "test_leaves.py").write_text(LEAVES)
-    given = {"DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME"}
+    server = {"DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME"}
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-c", PROJECT / "pytest.ini"]
     done = subprocess.run(
         [*command, "--rootdir", PROJECT, "--basetemp", tmp_path / "tmp", tmp_path],
         cwd=PROJECT,
-        env={name: value for name, value in os.environ.items() if name not in given},
+        env={name: value for name, value in os.environ.items() if name not in server},
         capture_output=True,
         text=True,
     )

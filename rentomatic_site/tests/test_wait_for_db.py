@@ -13,15 +13,15 @@ from rentomatic_site.testing.plugin import PROJECT, run_manage
 
 
 def wait_for_db(env: dict[str, str], *arguments: str) -> tuple[int, str, float]:
-    """Exit status, what it said, seconds."""
+    """Exit status, output, seconds."""
     began = time.monotonic()
     done = run_manage("wait_for_db", *arguments, env={**os.environ, **env, "DATABASE_URL": None})
     return done.returncode, done.stdout + done.stderr, time.monotonic() - began
 
 
 def test_a_server_that_is_there(password_server):
-    status, said, _ = wait_for_db(password_server.env(APPLICATION_DB="does_not_exist_yet"))
-    assert (status, said) == (
+    status, output, _ = wait_for_db(password_server.env(APPLICATION_DB="does_not_exist_yet"))
+    assert (status, output) == (
         0,
         f"PostgreSQL at 127.0.0.1:{password_server.port}/postgres takes connections.\n",
     )
@@ -45,14 +45,14 @@ def test_a_server_that_comes_late(tmp_path):
 
 def test_a_deadline_is_exit_status_1(password_server):
     nowhere = password_server.env(POSTGRES_PORT="1")
-    status, said, seconds = wait_for_db(nowhere, "--timeout", "1")
+    status, output, seconds = wait_for_db(nowhere, "--timeout", "1")
     assert status == 1
     assert seconds >= 1
     assert (
-        "PostgreSQL at 127.0.0.1:1/postgres did not take connections within 1 s: Connection refused" in said
+        "PostgreSQL at 127.0.0.1:1/postgres did not take connections within 1 s: Connection refused" in output
     )
-    assert "Next: look whether it runs there" in said
-    assert PASSWORD not in said
+    assert "Next: look whether it runs there" in output
+    assert PASSWORD not in output
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_a_deadline_is_exit_status_1(password_server):
     ],
 )
 def test_a_permanent_error_is_exit_status_2_at_once(password_server, variables, cause):
-    status, said, seconds = wait_for_db(password_server.env(**variables), "--timeout", "30")
+    status, output, seconds = wait_for_db(password_server.env(**variables), "--timeout", "30")
     assert status == 2
     assert seconds < 30  # the deadline
-    assert cause in said
-    assert "Next: correct POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_DB" in said
-    assert "wrong one" not in said
+    assert cause in output
+    assert "Next: correct POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_DB" in output
+    assert "wrong one" not in output
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_a_server_that_refuses_all_clients_is_waited_for(password_server, messag
 
         threading.Thread(target=turn_away, daemon=True).start()
         env = password_server.env(POSTGRES_PORT=str(server.getsockname()[1]))
-        status, said, _ = wait_for_db(env, "--timeout", "1")
+        status, output, _ = wait_for_db(env, "--timeout", "1")
         server.shutdown(socket.SHUT_RDWR)
     assert status == 1
-    assert f"within 1 s: {message}" in said
+    assert f"within 1 s: {message}" in output
 
 
 def test_each_attempt_closes_its_connection(password_server):
@@ -122,16 +122,16 @@ def test_each_attempt_closes_its_connection(password_server):
 
         threading.Thread(target=serve, daemon=True).start()
         env = password_server.env(POSTGRES_PORT=str(server.getsockname()[1]))
-        status, said, _ = wait_for_db(env, "--timeout", "3")
+        status, output, _ = wait_for_db(env, "--timeout", "3")
         server.shutdown(socket.SHUT_RDWR)
     assert status == 1
-    assert "timed out" not in said
-    assert said.count("Waiting for PostgreSQL") == 1
+    assert "timed out" not in output
+    assert output.count("Waiting for PostgreSQL") == 1
     assert set(closed) == {b""}
     assert len(closed) > 1
 
 
 def test_the_embedded_server_is_started(tmp_path):
     folder = tmp_path / "it.ephemeral"
-    status, said, _ = wait_for_db({"EMBEDDED_POSTGRES_DIR": str(folder), "POSTGRES_HOSTNAME": ""})
-    assert (status, said) == (0, f"PostgreSQL at {folder}:5432/postgres takes connections.\n")
+    status, output, _ = wait_for_db({"EMBEDDED_POSTGRES_DIR": str(folder), "POSTGRES_HOSTNAME": ""})
+    assert (status, output) == (0, f"PostgreSQL at {folder}:5432/postgres takes connections.\n")

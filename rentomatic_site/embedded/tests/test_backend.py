@@ -117,10 +117,10 @@ def test_three_migrates_at_once_succeed(empty_database):
         subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(3)
     ]
-    said = [racer.communicate(timeout=120)[0] for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0, 0], said
-    assert sum("Applying rooms.0001_room... OK" in words for words in said) == 1
-    assert sum("Another migrate is at work; waiting for it" in words for words in said) >= 1
+    outputs = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0, 0], outputs
+    assert sum("Applying rooms.0001_room... OK" in output for output in outputs) == 1
+    assert sum("Another migrate is at work; waiting for it" in output for output in outputs) >= 1
 
 
 @pytest.mark.django_db(transaction=True)

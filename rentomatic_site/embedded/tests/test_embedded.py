@@ -345,8 +345,8 @@ def test_stays(db, tmp_path):
 def test_a_run_of_pytest_that_is_stopped_leaves_nothing_behind(tmp_path, workers, stop):
     for number in range(workers or 1):
         (tmp_path / f"test_stays_{number}.py").write_text(STAYS)
-    given = {"DATABASE_URL", "POSTGRES_HOSTNAME"}
-    env = {name: value for name, value in os.environ.items() if name not in given}
+    server = {"DATABASE_URL", "POSTGRES_HOSTNAME"}
+    env = {name: value for name, value in os.environ.items() if name not in server}
     command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-c", PROJECT / "pytest.ini"]
     run = subprocess.Popen(
         [*command, "--rootdir", PROJECT, "--basetemp", tmp_path / "tmp", tmp_path],

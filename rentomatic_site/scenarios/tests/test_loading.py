@@ -365,7 +365,7 @@ def test_the_next_load_replaces_a_failed_one(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "message"),
     [
         ("def run(:\n", "SyntaxError"),
         ("import nothing_of_that_name\ndef run():\n    pass\n", "ModuleNotFoundError"),
@@ -373,11 +373,11 @@ def test_the_next_load_replaces_a_failed_one(workshop: Workshop) -> None:
         ("def start():\n    pass\n", "has no function run()"),
     ],
 )
-def test_other_errors_name_the_scenarios_own_code(workshop: Workshop, source: str, words: str) -> None:
+def test_other_errors_name_the_scenarios_own_code(workshop: Workshop, source: str, message: str) -> None:
     workshop.write("t_fails", source)
     done = workshop.load("t_fails")
     assert done.returncode == 1
-    assert words in done.stderr
+    assert message in done.stderr
     assert "rentomatic_site" not in done.stderr
 
 

@@ -91,7 +91,7 @@ def test_sql_shows_the_statement_with_its_values(lab: Workshop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["prize__lt=66"], 'prize__lt: unknown parameter. Next: ./manage.py query_lab "filter_price__lt=66"'),
         (["", "--on", "t_absent"], "t_absent is not loaded. Next: ./manage.py load_scenario t_absent"),
@@ -100,11 +100,11 @@ def test_sql_shows_the_statement_with_its_values(lab: Workshop) -> None:
     ],
 )
 def test_what_cannot_be_measured_is_told_with_the_next_step(
-    lab: Workshop, arguments: list[str], words: str
+    lab: Workshop, arguments: list[str], message: str
 ) -> None:
     done = lab.call("query_lab", *arguments)
     assert done.returncode == 1
-    assert words in done.stderr
+    assert message in done.stderr
 
 
 # --- Capture
@@ -148,7 +148,7 @@ def test_capture_writes_to_standard_output_too(lab: Workshop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["t_few"], "is there already"),
         (["T-few"], "cannot be a scenario's name"),
@@ -158,10 +158,10 @@ def test_capture_writes_to_standard_output_too(lab: Workshop) -> None:
         (["t_bug", "--output", "/nowhere/t_bug.py"], "cannot be written"),
     ],
 )
-def test_what_cannot_be_captured_writes_nothing(lab: Workshop, arguments: list[str], words: str) -> None:
+def test_what_cannot_be_captured_writes_nothing(lab: Workshop, arguments: list[str], message: str) -> None:
     files = set(lab.folder.iterdir())
     with isolation.django_on("scenario_t_few"):
         done = lab.call("capture_scenario", *arguments)
     assert done.returncode == 1
-    assert words in done.stderr
+    assert message in done.stderr
     assert set(lab.folder.iterdir()) == files

@@ -87,9 +87,9 @@ def test_templates_refuse_connections(workshop: Workshop) -> None:
 STOPS = [(signal.SIGINT, "Interrupted; nothing is left half done."), (signal.SIGKILL, "")]
 
 
-@pytest.mark.parametrize(("stop", "words"), STOPS)
+@pytest.mark.parametrize(("stop", "message"), STOPS)
 def test_a_load_that_is_stopped_leaves_the_old_state(
-    workshop: Workshop, stop: signal.Signals, words: str
+    workshop: Workshop, stop: signal.Signals, message: str
 ) -> None:
     workshop.write("t_slow", ONE)
     workshop.load("t_slow")
@@ -105,7 +105,7 @@ def test_a_load_that_is_stopped_leaves_the_old_state(
     output, _ = process.communicate(timeout=20)
 
     assert process.returncode != 0
-    assert words in output
+    assert message in output
     assert "Traceback" not in output
     assert workshop.prices("t_slow") == [30]
     left = [metadata for name, metadata in workshop.databases().items() if name not in before]
@@ -454,10 +454,10 @@ def test_another_developers_scenario_is_neither_used_nor_dropped(workshop: Works
         assert workshop.prices(alias) == [31]
         assert "kept as it is" in workshop.load("t_one").stdout
         assert "kept as it is" in workshop.load("t_one", "--as", alias).stdout
-        said = workshop.call("drop_scenario", "--all").stdout
-        assert f"Dropped scenario_{alias}" in said
-        assert f"scenario_t_one belongs to {settings.SCENARIOS_OWNER}" not in said
-        assert re.search(r"^  scenario_t_one belongs to \S+, ", said, re.MULTILINE)
+        output = workshop.call("drop_scenario", "--all").stdout
+        assert f"Dropped scenario_{alias}" in output
+        assert f"scenario_t_one belongs to {settings.SCENARIOS_OWNER}" not in output
+        assert re.search(r"^  scenario_t_one belongs to \S+, ", output, re.MULTILINE)
         assert "nothing was dropped" in workshop.call("drop_scenario", "t_one").stderr
     assert workshop.databases() == before
     assert workshop.prices("t_one") == [30]

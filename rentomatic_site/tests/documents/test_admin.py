@@ -22,8 +22,8 @@ def test_its_file_is_imported_as_it_is_shown(tmp_path: Path, manage: Manage) -> 
     (tmp_path / "rooms.csv").write_text(file)
     assert len(ADMIN.commands) == 3
     for command in ADMIN.commands:
-        words = command.line.replace("rooms.csv", str(tmp_path / "rooms.csv")).split()
-        done = manage(*words[1:])
+        arguments = command.line.replace("rooms.csv", str(tmp_path / "rooms.csv")).split()
+        done = manage(*arguments[1:])
         assert command.matches(done.stdout), done.stdout + done.stderr
 
 

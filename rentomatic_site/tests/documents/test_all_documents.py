@@ -96,9 +96,9 @@ def test_management_command_has_help(name: str) -> None:
 
 def test_pictures_are_shown_with_words_for_those_who_do_not_see_them() -> None:
     shown = {
-        (document.path.parent / link).resolve(): words
+        (document.path.parent / link).resolve(): text
         for document in DOCUMENTS
-        for words, link in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", document.prose)
+        for text, link in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", document.prose)
     }
     assert set(shown) == set((PROJECT / "docs" / "images").iterdir())
-    assert all(len(words.split()) >= 4 for words in shown.values())
+    assert all(len(text.split()) >= 4 for text in shown.values())

@@ -1,4 +1,4 @@
-"""docs/api.md: its answers are real, and what the API knows is in its tables."""
+"""docs/api.md: its responses are real, and its tables have all that the API has."""
 
 import re
 
@@ -21,9 +21,9 @@ def code(cell: str) -> list[str]:
 
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("command", API.commands, ids=str)
-def test_answer_is_the_one_that_is_shown(command: Command, on_book_rooms: Run) -> None:
-    answer = on_book_rooms(command)
-    assert command.matches(answer), answer
+def test_response_is_the_one_that_is_shown(command: Command, on_book_rooms: Run) -> None:
+    output = on_book_rooms(command)
+    assert command.matches(output), output
 
 
 def test_examples_are_there() -> None:

@@ -1,4 +1,4 @@
-"""README.md: short, and its request has its answer."""
+"""README.md: short, and its request has the response that is shown."""
 
 import pytest
 
@@ -17,10 +17,10 @@ def test_it_leads_to_every_document() -> None:
 
 
 @pytest.mark.needs("curl")
-def test_its_request_has_the_answer_that_it_shows(on_demo: Run) -> None:
+def test_its_request_has_the_response_that_it_shows(on_demo: Run) -> None:
     (command,) = README.commands
-    answer = on_demo(command)
-    assert command.matches(answer), answer
+    output = on_demo(command)
+    assert command.matches(output), output
 
 
 def test_its_figures_are_those_of_the_benchmark() -> None:

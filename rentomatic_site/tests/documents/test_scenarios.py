@@ -48,14 +48,14 @@ def test_each_word_for_filling_exists(word: str) -> None:
 
 def test_every_word_that_a_scenario_uses_is_written_down() -> None:
     used = {
-        word.strip()
+        name.strip()
         for path in (PROJECT / "scenarios").glob("*.py")
-        for words in re.findall(r"from rooms\.seeding import (.*)", path.read_text())
-        for word in words.split(",")
+        for names in re.findall(r"from rooms\.seeding import (.*)", path.read_text())
+        for name in names.split(",")
     }
     used |= {kind.__name__.lower() for kind in distributions.Distribution.__subclasses__()}
     assert {"room", "many_rooms", "skewed", "always"} <= used
-    assert [word for word in sorted(used) if f"`{word}(" not in WORDS] == []
+    assert [name for name in sorted(used) if f"`{name}(" not in WORDS] == []
 
 
 def test_every_scenario_that_ships_is_written_down_and_says_what_it_is() -> None:

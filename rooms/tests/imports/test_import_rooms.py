@@ -30,9 +30,9 @@ def import_text(tmp_path):
     def run(content, **options):
         file = tmp_path / "rooms"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        said = io.StringIO()
-        call_command("import_rooms", str(file), stdout=said, **options)
-        return said.getvalue()
+        output = io.StringIO()
+        call_command("import_rooms", str(file), stdout=output, **options)
+        return output.getvalue()
 
     return run
 
@@ -43,8 +43,8 @@ def rooms():
 
 @pytest.mark.django_db
 def test_rooms_are_added_in_the_order_of_the_file(import_text):
-    said = import_text(f"{HEADER}{CODES[1]},215,39,51.75,-0.09\n{CODES[0]},,66,-33.5,151.2\n")
-    assert said == "Rooms: 2 added, 0 changed, 0 unchanged.\n"
+    output = import_text(f"{HEADER}{CODES[1]},215,39,51.75,-0.09\n{CODES[0]},,66,-33.5,151.2\n")
+    assert output == "Rooms: 2 added, 0 changed, 0 unchanged.\n"
     assert [(str(code), *rest) for code, *rest in rooms()] == [
         (CODES[1], 215, 39, 51.75, -0.09),
         (CODES[0], None, 66, -33.5, 151.2),
@@ -350,12 +350,12 @@ class Pipe(io.BytesIO):
 
 def run_import(stream):
     sys.stdin, stdin = io.TextIOWrapper(stream), sys.stdin
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        call_command("import_rooms", "-", stdout=said)
+        call_command("import_rooms", "-", stdout=output)
     finally:
         sys.stdin = stdin
-    return said.getvalue()
+    return output.getvalue()
 
 
 TWO_ROOMS = f"{HEADER}{CODES[0]},1,1,1,1\n{CODES[1]},1,1,1,1\n"
