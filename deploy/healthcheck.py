@@ -1,8 +1,8 @@
 """
-The container's health check: asks /readyz; says what is wrong and ends with 1 where it is not ready.
+The container's health check: requests /readyz, prints the reason and ends with 1 where it is not ready.
 
-With --questions it also asks what people ask: a list, a page, the admin's login and the static files that it
-names. ./deploy/rollout and ./deploy/restore do so before they let people in.
+With --questions it also requests a list, a page, the admin's login and the static files that this names.
+./deploy/rollout and ./deploy/restore do so before a replica receives requests.
 """
 
 import http.client
@@ -12,38 +12,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def ask(path: str, **headers: str) -> str:
-    """The answer's text; any status but 200 ends the check."""
+def request(path: str, **headers: str) -> str:
+    """The response's text; any status but 200 ends the check."""
     connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=4)
     connection.request("GET", path, headers=headers)
-    answer = connection.getresponse()
-    text = answer.read().decode(errors="replace")
-    if answer.status != 200:
-        sys.exit(f"{path} is {answer.status}: {text[:1000]}")
+    response = connection.getresponse()
+    text = response.read().decode(errors="replace")
+    if response.status != 200:
+        sys.exit(f"{path} is {response.status}: {text[:1000]}")
     return text
 
 
-def questions() -> Iterator[str]:
-    """Ask as nginx does; yields each path that was answered."""
+def requests_of_clients() -> Iterator[str]:
+    """Send requests as nginx does; yields each path whose status was 200."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from rentomatic_site import settings
 
     headers = {"Host": settings.ALLOWED_HOSTS[0].removeprefix("."), "X-Forwarded-Proto": "https"}
     for path, accept in (("/rooms?limit=1", "application/json"), ("/rooms", "text/html")):
-        ask(path, Accept=accept, **headers)
+        request(path, Accept=accept, **headers)
         yield path
-    page = ask("/admin/login/", **headers)
+    page = request("/admin/login/", **headers)
     yield "/admin/login/"
     # Without a name to look for, a page without its style sheets would pass.
     for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', page) or ["/static/ (the login names no file)"]:
-        ask(path, **headers)
+        request(path, **headers)
         yield path
 
 
 try:
-    sys.stdout.write(ask("/readyz") + "\n")
+    sys.stdout.write(request("/readyz") + "\n")
     if sys.argv[1:] == ["--questions"]:
-        for path in questions():
+        for path in requests_of_clients():
             sys.stdout.write(f"{path} is 200\n")
 except (OSError, http.client.HTTPException) as error:
-    sys.exit(f"gunicorn does not answer: {error}")
+    sys.exit(f"gunicorn does not respond: {error}")

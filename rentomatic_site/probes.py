@@ -1,8 +1,8 @@
 """
-The probes: `/livez` says that the process answers, `/readyz` that it can do its work:
+The probes: `/livez` says that the process responds, `/readyz` that it can do its work:
 its parts load, and the database's schema is the one that this version was written for.
 
-They are answered before anything looks at the host or redirects to TLS, because they come from inside:
+They are handled before the host is checked and before the redirect to TLS, because they come from inside:
 a container's health check, a load balancer, systemd.
 """
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable:
-    """Answer the probes, pass everything else on."""
+    """Respond to the probes, pass every other request on."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         probe = PROBES.get(request.path_info)
@@ -39,34 +39,34 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Calla
 
 
 def livez(request: HttpRequest) -> JsonResponse:
-    return answer(200, live=True)
+    return probe_response(200, live=True)
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when a request would find what it needs, else 503 with the reason; within 4 seconds."""
     if Path(settings.DRAIN_FILE).exists():
-        return answer(503, ready=False, reason="draining: this process is about to stop")
+        return probe_response(503, ready=False, reason="draining: this process is about to stop")
     try:
         load_parts()
-    except Exception:  # whatever a module, a template or the manifest raises, nobody could be answered
+    except Exception:  # whatever a module, a template or the manifest raises, each request would fail
         logger.exception("not ready")
-        return answer(
+        return probe_response(
             503, ready=False, reason="URLs, templates or static files cannot be loaded; the log says which"
         )
     reason = database.missing()
-    return answer(503, ready=False, reason=reason) if reason else answer(200, ready=True)
+    return probe_response(503, ready=False, reason=reason) if reason else probe_response(200, ready=True)
 
 
 class Database:
     """
-    What the database lacks, asked at most once a second, however many ask this process.
+    What the database lacks, queried at most once a second, whatever the number of probes.
 
-    One thread asks at a time. Those who come meanwhile take its answer, and do not wait long for it: while
-    the database is frozen, the probes do not take the threads away.
+    One thread queries at a time. Concurrent probes wait for its result for a second at most, so that they do
+    not occupy all threads while the database is frozen.
     """
 
     FRESH = 1.0
-    """Seconds for which an answer holds."""
+    """Seconds for which a result is kept."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -74,29 +74,29 @@ class Database:
 
     def forget(self) -> None:
         self.reason: str | None = None
-        self.asked = -math.inf
+        self.queried = -math.inf
 
     def missing(self) -> str | None:
-        """The reason why requests cannot be answered; None where they can."""
+        """The reason why requests would fail; None where they would not."""
         if not self.lock.acquire(timeout=self.FRESH):
-            return SILENT
+            return NO_RESPONSE
         try:
-            if time.monotonic() - self.asked > self.FRESH:
-                self.reason = lacking()
-                self.asked = time.monotonic()
+            if time.monotonic() - self.queried > self.FRESH:
+                self.reason = unready_reason()
+                self.queried = time.monotonic()
             return self.reason
         finally:
             self.lock.release()
 
 
-SILENT = "the database does not answer"
+NO_RESPONSE = "the database does not answer"
 
 
-def lacking() -> str | None:
+def unready_reason() -> str | None:
     """
     What requests would miss in the database; None where it is nothing.
 
-    It connects anew: a kept connection to a database that froze would not answer in bounded time.
+    It connects anew: a kept connection to a frozen database would block without limit.
     """
     probe = connection.copy()
     probe.settings_dict["OPTIONS"]["options"] += " -c statement_timeout=1000"
@@ -104,15 +104,15 @@ def lacking() -> str | None:
         applied = set(MigrationRecorder(probe).applied_migrations())
     except DatabaseError as error:
         logger.warning("not ready: %s", str(error).strip())
-        return SILENT
+        return NO_RESPONSE
     finally:
         probe.close()
-    needed, known = migrations()
+    needed, supported = migrations()
     if pending := sorted(needed - applied):
         return f"migrations pending: {names(pending)}"
-    # Rows of an app that is not installed any more stay for ever and say nothing.
+    # Rows of an app that is not installed any more stay for ever and mean nothing.
     installed = {app.label for app in apps.get_app_configs()}
-    if unknown := sorted((app, name) for app, name in applied - known if app in installed):
+    if unknown := sorted((app, name) for app, name in applied - supported if app in installed):
         return f"the schema is newer than this version: {names(unknown)}"
     return None
 
@@ -121,7 +121,7 @@ def names(migrations: list[tuple[str, str]]) -> str:
     return ", ".join(f"{app}.{name}" for app, name in migrations)
 
 
-def answer(status: int, **body: object) -> JsonResponse:
+def probe_response(status: int, **body: object) -> JsonResponse:
     response = JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
     response["Content-Length"] = len(response.content)
     if status == 503:
@@ -152,7 +152,7 @@ def load_parts() -> None:
 
 @functools.cache
 def migrations() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """The migrations that this version needs, and all that it knows: also what squashed ones replace."""
+    """The migrations that this version needs, and all that it has: also what squashed ones replace."""
     loader = MigrationLoader(None)
     replaced = {key for migration in loader.disk_migrations.values() for key in migration.replaces}
     return set(loader.graph.nodes), set(loader.disk_migrations) | replaced

@@ -7,7 +7,7 @@ and for the reader.
 - `rooms.urls`: middleware.public_pages calls the views before the session, CSRF, login and message
   middleware, which saves 60 µs of CPU of 250 for a response without a query.
 - The probes: probes.middleware calls the views before SecurityMiddleware and CommonMiddleware, because a
-  health check sends plain HTTP and an IP address as the host: the redirect to HTTPS would answer it with 301,
+  health check sends plain HTTP and an IP address as the host: the redirect to HTTPS would make that a 301,
   the check of the host with 400.
 """
 

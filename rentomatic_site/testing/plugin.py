@@ -10,7 +10,7 @@ Fixtures:
 
 - `site_env`: the environment in which another process, such as gunicorn, uses the tests' database. It sees
   only what is committed: mark the test `@pytest.mark.django_db(transaction=True)`.
-- `manage("rooms", "price__lt=66", input=…, env={…})`: a run of manage.py in that environment, as a user would
+- `manage("rooms", "price__lt=66", stdin=…, env={…})`: a run of manage.py in that environment, as a user would
   type it; its exit status and output are for the test to judge.
 - `live_site`: a running gunicorn with production settings on a migrated database of its own.
 
@@ -52,7 +52,7 @@ IS_WORKER = os.environ.pop("PYTEST_XDIST_WORKER", None) is not None
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if not IS_WORKER:  # which inherits all of this
-    # The developer's own .env has no say in the tests; the real environment has.
+    # The developer's own .env is not read in the tests; the real environment is.
     os.environ["ENV_FILE"] = os.devnull
     os.environ.setdefault("DEBUG", "on")
     # Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
@@ -74,21 +74,20 @@ class Manage(Protocol):
     def __call__(
         self,
         *arguments: str,
-        input: str | None = None,
+        stdin: str = "",
         env: Mapping[str, str | None] = {},
         timeout: float = 60,
     ) -> "subprocess.CompletedProcess[str]": ...
 
 
 def run_manage(
-    *arguments: str, env: Mapping[str, str | None], input: str | None = None, timeout: float = 60
+    *arguments: str, env: Mapping[str, str | None], stdin: str = "", timeout: float = 60
 ) -> "subprocess.CompletedProcess[str]":
     """Run manage.py with exactly this environment, of which None takes a variable out."""
     return subprocess.run(
         [sys.executable, str(PROJECT / "manage.py"), *arguments],
         env={name: value for name, value in env.items() if value is not None},
-        # Without words for it, standard input is empty: nothing ever waits for a person.
-        input=input if input is not None else "",
+        input=stdin,  # by default empty, so that no command waits for the terminal
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -221,9 +220,9 @@ def manage(site_env: dict[str, str]) -> Manage:
     """manage.py on the tests' database; `env` adds variables, None takes one out."""
 
     def run(
-        *arguments: str, input: str | None = None, env: Mapping[str, str | None] = {}, timeout: float = 60
+        *arguments: str, stdin: str = "", env: Mapping[str, str | None] = {}, timeout: float = 60
     ) -> "subprocess.CompletedProcess[str]":
-        return run_manage(*arguments, env={**site_env, **env}, input=input, timeout=timeout)
+        return run_manage(*arguments, env={**site_env, **env}, stdin=stdin, timeout=timeout)
 
     return run
 
@@ -235,8 +234,8 @@ def live_site(
     """
     A running gunicorn with production settings on an empty, migrated database of its own.
 
-    `live_site.get("/rooms")` asks it, `live_site.url` is its address, `live_site.variables` leads other
-    processes (`rig.manage("rooms", **live_site.variables)`) to its database.
+    `live_site.get("/rooms")` sends a request, `live_site.url` is its base URL, and `live_site.variables`
+    configures other processes (`rig.manage("rooms", **live_site.variables)`) for its database.
     """
     from django.db import connection
 

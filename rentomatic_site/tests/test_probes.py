@@ -1,4 +1,4 @@
-"""/livez and /readyz, asked as a container's health check asks them."""
+"""/livez and /readyz, requested as by a container's health check."""
 
 import gc
 from collections.abc import Iterator
@@ -116,14 +116,14 @@ def test_readyz_is_503_without_a_database_and_keeps_the_drivers_text(probe, monk
 
 
 @pytest.mark.django_db
-def test_readyz_asks_the_database_once_in_a_second(probe, monkeypatch):
-    asked, migrations = [], probes.migrations
-    monkeypatch.setattr(probes, "migrations", lambda: asked.append(1) or migrations())
+def test_readyz_queries_the_database_once_in_a_second(probe, monkeypatch):
+    queries, migrations = [], probes.migrations
+    monkeypatch.setattr(probes, "migrations", lambda: queries.append(1) or migrations())
     assert {probe.get("/readyz").status_code for _ in range(50)} == {200}
-    assert len(asked) < 5  # one for each second that the fifty take
+    assert len(queries) < 5  # one for each second that the fifty take
 
 
-def test_readyz_is_503_within_a_second_while_another_probe_gets_no_answer(probe):
+def test_readyz_is_503_within_a_second_while_another_probe_gets_no_response(probe):
     with probes.database.lock:  # as the one that waits holds it
         response = probe.get("/readyz")
     assert (response.status_code, response.json()["reason"]) == (503, "the database does not answer")
@@ -142,7 +142,7 @@ def test_readyz_is_503_while_draining(probe, settings, tmp_path):
 
 @pytest.mark.parametrize("name", ["livez", "readyz"])
 @pytest.mark.django_db
-def test_a_probe_is_a_named_url_whose_view_answers(probe, rf, name):
+def test_a_probe_is_a_named_url_whose_view_responds(probe, rf, name):
     match = resolve(reverse(name))
     assert match.func(rf.get(reverse(name))).status_code == probe.get(reverse(name)).status_code == 200
 

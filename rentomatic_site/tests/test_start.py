@@ -25,7 +25,7 @@ def imported(stderr: str) -> set[str]:
     ids=" ".join,
 )
 def test_a_command_loads_no_admin_and_no_spreadsheets(manage, arguments):
-    done = manage(*arguments, input="code,size,price,latitude,longitude\n", env=PRINT_IMPORTS)
+    done = manage(*arguments, stdin="code,size,price,latitude,longitude\n", env=PRINT_IMPORTS)
     assert done.returncode == 0, done.stderr
     assert imported(done.stderr) & HEAVY == set()
 

@@ -19,9 +19,9 @@ def folder(tmp_path_factory) -> Path:
     embedded_server.stop(folder)
 
 
-def postgres(folder: Path, *arguments: str, command: str = "postgres", sql: str | None = None):
+def postgres(folder: Path, *arguments: str, command: str = "postgres", sql: str = ""):
     env = {"EMBEDDED_POSTGRES_DIR": str(folder), "DATABASE_URL": None, "POSTGRES_HOSTNAME": None}
-    return run_manage(command, *arguments, input=sql, env={**os.environ, **env})
+    return run_manage(command, *arguments, stdin=sql, env={**os.environ, **env})
 
 
 @pytest.mark.parametrize("arguments", [("help",), ("help", "migrate"), ("check",), ("postgres", "status")])
@@ -128,7 +128,7 @@ def test_the_status_of_a_configured_server(password_server):
 
 def test_the_shell_on_a_configured_server_needs_no_typing_of_the_password(password_server):
     env = os.environ | password_server.env(APPLICATION_DB="postgres")
-    done = run_manage("postgres", "shell", env=env, input="SELECT 8 AS n \\g (format=csv)\n")
+    done = run_manage("postgres", "shell", env=env, stdin="SELECT 8 AS n \\g (format=csv)\n")
     assert done.stdout == "n\n8\n"
 
 

@@ -123,7 +123,7 @@ def test_shell_opens_psql_on_the_scenario(workshop: Workshop) -> None:
         "load_scenario",
         "t_two",
         "--shell",
-        input="SELECT 'in ' || current_database(), sum(price) FROM room;\n",
+        stdin="SELECT 'in ' || current_database(), sum(price) FROM room;\n",
         env=workshop.variables,
     )
     assert re.search(r"in scenario_t_two +\| +90", done.stdout)
