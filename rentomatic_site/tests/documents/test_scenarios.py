@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.core.management import load_command_class
+from django.core.management.base import DjangoHelpFormatter
 
 from rentomatic_site.scenarios import discovery
 from rentomatic_site.scenarios.tests.workshop import Workshop
@@ -56,6 +58,17 @@ def test_every_word_that_a_scenario_uses_is_written_down() -> None:
     used |= {kind.__name__.lower() for kind in distributions.Distribution.__subclasses__()}
     assert {"room", "many_rooms", "skewed", "always"} <= used
     assert [name for name in sorted(used) if f"`{name}(" not in WORDS] == []
+
+
+@pytest.mark.parametrize(
+    "command", ["load_scenario", "list_scenarios", "drop_scenario", "query_lab", "capture_scenario"]
+)
+def test_every_option_of_a_command_is_in_its_table(command: str) -> None:
+    parser = load_command_class("rentomatic_site.scenarios", command).create_parser("manage.py", command)
+    options = {option for action in parser._actions for option in action.option_strings}
+    own = {option for option in options if option.startswith("--")} - DjangoHelpFormatter.show_last - {"--help"}
+    rows = [cell for row in SCENARIOS.rows("### Commands") if command in row[0] for cell in row]
+    assert [option for option in sorted(own) if option not in " ".join(rows)] == []
 
 
 def test_every_scenario_that_ships_is_written_down_and_says_what_it_is() -> None:
