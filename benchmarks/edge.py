@@ -79,7 +79,7 @@ class Bench:
             Nginx(folder / "nginx", *[gunicorn.port] * 4, **wide) as nginx,
         ):
             for server in (gunicorn, nginx):
-                machine.pin(machine.family(server.process.pid), self.cores.server)
+                machine.pin(machine.with_descendants(server.process.pid), self.cores.server)
             yield nginx
 
     def micro_cache(self) -> dict[str, list[float]]:

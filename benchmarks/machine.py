@@ -38,14 +38,14 @@ def pin(pids: Iterable[int], core: set[int]) -> bool:
     return True
 
 
-def family(pid: int) -> list[int]:
+def with_descendants(pid: int) -> list[int]:
     """The process and all its descendants."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     except OSError:
         return []
-    return [pid, *(member for child in children for member in family(child))]
+    return [pid, *(member for child in children for member in with_descendants(child))]
 
 
 def program(pid: int) -> str:

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
     per_second: float
     p99: float
-    alone: float
+    single_client: float
     """The median latency of a single client with a new connection for each request."""
     app_cpu: float
     database_cpu: float
@@ -113,10 +113,10 @@ def compare(urls: list[str]) -> None:
 
 
 def requests(server: servers.Server, url: str, database: Database, seconds: float, generator: str) -> Sample:
-    alone = statistics.median(load.one_by_one(url, seconds / 5, AT_LEAST))
+    single_client = statistics.median(load.one_by_one(url, seconds / 5, AT_LEAST))
     app, backends = server.processes(), database.backends()
     before = costs(app, backends)
-    if alone * SLOW > seconds:
+    if single_client * SLOW > seconds:
         times = load.one_by_one(url, seconds, AT_LEAST)
         rate = load.Rate(len(times), sum(times), max(times))
     else:
@@ -127,7 +127,7 @@ def requests(server: servers.Server, url: str, database: Database, seconds: floa
     return Sample(
         rate.per_second,
         rate.p99,
-        alone,
+        single_client,
         app_cpu / rate.requests,
         database_cpu / rate.requests,
         max(0, all_cpu - app_cpu - database_cpu - load_cpu) / rate.seconds,

@@ -30,7 +30,7 @@ class Server(NamedTuple):
     url: str
 
     def processes(self) -> list[int]:
-        return machine.family(self.pid)
+        return machine.with_descendants(self.pid)
 
 
 @contextmanager

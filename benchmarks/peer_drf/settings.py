@@ -10,7 +10,7 @@ SECRET_KEY = "what signs nothing here"  # noqa: S105
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "peer_drf.urls"
 INSTALLED_APPS = ["rest_framework", "django_filters", "peer_drf"]
-# startproject's other five are for people who log in, which nobody does here.
+# startproject's other five are for logins, of which there are none here.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",

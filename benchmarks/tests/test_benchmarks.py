@@ -107,7 +107,9 @@ def test_an_unusable_configuration_is_named():
 
 def test_medians_ratios_and_ranges_reach_the_tables():
     def sample(per_second: float) -> Sample:
-        return Sample(per_second, p99=0.05, alone=0.001, app_cpu=0.0005, database_cpu=0.0002, others=0.1)
+        return Sample(
+            per_second, p99=0.05, single_client=0.001, app_cpu=0.0005, database_cpu=0.0002, others=0.1
+        )
 
     measured = {
         (targets.FIRST, "ours"): [sample(900), sample(1000), sample(5000)],
