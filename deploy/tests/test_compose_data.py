@@ -128,7 +128,7 @@ def test_a_backup_restores_and_what_was_there_stays(stack, saved):
         restored = stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a")
         clients.wait_for(20, 60)
     assert restored.status == 200
-    assert "Restored: 1 rooms, and 2 replicas answer from them." in output
+    assert "Restored. Rooms: 1; replicas that read them: 2." in output
     assert stack.sql("SELECT count(*) FROM room") == "1"
     assert set(clients.statuses()) <= {200, 503}
     (kept,) = re.findall(r"(application_before_\w+);", output)

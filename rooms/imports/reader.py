@@ -52,7 +52,7 @@ class FileRejectedError(Exception):
     """The file has errors; nothing was imported."""
 
     def __init__(self, errors: LineErrors) -> None:
-        super().__init__(f"{errors.total} errors in the file")
+        super().__init__(f"errors in the file: {errors.total}")
         self.errors = errors
 
 

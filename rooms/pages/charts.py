@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from math import cos, radians
 from typing import Any
 
+from django.utils.translation import ngettext
+
 WIDTH, HEIGHT = 600, 160
 """The charts' own units; the page scales them."""
 MARGIN = 10
@@ -27,7 +29,7 @@ def histogram(bins: Sequence[dict[str, Any]]) -> list[Shape]:
                 "y": round(HEIGHT - height, 2),
                 "width": round(width - 2, 2),
                 "height": round(height, 2),
-                "label": f"{prices}: {row['count']} rooms",
+                "label": f"{prices}: {row['count']:,} {ngettext('room', 'rooms', row['count'])}",
             }
         )
     return bars

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import ngettext
 from import_export.admin import ImportExportMixin
 from import_export.forms import ConfirmImportForm, ExportForm, ImportForm
 from import_export.results import Result, RowResult
@@ -146,7 +147,8 @@ class SpreadsheetMixin(ImportExportMixin):
             result.totals[kind]
             for kind in (RowResult.IMPORT_TYPE_NEW, RowResult.IMPORT_TYPE_UPDATE, RowResult.IMPORT_TYPE_SKIP)
         )
-        messages.success(request, f"Imported: {new:,} rooms added, {changed:,} changed, {same:,} unchanged.")
+        added = ngettext("room added", "rooms added", new)
+        messages.success(request, f"Imported: {new:,} {added}, {changed:,} changed, {same:,} unchanged.")
 
     def get_export_filename(self, request: HttpRequest, queryset: QuerySet, file_format: Any) -> str:
         return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"

@@ -114,7 +114,7 @@ def test_a_spreadsheet_with_a_mistake_and_then_without_one(open_page, tmp_path):
     assert page.locator("tr.row-update del").first.inner_text() == "39"
     assert page.locator("tr.row-update ins").first.inner_text() == "45"
     page.get_by_role("button", name="Import 2 rooms").click()
-    assert "1 rooms added, 1 changed, 0 unchanged" in page.locator(".messagelist").inner_text()
+    assert "1 room added, 1 changed, 0 unchanged" in page.locator(".messagelist").inner_text()
     assert sorted(Room.objects.values_list("price", flat=True)) == [45, 45]
 
 

@@ -190,7 +190,7 @@ def test_a_confirmation_whose_turn_it_is_not_keeps_its_upload(as_editor):
     busy = confirm_import(as_editor, preview)
     spreadsheet_lock.release()
     assert busy.status_code == 503
-    assert "Imported: 1 rooms added" in page_text(
+    assert "Imported: 1 room added" in page_text(
         as_editor.post(CONFIRM, fields(busy.content.decode(), CONFIRM), follow=True)
     )
 

@@ -61,7 +61,7 @@ def test_a_file_is_previewed_imported_and_logged(as_editor, kind, write):
     assert "style=" not in preview.content.decode()
     assert Room.objects.count() == 2
 
-    assert "Imported: 1 rooms added, 1 changed, 1 unchanged." in page_text(confirm(as_editor, preview))
+    assert "Imported: 1 room added, 1 changed, 1 unchanged." in page_text(confirm(as_editor, preview))
     known.refresh_from_db()
     same.refresh_from_db()
     added = Room.objects.get(code=CODES[2])

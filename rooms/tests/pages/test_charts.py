@@ -59,4 +59,7 @@ def test_the_histogram_has_a_bar_for_each_bin(client: Client) -> None:
     bins = client.get("/rooms/stats").json()["price"]["histogram"]
     bars = re.findall(r"<rect [^>]*><title>([^<]*)", page(client))
     assert len(bars) == len(bins)
-    assert sum(int(re.search(r": (\d+) rooms", bar)[1]) for bar in bars) == 5
+    counts = [re.search(r": (\d+) (rooms?)$", bar).groups() for bar in bars]
+    assert sum(int(count) for count, _ in counts) == 5
+    assert {noun for count, noun in counts if count == "1"} == {"room"}
+    assert {noun for count, noun in counts if count != "1"} == {"rooms"}
