@@ -19,15 +19,14 @@ def test_down_and_up_keep_the_data(stack):
 # --- What may be wrong at a start
 
 
-def test_a_wrong_password_fails_at_once_and_says_so(stack):
+def test_a_wrong_password_fails_without_waiting_and_says_so(stack):
     secret = stack.folder / "deploy" / "secrets" / "postgres_password"
     right = secret.read_text()
     secret.write_text("wrong")
-    began = time.monotonic()
     done = stack.compose("run", "--rm", "-T", "migrate", check=False)
     secret.write_text(right)
     assert done.returncode == 2
-    assert time.monotonic() - began < 15
+    assert "Waiting for PostgreSQL" not in done.stdout
     assert "password" in done.stderr
     assert "wrong" not in done.stderr.replace("wrong password", "")
     assert stack.get("/rooms").status == 200

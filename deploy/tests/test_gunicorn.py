@@ -26,7 +26,7 @@ def test_access_lines_are_in_the_applications_format_with_nginxs_request_id(guni
     assert record["logger"] == "gunicorn.access"
     assert (record["method"], record["target"], record["status"]) == ("GET", "/no-such-page?price=1", 404)
     assert record["bytes"] == len(response.body)
-    assert 0 < record["seconds"] < 5
+    assert 0 < record["seconds"] <= response.seconds
 
 
 def test_every_line_of_the_log_is_json(gunicorn):
@@ -124,10 +124,10 @@ def test_a_body_that_is_no_valid_http_gets_one_response(gunicorn):
     assert refused(gunicorn, chunked) == 405
 
 
-def test_a_killed_worker_is_back_within_a_second(gunicorn):
+def test_a_killed_worker_is_replaced(gunicorn):
     before = gunicorn.workers()
     os.kill(before[0], signal.SIGKILL)
-    rig.wait_until(lambda: set(gunicorn.workers()) - set(before), "a new worker", 1)
+    rig.wait_until(lambda: set(gunicorn.workers()) - set(before), "a new worker")
     assert gunicorn.get("/livez").status == 200
 
 

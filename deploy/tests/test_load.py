@@ -188,7 +188,7 @@ def test_the_place_of_an_export_whose_client_left_is_free_again(many_rooms, tmp_
             with Crowd(gunicorn.port) as crowd:
                 crowd.send(EXPORT)
                 assert status(crowd.heads()[0]) == 200
-            rig.wait_until(lambda: gunicorn.get("/rooms.csv?limit=1").status == 200, "a list", 5)
+            rig.wait_until(lambda: gunicorn.get("/rooms.csv?limit=1").status == 200, "a list")
             rig.wait_until(lambda: gunicorn.get("/rooms.csv").status == 200, "a free place")
 
 

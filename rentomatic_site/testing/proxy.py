@@ -66,7 +66,7 @@ class Nginx(Server):
         def found() -> list[dict]:
             return [line for line in self.lines() if line["request_id"] == request_id]
 
-        wait_until(found, f"a line about {request_id}", 5)
+        wait_until(found, f"a line about {request_id}")
         return found()[0]
 
 

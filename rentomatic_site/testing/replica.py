@@ -12,7 +12,10 @@ from rentomatic_site.testing import rig
 class Replica:
     """An upstream that responds with its name, records its requests, and can be slow or hang up."""
 
-    def __init__(self, name: str, seconds: float = 0, hang_up: bool = False) -> None:
+    def __init__(
+        self, name: str, seconds: float = 0, hang_up: bool = False, rest: threading.Event | None = None
+    ) -> None:
+        """With `rest`, the lines after the first are sent when it is set."""
         self.requests: list[str] = []
         self.status = 200
         self.responses_sent = 0
@@ -36,7 +39,11 @@ class Replica:
                 self.send_header("Content-Length", str(len(name)))
                 self.send_header("Vary", "Accept")
                 self.end_headers()
-                self.wfile.write(name.encode())
+                first, newline, others = name.partition("\n")
+                self.wfile.write(f"{first}{newline}".encode())
+                if rest is not None:
+                    rest.wait(60)
+                self.wfile.write(others.encode())
                 replica.responses_sent += 1
 
             do_POST = do_GET

@@ -239,7 +239,7 @@ def access_record(server: Gunicorn, request_id: str) -> dict:
         lines = [json.loads(line) for line in server.log.read_text().splitlines()]
         return [line for line in lines if line.get("request_id") == request_id and "target" in line]
 
-    wait_until(found, f"an access line of {request_id}", 5)
+    wait_until(found, f"an access line of {request_id}")
     return found()[0]
 
 

@@ -116,11 +116,13 @@ def test_readyz_is_503_without_a_database_and_keeps_the_drivers_text(probe, monk
 
 
 @pytest.mark.django_db
-def test_readyz_queries_the_database_once_in_a_second(probe, monkeypatch):
+@pytest.mark.parametrize(("fresh", "expected"), [(3600, 1), (0, 50)], ids=["kept", "outdated"])
+def test_readyz_queries_the_database_where_the_last_result_is_outdated(probe, monkeypatch, fresh, expected):
+    monkeypatch.setattr(probes.Database, "FRESH", fresh)
     queries, migrations = [], probes.migrations
     monkeypatch.setattr(probes, "migrations", lambda: queries.append(1) or migrations())
     assert {probe.get("/readyz").status_code for _ in range(50)} == {200}
-    assert len(queries) < 5  # one for each second that the fifty take
+    assert len(queries) == expected
 
 
 def test_readyz_is_503_within_a_second_while_another_probe_gets_no_response(probe):
