@@ -21,7 +21,7 @@ from typing import Any
 from django.conf import settings
 from django.test import Client
 
-from rentomatic_site.scenarios import ScenarioError, loading
+from rentomatic_site.scenarios import ScenarioError, running
 from rooms.counting import Count
 
 CHECK = "check(client)"
@@ -103,7 +103,7 @@ def check_problem(client: Client, check: Callable[[Client], None]) -> str:
     try:
         check(client)
     except Exception as error:
-        return loading.own_traceback(error)
+        return running.own_traceback(error)
     return ""
 
 

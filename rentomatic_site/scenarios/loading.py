@@ -1,34 +1,24 @@
 """Loading a scenario: a database is migrated, seeded by run(), analysed, and cloned to the target."""
 
-import random
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from io import StringIO
-from typing import TextIO
 
 import psycopg2
-from django.apps import apps
-from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
-from django.core.management.color import no_style
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases
+from rentomatic_site.scenarios import ScenarioError, databases, running
 from rentomatic_site.scenarios.databases import BUILDING, MIGRATED, TARGET, TEMPLATE, Database, Metadata
-from rentomatic_site.scenarios.discovery import Scenario, folder, migrations_fingerprint
-from rentomatic_site.scenarios.isolation import django_on, wait_for_threads
+from rentomatic_site.scenarios.discovery import Scenario, migrations_fingerprint
+from rentomatic_site.scenarios.isolation import django_on
+from rentomatic_site.scenarios.locks import lock_target, lock_templates
 from rooms import seeding
 from rooms.models import Room
-
-OUTPUT_LIMIT = 10_000
-"""Characters of the output of `run()` that are kept and printed again at later loads."""
 
 
 @dataclass(frozen=True)
@@ -142,36 +132,6 @@ def failed_load(server: cursor, scenario: str, target: str) -> Database | None:
     return None
 
 
-@contextmanager
-def lock_target(target: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
-    """Hold the lock for loading a scenario into the database of that name; yield a server session."""
-    what = f"scenario {databases.alias_of(target)}"
-    with lock(f"rentomatic {what}", what, say) as server:
-        yield server
-
-
-@contextmanager
-def lock_templates(scenario: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
-    """
-    Hold the lock of this checkout for loading or dropping the scenario of that name, or ("") for the migrated
-    template. A command that needs both locks takes the one of the target first.
-    """
-    what = f"scenario {scenario}" if scenario else "migrations"
-    with lock(f"rentomatic templates {databases.digest(scenario)}", what, say) as server:
-        yield server
-
-
-@contextmanager
-def lock(name: str, what: str, say: Callable[[str], None]) -> Iterator[cursor]:
-    """The advisory lock of that name, by a session that is cancelled when this process is killed."""
-    with postgres.advisory_lock(
-        name, waiting=lambda: say(f"Waiting for another command that works on {what} …")
-    ) as server:
-        # Without this PostgreSQL finishes the statement of a client that was killed. Milliseconds.
-        server.execute("SET client_connection_check_interval = 50")
-        yield server
-
-
 def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None) -> tuple[Database, str]:
     """Keep the database, apply new migrations to it; return it, and why it is stale ("" where it is not)."""
     metadata = present.metadata
@@ -245,10 +205,10 @@ def fill(
         name = databases.create(server, scenario.name, migrated, metadata)
     try:
         with django_on(name):
-            error, output = run(scenario, seed)
+            error, output = running.run(scenario, seed)
             if error is not None and isinstance(error.__cause__, errors.DiskFull):
                 raise error  # dropped: the disk has no space for it
-            store_output(output)
+            running.store_output(output)
             rooms = Room.objects.count()
             metadata = replace(metadata, rooms=rooms)
         if error is not None:
@@ -257,7 +217,7 @@ def fill(
             if good:
                 name_of_failed = free_failed_name(server, scenario.name, target) or name
             databases.promote(server, name, name_of_failed, replace(metadata, kind=TARGET, error=message))
-            raise Failed(own_traceback(error), rooms, name_of_failed, good) from error
+            raise Failed(running.own_traceback(error), rooms, name_of_failed, good) from error
         new_name = databases.template_name(scenario.name, fingerprint)
         databases.promote(server, name, new_name, replace(metadata, complete=True))
     except BaseException as interruption:
@@ -289,7 +249,7 @@ def migrated_template(server: cursor) -> Database:
         try:
             with django_on(building):
                 call_command("migrate", verbosity=0)
-                vacuum()
+                running.vacuum()
             databases.promote(server, building, name, metadata)
         except BaseException:
             clean_up(server, "")
@@ -300,99 +260,3 @@ def migrated_template(server: cursor) -> Database:
         template = databases.find(server, name)
     assert template
     return template
-
-
-class Tee(StringIO):
-    """Copies what is written to `stream` and keeps it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        self.stream.write(text)
-        self.stream.flush()
-        return super().write(text)
-
-
-def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
-    """
-    Call run() of the scenario in one transaction; return the error that it raised, and its output.
-
-    Rows that it stored before the error stay for inspection, unless a statement failed in PostgreSQL outside
-    of an inner `transaction.atomic()`: then the transaction is rolled back.
-    """
-    failures: list[BaseException] = []
-    ContentType.objects.clear_cache()  # ids differ from one database to the next
-    seeding.seed(seed)
-    random.seed(seed)
-    with redirect_stdout(Tee(sys.stdout)) as printed:
-        try:
-            module = scenario.module()
-            if not callable(getattr(module, "run", None)):
-                raise ScenarioError(f"{scenario.path} has no function run(). Next: write `def run():` in it.")
-            with wait_for_threads(failures.append), transaction.atomic():
-                try:
-                    module.run()
-                except (Exception, SystemExit) as error:
-                    failures.append(error)
-        except ScenarioError:
-            raise
-        except (Exception, SystemExit) as error:  # at import, or a constraint that is checked at commit
-            failures.append(error)
-    if not failures:
-        set_sequences()
-        vacuum()
-    return (failures[0] if failures else None), printed.getvalue()[:OUTPUT_LIMIT]
-
-
-def store_output(output: str) -> None:
-    """
-    Store the output of `run()` in the scenario's database, for later loads. It contains passwords of staff
-    users, and every role can read the comment on a database, even without the privilege to connect.
-    """
-    with connection.cursor() as session:
-        session.execute("CREATE SCHEMA load_scenario")
-        session.execute("CREATE TABLE load_scenario.output AS SELECT %s::text AS printed", [output])
-
-
-def stored_output() -> str:
-    """The output of `run()`, from the database of Django's connection; "" where it was not stored."""
-    with connection.cursor() as session:
-        session.execute("SELECT to_regclass('load_scenario.output') IS NOT NULL")
-        if session.fetchone() != (True,):
-            return ""
-        session.execute("SELECT printed FROM load_scenario.output")
-        ((printed,),) = session.fetchall()
-    return str(printed)
-
-
-def set_sequences() -> None:
-    """Set each table's sequence to its largest id: a scenario may set ids itself."""
-    with connection.cursor() as session:
-        for statement in connection.ops.sequence_reset_sql(no_style(), list(apps.get_models())):
-            session.execute(statement)
-
-
-def vacuum() -> None:
-    """Collect the planner's statistics and freeze the rows, for all clones."""
-    with connection.cursor() as session:
-        session.execute("VACUUM (FREEZE, ANALYZE)")
-
-
-def own_traceback(error: BaseException) -> str:
-    """The traceback with only the frames in the scenarios' folder, and the error."""
-    trace = traceback.TracebackException.from_exception(error)
-    link: traceback.TracebackException | None = trace
-    while link:
-        link.stack = traceback.StackSummary.from_list(own_frames(link))
-        for name in ("__cause__", "__context__"):
-            if (origin := getattr(link, name)) and not own_frames(origin):
-                setattr(link, name, None)
-        link = link.__cause__ or link.__context__
-    return "".join(trace.format()).rstrip()
-
-
-def own_frames(trace: traceback.TracebackException) -> list[traceback.FrameSummary]:
-    """The frames in the scenarios' folder."""
-    return [frame for frame in trace.stack if frame.filename.startswith(str(folder()))]

@@ -10,7 +10,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import loading
+from rentomatic_site.scenarios import loading, locks
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def migrated(name: str) -> Iterator[None]:
 
     The template is that of the scenarios; making it goes through Django's connection.
     """
-    with loading.lock_templates("") as server:
+    with locks.lock_templates("") as server:
         template = loading.migrated_template(server)
         postgres.drop_database(server, name)
         postgres.create_database(

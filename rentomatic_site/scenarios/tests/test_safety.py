@@ -17,7 +17,7 @@ from django.test import override_settings
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases, loading
+from rentomatic_site.scenarios import databases, locks
 from rentomatic_site.scenarios.tests.workshop import Workshop
 from rentomatic_site.testing.rig import wait_until
 
@@ -399,7 +399,7 @@ def test_an_unmarked_database_of_another_name_is_not_ours(workshop: Workshop, na
 
 
 def test_the_server_does_not_finish_what_a_killed_load_began(workshop: Workshop) -> None:
-    with loading.lock_templates("t_one") as server:
+    with locks.lock_templates("t_one") as server:
         server.execute("SHOW client_connection_check_interval")
         assert server.fetchone() == ("50ms",)
 

@@ -9,7 +9,7 @@ from django.core.management import CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, discovery, loading
+from rentomatic_site.scenarios import ScenarioError, databases, discovery, locks
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rentomatic_site.scenarios.databases import TARGET, Database
 
@@ -95,10 +95,10 @@ class Command(ScenarioCommand):
 
     def drop(self, database: Database) -> bool:
         """Wait for a load of it, then drop it; False where it does not exist any more."""
-        with ExitStack() as locks:
+        with ExitStack() as held:
             if database.metadata.kind == TARGET:
-                locks.enter_context(loading.lock_target(database.name, self.say))
-            server = locks.enter_context(loading.lock_templates(database.metadata.scenario, self.say))
+                held.enter_context(locks.lock_target(database.name, self.say))
+            server = held.enter_context(locks.lock_templates(database.metadata.scenario, self.say))
             return databases.drop(server, database.name)
 
     def drop_unmarked(self, dry_run: bool) -> None:

@@ -14,6 +14,7 @@ from rentomatic_site.scenarios import (
     isolation,
     launch,
     loading,
+    running,
 )
 from rentomatic_site.scenarios.command import ScenarioCommand, age
 from rooms.counting import Count
@@ -121,7 +122,7 @@ class Command(ScenarioCommand):
         metadata = loaded.database.metadata
         if loaded.how != "filled":
             with isolation.django_on(loaded.database.name):
-                self.stdout.write(loading.stored_output(), ending="")
+                self.stdout.write(running.stored_output(), ending="")
         how = {
             "filled": f"filled in {loaded.seconds:.2f} s",
             "cloned": f"loaded from its template in {loaded.seconds:.2f} s",

@@ -10,7 +10,7 @@ from psycopg2 import errors
 from psycopg2.sql import SQL, Identifier
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, isolation, loading, query_lab
+from rentomatic_site.scenarios import ScenarioError, databases, isolation, locks, query_lab
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rentomatic_site.scenarios.databases import TARGET, Database
 from rentomatic_site.scenarios.query_lab import Measurement
@@ -109,7 +109,7 @@ class Command(ScenarioCommand):
 def copy(name: str, database: Database) -> Iterator[str]:
     """Create a copy of the scenario's database and yield its name; drop it at the end."""
     metadata = database.metadata
-    with loading.lock_templates(metadata.scenario) as server:
+    with locks.lock_templates(metadata.scenario) as server:
         template = databases.find(server, databases.template_name(metadata.scenario, metadata.fingerprint))
         try:
             copied = databases.create(server, metadata.scenario, template or database, metadata)
