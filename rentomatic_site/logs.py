@@ -1,8 +1,9 @@
-"""Logging: the id of the request in every record, and the text format."""
+"""Logging: its configuration, the id of the request in every record, and the formats."""
 
 import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter as PlainJsonFormatter
 
@@ -37,3 +38,35 @@ class TextFormatter(Timestamp):
         line = super().formatMessage(record)
         request = getattr(record, "request_id", None)
         return f"{line} [{request}]" if request else line
+
+
+def configuration(formatter: str, level: str) -> dict[str, Any]:
+    """The setting LOGGING: one stream, the console, as `text` for people or `json` for machines."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "text": {
+                "()": "rentomatic_site.logs.TextFormatter",
+                "format": "{asctime} {levelname:7} {name}: {message}",
+                "style": "{",
+            },
+            "json": {
+                "()": "rentomatic_site.logs.JsonFormatter",
+                "format": "{asctime}{levelname}{name}{message}",
+                "style": "{",
+                "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+            },
+        },
+        "filters": {"request_id": {"()": "rentomatic_site.logs.RequestId"}},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": formatter, "filters": ["request_id"]}
+        },
+        "root": {"handlers": ["console"], "level": level},
+        # Django's own configuration sends these elsewhere (mail, DEBUG only): to the root like the rest.
+        "loggers": {
+            "django": {"handlers": [], "level": "INFO", "propagate": True},
+            "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+            "axes": {"level": "WARNING"},  # failed logins, not each good one in four lines
+        },
+    }

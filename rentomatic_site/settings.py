@@ -19,6 +19,7 @@ from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from rentomatic_site import logs
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.env import env, env_bool, env_int, env_list, env_str, read_env_file
 
@@ -357,31 +358,4 @@ LOG_FORMAT = env_str("LOG_FORMAT", "text" if DEBUG else "json")
 if LOG_FORMAT not in {"text", "json"}:
     raise ImproperlyConfigured(f"LOG_FORMAT is neither text nor json: {LOG_FORMAT!r}")
 ACCESS_LOG = env_bool("ACCESS_LOG", True)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "text": {
-            "()": "rentomatic_site.logs.TextFormatter",
-            "format": "{asctime} {levelname:7} {name}: {message}",
-            "style": "{",
-        },
-        "json": {
-            "()": "rentomatic_site.logs.JsonFormatter",
-            "format": "{asctime}{levelname}{name}{message}",
-            "style": "{",
-            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
-        },
-    },
-    "filters": {"request_id": {"()": "rentomatic_site.logs.RequestId"}},
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]}
-    },
-    "root": {"handlers": ["console"], "level": env_str("LOG_LEVEL", "INFO").upper()},
-    # Django's own configuration sends these elsewhere (mail, DEBUG only): to the root like the rest.
-    "loggers": {
-        "django": {"handlers": [], "level": "INFO", "propagate": True},
-        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
-        "axes": {"level": "WARNING"},  # failed logins, not each good one in four lines
-    },
-}
+LOGGING = logs.configuration(LOG_FORMAT, env_str("LOG_LEVEL", "INFO").upper())
