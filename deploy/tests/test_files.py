@@ -11,6 +11,7 @@ from django.conf import settings
 
 from rentomatic_site.testing import proxy, rig
 from rentomatic_site.testing.plugin import needs
+from rooms.api.formats import FORMATS
 
 PROJECT = rig.PROJECT
 COMPOSE = yaml.safe_load((PROJECT / "compose.yml").read_text())
@@ -160,6 +161,15 @@ def test_every_variable_of_the_templates_has_a_value(variables):
     )
     assert wanted <= passed
     assert {name for name in passed - wanted if not name.startswith("NGINX_ENVSUBST")} <= {"TZ"}
+
+
+def test_nginx_takes_each_format_that_streams_for_an_export():
+    streaming = {row.name for row in FORMATS.values() if row.streams}
+    text = "".join(path.read_text() for path in TEMPLATES)
+    by_suffix = re.findall(r"/rooms\\\.\(([a-z|]+)\)", text)
+    by_accept = re.findall(r":/rooms:\.\*\(([^)]+)\)", text)
+    assert [set(names.split("|")) for names in by_suffix] == [streaming] * 2
+    assert [streaming - set(names.split("|")) for names in by_accept] == [set()]
 
 
 # --- The image

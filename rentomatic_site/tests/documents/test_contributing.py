@@ -25,6 +25,8 @@ def test_every_recipe_names_what_it_takes() -> None:
         "A scenario word",
         "A setting",
         "A command",
+        "An nginx directive",
+        "A runbook entry",
         "A document",
     ]
 
