@@ -31,7 +31,7 @@ class Command(BaseCommand):
     help = (
         "Waits until the PostgreSQL server takes connections to the maintenance database POSTGRES_DB; the "
         "application's database need not exist yet. Changes nothing. Exit status 1: it did not in time; "
-        "2: it refuses us (password, role, database), and waiting is no help."
+        "2: it refuses the connection (password, role, database), and waiting does not help."
     )
     requires_system_checks = []
 
@@ -46,8 +46,9 @@ class Command(BaseCommand):
         while causes := self.causes_of_failure():
             if all(PERMANENT_ERROR.search(cause) for cause in causes):
                 raise CommandError(
-                    f"PostgreSQL at {name} refuses us: {causes[-1]}\nNext: correct POSTGRES_USER, "
-                    "POSTGRES_PASSWORD or POSTGRES_DB (or DATABASE_URL); waiting is no help.",
+                    f"PostgreSQL at {name} refuses the connection: {causes[-1]}\n"
+                    "Next: correct POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_DB (or DATABASE_URL); "
+                    "waiting does not help.",
                     returncode=2,
                 )
             if causes[-1] != shown:
