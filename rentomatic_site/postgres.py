@@ -22,6 +22,8 @@ from psycopg2.extensions import connection, cursor
 
 from rentomatic_site.embedded import server as embedded_server
 
+unguarded_connect = psycopg2._connect  # type: ignore[attr-defined]
+
 _closed: set[str] = set()
 """The databases that are closed to this process."""
 
@@ -33,28 +35,41 @@ without_database: WeakSet[threading.Thread] = WeakSet()
 def closed_to_this_process(names: set[str]) -> Iterator[None]:
     """Within the block nothing in this process can open these databases."""
     added = names - _closed
-    _closed.update(added)
+    close_to_this_process(*added)
     try:
         yield
     finally:
         _closed.difference_update(added)
 
 
-def refuse_closed(dbname: str | None) -> None:
+def close_to_this_process(*names: str) -> None:
+    """Let nothing in this process open these databases: from now on every connection is checked."""
+    psycopg2._connect = guarded_connect  # type: ignore[attr-defined]
+    _closed.update(names)
+
+
+def guarded_connect(*args: Any, **kwargs: Any) -> connection:
     """
+    `psycopg2._connect`, which psycopg2.connect() calls for Django, for pools and for everybody else.
+
     psycopg2.OperationalError for the application's database while a scenario's replaces it, and for every
     database in a thread of a scenario that has ended.
     """
-    if dbname in _closed or (settings.SCENARIO and dbname == settings.APPLICATION_DB):
-        raise psycopg2.OperationalError(
-            f"The database {dbname} is closed to a scenario's code and to what it starts. "
-            "Next: use Django's connection, or without arguments postgres.url(): they lead to the scenario's."
-        )
     if threading.current_thread() in without_database:
         raise psycopg2.OperationalError(
             "The scenario that started this thread has ended, and its database may be gone. "
             "Next: let run() and check() wait for their threads."
         )
+    opened: connection = unguarded_connect(*args, **kwargs)
+    # Checked afterwards, because libpq resolves the name: from a URL, a service file, a variable or the role.
+    if opened.info.dbname in _closed:
+        dbname = opened.info.dbname
+        opened.close()
+        raise psycopg2.OperationalError(
+            f"The database {dbname} is closed to a scenario's code and to what it starts. "
+            "Next: use Django's connection, or without arguments postgres.url(): they lead to the scenario's."
+        )
+    return opened
 
 
 def ready() -> None:
@@ -72,7 +87,6 @@ def connect(dbname: str | None = None) -> connection:
 
     It has no statement_timeout; the caller closes it.
     """
-    refuse_closed(dbname)
     ready()
     changed = {"application_name": "rentomatic manage"} | ({"dbname": dbname} if dbname else {})
     opened: connection = psycopg2.connect(**settings.POSTGRES | changed)

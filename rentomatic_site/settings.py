@@ -22,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rentomatic_site import logs
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.env import env, env_bool, env_int, env_list, env_str, read_env_file
+from rentomatic_site.scenarios.ancestors import scenario_of_ancestors
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -118,7 +119,7 @@ STATEMENT_TIMEOUT = env_int("STATEMENT_TIMEOUT", 5000)
 
 # --- The database: DATABASE_URL, else POSTGRES_*, else (with DEBUG) the embedded PostgreSQL
 
-SCENARIO = env_str("SCENARIO")
+SCENARIO = env_str("SCENARIO") or scenario_of_ancestors()
 if SCENARIO and not re.fullmatch(r"[a-z][a-z0-9_]{0,53}", SCENARIO):
     raise ImproperlyConfigured(
         f"SCENARIO is no scenario's name: {SCENARIO!r}. Next: ./manage.py load_scenario"

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError
+from rentomatic_site.scenarios import ScenarioError, ancestors
 
 TARGET_PREFIX = "scenario_"
 """The prefix of database names, as in settings.DATABASES."""
@@ -39,11 +39,13 @@ def django_on(name: str) -> Iterator[None]:
     shared = connections.settings[DEFAULT_DB_ALIAS]
     usual = {key: shared[key] for key in ("NAME", "OPTIONS")}
     options = "-c statement_timeout=0 -c synchronous_commit=off -c client_connection_check_interval=500"
+    alias = name.removeprefix(TARGET_PREFIX)
     threads = set(threading.enumerate())
     connection.close()
     with (
         postgres.closed_to_this_process({settings.APPLICATION_DB, usual["NAME"]} - {name}),
-        environment(SCENARIO=name.removeprefix(TARGET_PREFIX), SCENARIO_FILE=None),
+        environment(SCENARIO=alias, SCENARIO_FILE=None),
+        ancestors.announced(alias),
     ):
         shared["NAME"] = name
         shared["OPTIONS"] = {

@@ -201,9 +201,11 @@ def test_the_real_environment_wins_over_the_file(tmp_path):
 
 def test_an_env_file_in_the_project_is_read(tmp_path):
     """A copy of the project's own code, since nobody's .env is touched by tests."""
-    (tmp_path / "rentomatic_site" / "embedded").mkdir(parents=True)
-    for name in ("__init__.py", "settings.py", "env.py", "embedded/__init__.py", "embedded/server.py"):
-        (tmp_path / "rentomatic_site" / name).write_text((PROJECT / "rentomatic_site" / name).read_text())
+    used = ["__init__.py", "settings.py", "env.py", "embedded/__init__.py", "embedded/server.py"]
+    for name in [*used, "scenarios/__init__.py", "scenarios/ancestors.py"]:
+        copy = tmp_path / "rentomatic_site" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text((PROJECT / "rentomatic_site" / name).read_text())
     (tmp_path / ".env").write_text((PROJECT / ".env.example").read_text())
     script = "from rentomatic_site import settings; print(settings.DEBUG, settings.EMBEDDED_POSTGRES)"
     done = subprocess.run(

@@ -29,7 +29,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Start the embedded server first, where it is the one configured."""
-        postgres.refuse_closed(conn_params.get("dbname"))
         postgres.ready()
         self.opened = self.settings_dict["NAME"]
         try:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 
+import psycopg2
 import pytest
 from django.conf import settings
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import isolation
+from rentomatic_site.scenarios import ancestors, isolation
 from rentomatic_site.scenarios.tests.workshop import Workshop
 
 APPLICATION = "t_isolation"
@@ -100,6 +101,19 @@ SUBPROCESS = """
     def run():
         subprocess.run(["./manage.py", "import_rooms", "-"], input=CSV, text=True, check=True)
 """
+SUBPROCESS_WITHOUT_VARIABLES = """
+    import os, subprocess
+
+    CSV = "code,size,price,latitude,longitude\\n" + "".join(
+        f"00000000-0000-4000-8000-00000000000{n},20,{n},51.5,-0.1\\n" for n in (1, 2, 3)
+    )
+    ENV = {name: value for name, value in os.environ.items() if not name.startswith("SCENARIO")}
+
+    def run():
+        # A shell that waits for it is between the two.
+        command = ["sh", "-c", "./manage.py import_rooms - && true"]
+        subprocess.run(command, input=CSV, text=True, check=True, env=ENV)
+"""
 ASYNC = """
     import asyncio
     from rooms.models import Room
@@ -119,6 +133,7 @@ WAYS = {
     "connections.close_all()": CLOSED_CONNECTIONS,
     "multiprocessing": MULTIPROCESSING,
     "subprocess": SUBPROCESS,
+    "subprocess that inherits no variable": SUBPROCESS_WITHOUT_VARIABLES,
     "async": ASYNC,
 }
 
@@ -186,43 +201,114 @@ def test_what_check_starts_stores_into_the_scenario(
 
 # --- The application's database is closed
 
-REFUSED = "is closed to a scenario's code and to what it starts"
+
+OPENINGS = """
+    import os, psycopg2, tempfile
+    from concurrent.futures import ThreadPoolExecutor
+    from multiprocessing import get_context
+    from urllib.parse import urlencode
+    from django.conf import settings
+    from django.db import connections
+    from psycopg2.extensions import make_dsn
+    from psycopg2.extras import LoggingConnection
+    from psycopg2.pool import SimpleConnectionPool
+    from rentomatic_site import postgres
+    from rentomatic_site.scenarios.isolation import environment
+
+    SERVER, NAME = settings.POSTGRES, settings.APPLICATION_DB
+    APPLICATION = SERVER | {"dbname": NAME}
+    ready = connections["default"].copy()
+    ready.settings_dict["NAME"] = NAME
+    services = tempfile.NamedTemporaryFile("w")
+    services.write("[rooms]\\n" + "".join(f"{key}={value}\\n" for key, value in APPLICATION.items()))
+    services.flush()
+
+    def default(*args, variables, **kwargs):
+        with environment(**variables):
+            psycopg2.connect(*args, **kwargs)
+
+    def in_thread():
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(psycopg2.connect, **APPLICATION).result()
+
+    def in_fork():
+        with get_context("fork").Pool(1) as pool:
+            pool.apply(psycopg2.connect, (), APPLICATION)
+
+    OPENINGS = {
+        "postgres.connect": lambda: postgres.connect(NAME),
+        "Django": lambda: type(ready)(settings.DATABASES["default"] | {"NAME": NAME}).connect(),
+        "a copy of Django's": lambda: ready.copy().connect(),
+        "keywords": lambda: psycopg2.connect(**APPLICATION),
+        "a DSN": lambda: psycopg2.connect(make_dsn(**APPLICATION)),
+        "a URL": lambda: psycopg2.connect("postgresql:///?" + urlencode(APPLICATION)),
+        "PGDATABASE": lambda: default(
+            **{key: value for key, value in SERVER.items() if key != "dbname"}, variables={"PGDATABASE": NAME}
+        ),
+        "a service": lambda: default(service="rooms", variables={"PGSERVICEFILE": services.name}),
+        "PGSERVICE": lambda: default("", variables={"PGSERVICEFILE": services.name, "PGSERVICE": "rooms"}),
+        "a pool": lambda: SimpleConnectionPool(1, 1, **APPLICATION),
+        "a class": lambda: psycopg2.connect(**APPLICATION, connection_factory=LoggingConnection),
+        "an asynchronous one": lambda: psycopg2.connect(**APPLICATION, async_=True),
+        "a thread": in_thread,
+        "a fork": in_fork,
+    }
+
+    def open_all():
+        psycopg2.connect(**SERVER).close()
+        psycopg2.connect(postgres.url()).close()
+        for name, opening in OPENINGS.items():
+            try:
+                opening()
+            except Exception as error:
+                print(name, "is refused" if "is closed to a scenario's code" in str(error) else repr(error))
+            else:
+                print(name, "is open")
+"""
+
+
+@pytest.mark.parametrize("functions", [("run()", "check(client)"), ("check(client)", "run()")])
+def test_the_applications_database_cannot_be_opened_and_others_can(
+    workshop: Workshop, server_env: dict[str, str | None], functions: tuple[str, str]
+) -> None:
+    used, other = functions
+    workshop.write("t_opens", f"{OPENINGS}\n    def {used}: open_all()\n    def {other}: pass")
+    done = workshop.manage("load_scenario", "t_opens", **server_env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PGSERVICE is refused" in done.stdout
+    assert not [line for line in done.stdout.splitlines() if " is open" in line or "rror" in line]
 
 
 @pytest.mark.parametrize(
-    "opening",
-    [
-        "postgres.connect(settings.APPLICATION_DB)",
-        "type(ready)(settings.DATABASES['default'] | {'NAME': settings.APPLICATION_DB}).connect()",
-        "subprocess.run(['./manage.py', 'shell', '-v0', '-c', IN_A_CHILD], check=True)",
-        "ready.copy().connect()",
-    ],
+    "variables", ["os.environ", "{name: os.environ[name] for name in os.environ.keys() - {'SCENARIO'}}"]
 )
-def test_the_applications_database_cannot_be_opened_in_run(
-    workshop: Workshop, server_env: dict[str, str | None], opening: str
+def test_the_applications_database_cannot_be_opened_in_a_child(
+    workshop: Workshop, server_env: dict[str, str | None], variables: str
 ) -> None:
     workshop.write(
         "t_opens",
         f"""
-        import subprocess
-        from django.conf import settings
-        from django.db import connections
-        from rentomatic_site import postgres
+        import os, subprocess
 
         IN_A_CHILD = (
-            "from django.conf import settings; from rentomatic_site import postgres;"
-            "postgres.connect(settings.APPLICATION_DB)"
+            "import psycopg2; from django.conf import settings;"
+            "psycopg2.connect(**settings.POSTGRES | dict(dbname=settings.APPLICATION_DB))"
         )
-        ready = connections["default"].copy()
-        ready.settings_dict["NAME"] = settings.APPLICATION_DB
 
         def run():
-            {opening}
+            subprocess.run(["./manage.py", "shell", "-v0", "-c", IN_A_CHILD], check=True, env={variables})
         """,
     )
     done = workshop.manage("load_scenario", "t_opens", **server_env)
     assert done.returncode == 1
-    assert REFUSED in done.stderr
+    assert "is closed to a scenario's code and to what it starts" in done.stderr
+
+
+def test_the_applications_database_is_open_again_after_a_load(workshop: Workshop) -> None:
+    workshop.write("t_nothing", "def run():\n    pass\n")
+    workshop.load("t_nothing")
+    psycopg2.connect(postgres.url()).close()
+    assert ancestors.scenario_of_ancestors() == ""
 
 
 def test_an_open_connection_of_a_thread_leads_to_the_scenario(
