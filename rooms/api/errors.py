@@ -30,9 +30,16 @@ UNKNOWN_FILTER = "unknown filter"
 # SQLSTATEs, by what they mean for the client.
 LOCK_CONFLICTS = {"55P03", "40P01", "40001"}  # lock_timeout, a deadlock, a serialization failure
 STATEMENT_TIMEOUT = {"57014"}  # statement_timeout
-IDLE_TIMEOUT = {"25P03"}  # idle_in_transaction_session_timeout
+IDLE_TIMEOUT = {"25P03"}  # idle_in_transaction_session_timeout, where it interrupts a statement
 OUT_OF_SPACE = {"53100", "53200"}  # disk, memory
 NOT_MIGRATED = {"42P01", "42703", "3D000"}  # undefined table, column, database
+
+LOST_CONNECTION = ("server closed the connection", "SSL connection has been closed", "SSL SYSCALL error")
+"""
+How libpq's messages begin where the server has ended an open connection; while one is opened, they begin with
+"connection to server". The reason is lost, over TCP and over a Unix socket: usually also that of
+idle_in_transaction_session_timeout.
+"""
 
 
 @dataclass(frozen=True)
@@ -170,12 +177,13 @@ def error_from_database(error: BaseException | None) -> Problem | None:
         )
     if sqlstate in STATEMENT_TIMEOUT:
         return Unavailable("This took too long and was stopped. Narrow it with more filters.")
-    if sqlstate in IDLE_TIMEOUT:
-        return Unavailable(
-            "This paused for too long in the middle of its work. Nothing was changed. Try again."
-        )
     if sqlstate in OUT_OF_SPACE:
         return Unavailable("The database has no room for more at the moment. Nothing was changed.")
+    if sqlstate in IDLE_TIMEOUT or str(error).startswith(LOST_CONNECTION):
+        return Unavailable(
+            "The database has ended the connection in the middle of this: "
+            "it paused for too long, or the database was stopped. Try again."
+        )
     if isinstance(error, OperationalError | InterfaceError):
         return Unavailable("The database cannot be reached at the moment.", "wait_for_db")
     return None

@@ -3,7 +3,9 @@
 import json
 import re
 import threading
+from contextlib import closing
 
+import psycopg2
 import pytest
 from django.db import (
     DataError,
@@ -12,11 +14,13 @@ from django.db import (
     OperationalError,
     ProgrammingError,
     connection,
+    connections,
     transaction,
 )
 
 from rentomatic_site import postgres
 from rentomatic_site.testing import rig
+from rentomatic_site.testing.cluster import Cluster
 from rooms.api import errors, queries
 from rooms.api.errors import error_from_database
 from rooms.factories import RoomFactory
@@ -190,6 +194,46 @@ def test_database_errors_are_distinguished(error, cause, status, story):
     problem = error_from_database(raised)
     assert (problem and problem.status) == status
     assert problem is None or ("own words" not in problem.message and story in problem.message)
+
+
+@pytest.fixture(scope="module", params=["Unix socket", "TCP"])
+def parameters(request, tmp_path_factory):
+    """Django's settings for a database that is reached in that way."""
+    if request.param == "TCP":
+        with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+            address = {"HOST": "127.0.0.1", "PORT": cluster.port, "USER": "postgres", "NAME": "postgres"}
+            yield connection.settings_dict | address
+    elif str(connection.settings_dict["HOST"]).startswith("/"):
+        yield connection.settings_dict | {"NAME": "postgres"}
+    else:
+        pytest.skip("needs a server with a Unix socket")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("work", ["SELECT 1", "COMMIT"])
+def test_a_pause_in_a_transaction_that_is_too_long_is_named(parameters, work):
+    database = connections["default"].copy()
+    database.settings_dict = parameters
+    try:
+        with database.cursor() as cursor, database.wrap_database_errors:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+            cursor.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 1")
+            with closing(psycopg2.connect(**database.get_connection_params())) as other:
+                other.autocommit = True
+                rig.wait_until(lambda: has_ended(other.cursor(), pid), "the end of the session")
+            with pytest.raises(OperationalError) as raised:
+                cursor.execute(work)
+    finally:
+        database.close()
+    problem = error_from_database(raised.value)
+    assert problem.status == 503
+    assert "it paused for too long, or the database was stopped. Try again." in problem.message
+
+
+def has_ended(cursor, pid):
+    cursor.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [pid])
+    return cursor.rowcount == 0
 
 
 # --- Real processes
