@@ -1,0 +1,154 @@
+"""Heavy spreadsheets, many at once: no worker is lost, and everybody else is served meanwhile."""
+
+import http.client
+import re
+import threading
+import zipfile
+from collections import Counter
+from io import BytesIO
+from urllib.parse import urlencode
+
+import psycopg2
+import pytest
+
+from rentomatic_site.testing import rig
+
+IMPORT, EXPORT = "/admin/rooms/room/import/", "/admin/rooms/room/export/"
+FORM = "application/x-www-form-urlencoded"
+ROOMS = 20_000
+BAD_ROWS = b"code,size,price,latitude,longitude\n" + b"x,y,z,a,b\n" * 10_000
+ONE_ROOM = b"code,size,price,latitude,longitude\nf853578c-fc0f-4e65-81b8-566c5dffa35a,20,30,51.5,-0.1\n"
+CSV, XLSX = "0", "1"
+
+
+@pytest.fixture(scope="module")
+def gunicorn(live_site, tmp_path_factory):
+    """Two workers of four threads, as deployed, on 20,000 rooms."""
+    site = live_site.variables
+    connection = psycopg2.connect(
+        host=site["POSTGRES_HOSTNAME"],
+        port=site["POSTGRES_PORT"],
+        user=site["POSTGRES_USER"],
+        password=site["POSTGRES_PASSWORD"],
+        dbname=site["APPLICATION_DB"],
+    )
+    connection.autocommit = True
+    boss = {"DJANGO_SUPERUSER_USERNAME": "boss", "DJANGO_SUPERUSER_PASSWORD": "boss-of-rooms"}
+    rig.manage("createsuperuser", "--noinput", "--email=boss@example.com", **site, **boss)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO room (code, size, price, latitude, longitude) "
+            "SELECT gen_random_uuid(), n %% 90 + 10, n %% 70, 51.5, -0.1 FROM generate_series(1, %s) AS n",
+            [ROOMS],
+        )
+        with rig.Gunicorn(tmp_path_factory.mktemp("spreadsheets"), **site) as server:
+            yield server
+        cursor.execute("TRUNCATE room, auth_user, django_session CASCADE")
+    connection.close()
+
+
+class Browser:
+    """Cookies, and forms with the token that their page has."""
+
+    def __init__(self, server):
+        self.server = server
+        self.cookies = {}
+
+    def ask(self, path, method="GET", **options):
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        response = self.server.get(path, method=method, timeout=120, Cookie=cookies, **options)
+        for header in response.headers.get_all("Set-Cookie", []):
+            name, _, value = header.partition(";")[0].partition("=")
+            self.cookies[name] = value
+        return response
+
+    def token(self, path):
+        page = self.ask(path).body.decode()
+        return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
+
+    def post(self, path, token, **fields):
+        body = urlencode({"csrfmiddlewaretoken": token, **fields})
+        return self.ask(path, "POST", body=body, Content_Type=FORM)
+
+    def upload(self, token, content):
+        fields = {"csrfmiddlewaretoken": token, "format": CSV, "resource": "0"}
+        parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+        parts.append(b'name="import_file"; filename="rooms.csv"\r\nContent-Type: text/csv\r\n\r\n' + content)
+        body = b"".join(b"--part\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts)
+        form = "multipart/form-data; boundary=part"
+        return self.ask(IMPORT, "POST", body=body + b"--part--\r\n", Content_Type=form)
+
+
+@pytest.fixture(scope="module")
+def boss(gunicorn):
+    browser = Browser(gunicorn)
+    login = "/admin/login/"
+    done = browser.post(login, browser.token(login), username="boss", password="boss-of-rooms")
+    assert done.status == 302, done.body
+    return browser
+
+
+def at_once(number, ask):
+    """The responses to requests that begin together; http.client raises for one that is torn."""
+    responses, start = [], threading.Barrier(number)
+
+    def run():
+        start.wait()
+        try:
+            responses.append(ask())
+        except (OSError, http.client.HTTPException) as error:
+            responses.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads, responses
+
+
+def while_lists_are_answered(gunicorn, number, ask):
+    """The responses to `number` requests at once, during which lists are asked for, by the same processes."""
+    workers = gunicorn.workers()
+    threads, responses = at_once(number, ask)
+    lists = []
+    while any(thread.is_alive() for thread in threads):
+        lists.append(gunicorn.get("/rooms?limit=10", timeout=30).status)
+    assert len(responses) == number
+    assert lists
+    assert set(lists) == {200}
+    assert gunicorn.workers() == workers
+    return responses
+
+
+def assert_refused(response):
+    assert response.status == 503, response
+    assert int(response.headers["Retry-After"]) > 0
+    assert b"Another spreadsheet is being worked on" in response.body
+
+
+def test_eight_exports_at_once_are_whole_or_refused_and_lists_go_on(gunicorn, boss):
+    token = boss.token(EXPORT)
+    fields = {"format": XLSX, "resource": "0"}
+    fields |= dict.fromkeys(re.findall(r'name="(roomresource_\w+)"', boss.ask(EXPORT).body.decode()), "on")
+    responses = while_lists_are_answered(gunicorn, 8, lambda: boss.post(EXPORT, token, **fields))
+    assert set(Counter(response.status for response in responses)) == {200, 503}
+    for response in responses:
+        if response.status == 200:
+            with zipfile.ZipFile(BytesIO(response.body)) as book:
+                assert book.read("xl/worksheets/sheet1.xml").count(b"<row ") == ROOMS + 1
+        else:
+            assert_refused(response)
+    assert boss.post(EXPORT, token, **fields).status == 200
+
+
+def test_six_uploads_of_bad_rows_at_once_are_shown_or_refused_and_lists_go_on(gunicorn, boss):
+    assert len(BAD_ROWS) > 100_000
+    token = boss.token(IMPORT)
+    responses = while_lists_are_answered(gunicorn, 6, lambda: boss.upload(token, BAD_ROWS))
+    assert set(Counter(response.status for response in responses)) == {200, 503}
+    for response in responses:
+        if response.status == 200:
+            assert b"10,000" in response.body
+            assert response.body.rstrip().endswith(b"</html>")
+        else:
+            assert_refused(response)
+    assert b"<strong>1</strong> to add" in boss.upload(token, ONE_ROOM).body
