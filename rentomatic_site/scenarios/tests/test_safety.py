@@ -549,6 +549,31 @@ SLOW_AUTOVACUUM = {
 }
 
 
+@pytest.mark.parametrize("role", ["superuser", "role with CREATEDB only"])
+def test_a_session_that_run_leaves_open_ends_before_the_renaming(
+    workshop: Workshop, creator: dict[str, str | None], role: str
+) -> None:
+    workshop.write(
+        "t_open",
+        """
+        import psycopg2
+        from rentomatic_site import postgres
+        from rooms.seeding import room
+
+        sessions = []
+
+        def run():
+            sessions.append(psycopg2.connect(postgres.url()))
+            room(price=30)
+        """,
+    )
+    env = creator if role != "superuser" else {}
+    for arguments in (["t_open"], ["t_open", "--rebuild"]):
+        done = workshop.manage("load_scenario", *arguments, **env)
+        assert done.returncode == 0, done.stderr
+    assert workshop.prices("t_open") == [30]
+
+
 def found(server: cursor, statement: str, name: str) -> bool:
     server.execute(statement, [name])
     return server.fetchone() is not None
