@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import wraps
 from hashlib import blake2b
 from time import perf_counter
+from typing import Any
 from urllib.parse import urlencode
 
 from django.http import (
@@ -120,12 +121,14 @@ def docs(request: HttpRequest) -> HttpResponseBase:
 
 def stream_response(request: HttpRequest, search: Search, output: Format) -> HttpResponseBase:
     """All rooms of a search, streamed as they are fetched."""
-    total = queries.count(search) if search.count else None
+    steps = count_then_stream(search, output)
+    if request.method == "GET":
+        steps = exports.with_slot(steps)
+    total = next(steps)
     chunks: Iterator[str] = iter(())
     if request.method == "GET":
-        stream = exports.with_slot(queries.stream(search, output))
         # The first rows are fetched before the status is sent: an error is a 503, not a truncated file.
-        chunks = chain_closing(next(stream), stream)
+        chunks = chain_closing(next(steps), steps)
     response = StreamingHttpResponse(chunks, content_type=output.content_type)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
@@ -133,6 +136,12 @@ def stream_response(request: HttpRequest, search: Search, output: Format) -> Htt
     set_count_headers(response, total)
     response.headers["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
     return response
+
+
+def count_then_stream(search: Search, output: Format) -> Generator[Any, None, None]:
+    """First the number of rooms, where the search asks for it, else None; then the rooms, in chunks."""
+    yield queries.count(search) if search.count else None
+    yield from queries.stream(search, output)
 
 
 def chain_closing(first: str, rest: Generator[str, None, None]) -> Iterator[str]:

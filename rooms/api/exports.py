@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from threading import BoundedSemaphore
+from typing import Any
 
 from django.conf import settings
 
@@ -10,15 +11,15 @@ from rooms.api.errors import TooManyExports
 slots = BoundedSemaphore(settings.EXPORTS_AT_ONCE)
 
 
-def with_slot(chunks: Generator[str, None, None]) -> Generator[str, None, None]:
+def with_slot(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
     """
-    The chunks of an export, which holds a slot from its first chunk until it is closed.
+    The steps of an export, which holds a slot from its first step until it is closed.
 
-    Raises TooManyExports instead of the first chunk, before any query, where no slot is free.
+    Raises TooManyExports instead of the first step, before any query, where no slot is free.
     """
     if not slots.acquire(blocking=False):
         raise TooManyExports
     try:
-        yield from chunks
+        yield from steps
     finally:
         slots.release()
