@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from rooms.api.errors import MEDIA_TYPE
-from rooms.api.formats import FORMATS, GEOJSON, HTML, JSON
+from rooms.api.formats import FORMATS, GEOJSON, JSON
 from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
@@ -19,9 +19,14 @@ Filters are `filter_<field>__<operator>=value`; all of them must hold. A body is
 pages are linked by the header `Link`, counts are in `X-Total-Count`. All errors of a request are reported
 in one response of type `application/problem+json`, with the closest parameter that exists and a URL
 that works. Coordinates have {DECIMALS} decimals (1 mm): further ones are rounded, in rooms and in
-requests alike. A request line (method, URL, version) of more than 4094 bytes gets a 414, a header
-of more than 8 kB 431, too many requests or exports at once 429 with `Retry-After`.
+requests alike. Lists are separated by commas, or each value has the name again. `/rooms` and a room
+are pages, too, for a browser (`text/html`).
 """
+
+TAGS = {
+    "rooms": "Lists of rooms, a page or all of them, and single rooms",
+    "statistics": "What the rooms of a search are like",
+}
 
 
 @cache
@@ -30,8 +35,15 @@ def document() -> str:
     return json.dumps(
         {
             "openapi": "3.1.0",
-            "info": {"title": "Rent-o-matic", "version": "1.0", "description": INTRODUCTION.strip()},
+            "info": {
+                "title": "Rent-o-matic",
+                "version": "1.0",
+                "description": INTRODUCTION.strip(),
+                "contact": {"name": "Rent-o-matic"},
+            },
             "servers": [{"url": "/"}],
+            "security": [],
+            "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
             "paths": dict(paths()),
             "components": {
                 "schemas": SCHEMAS,
@@ -43,12 +55,13 @@ def document() -> str:
 
 def paths() -> Iterator[tuple[str, Schema]]:
     list_summary = "The rooms that match, a page at a time"
-    negotiated = {output.media_type: BODIES[output.name] for output in (*FORMATS.values(), HTML)}
-    rooms = operation(
-        "listRooms", f"{list_summary}, in the format that Accept prefers", PARSERS, negotiated, PAGED
+    negotiated = {output.media_type: BODIES[output.name] for output in FORMATS.values()}
+    yield (
+        "/rooms",
+        operation(
+            "listRooms", f"{list_summary}, in the format that Accept prefers", PARSERS, negotiated, PAGED
+        ),
     )
-    rooms["get"]["responses"]["302"] = {"description": "For a submitted form: its URL without empty fields"}
-    yield "/rooms", rooms
     for output in FORMATS.values():
         summary = f"All the rooms that match, as {output.media_type}" if output.streams else list_summary
         bodies = {output.media_type: BODIES[output.name]}
@@ -59,7 +72,7 @@ def paths() -> Iterator[tuple[str, Schema]]:
     statistics = {JSON.media_type: {"$ref": "#/components/schemas/Statistics"}}
     yield (
         "/rooms/stats",
-        operation("describeRooms", "Statistics of the rooms that match", WHERE, statistics, {}),
+        operation("describeRooms", "Statistics of the rooms that match", WHERE, statistics, {}, "statistics"),
     )
     code = {
         "name": "code",
@@ -74,11 +87,17 @@ def paths() -> Iterator[tuple[str, Schema]]:
     }
     detail = operation("getRoom", "One room", (), bodies, {})
     detail["get"]["parameters"] = [code]
+    detail["get"]["responses"]["404"] = problem("No room has this code")
     yield "/rooms/{code}", detail
 
 
 def operation(
-    name: str, description: str, allowed: Collection[str], bodies: Schema, headers: Schema
+    name: str,
+    description: str,
+    allowed: Collection[str],
+    bodies: Schema,
+    headers: Schema,
+    tag: str = "rooms",
 ) -> Schema:
     """The GET operation of one URL, and its possible errors."""
     content = {media_type: {"schema": schema} for media_type, schema in bodies.items()}
@@ -86,6 +105,8 @@ def operation(
         "get": {
             "operationId": name,
             "summary": description,
+            "description": f"{description}.",
+            "tags": [tag],
             "parameters": [
                 {"$ref": f"#/components/parameters/{name}"} for name in PARSERS if name in allowed
             ],
@@ -93,10 +114,11 @@ def operation(
                 "200": {"description": description, "headers": CACHED | headers, "content": content},
                 "304": {"description": "Not modified: If-None-Match names the current ETag"},
                 "400": problem("Parameters that are unknown, malformed, out of range or given twice"),
-                "404": problem("No room has this code"),
+                "405": problem("Another method than GET and HEAD"),
                 "406": problem("A format that is not available"),
                 "414": problem("A request line (method, URL, version) of more than 4094 bytes"),
                 "429": problem("Too many requests or exports at once: try again after Retry-After seconds"),
+                "431": problem("A header of more than 8 kB"),
                 "503": problem(
                     "The database is unavailable, slow or full: try again after Retry-After seconds"
                 ),
@@ -125,7 +147,7 @@ def problem(description: str) -> Schema:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": description,
-        "content": {MEDIA_TYPE: {"schema": schema}, "text/html": {"schema": TEXT}},
+        "content": {MEDIA_TYPE: {"schema": schema}},
     }
 
 
@@ -148,10 +170,13 @@ HINT: Schema = TEXT | {"description": "the parameter that was meant, or an alter
 NATURAL: Schema = {"type": "integer", "minimum": 0}
 CACHED = {
     "ETag": header("A weak validator of the body", type="string"),
-    "Server-Timing": header("Milliseconds in the database", type="string"),
+    "Server-Timing": header("Milliseconds of all queries", type="string"),
 }
 PAGED = {
-    "Link": header('rel="first" and, where more rooms follow, rel="next" (RFC 8288)', type="string"),
+    "Link": header(
+        'rel="first" and, where there are any, rel="prev" and rel="next" (RFC 8288); not where all are sent',
+        type="string",
+    ),
     "X-Total-Count": header("How many rooms match, where `count` asks", type="integer"),
     "X-Total-Count-Precision": header("How that is known", enum=["exact", "estimated"]),
 }
@@ -163,6 +188,8 @@ ROOM["properties"]["distance"] = {
     "maximum": MAX_DISTANCE,
     "description": "metres, with `near`",
 }
+LISTED_ROOM = {"type": "object", "properties": ROOM["properties"]}
+"""Nothing is required: `fields` says what a room of a list has, all but `distance` where it is not given."""
 
 FEATURE = object_schema(
     ("type", "id", "geometry", "properties"),
@@ -198,6 +225,7 @@ def distribution_schema(name: str) -> Schema:
 
 SCHEMAS = {
     "Room": ROOM,
+    "ListedRoom": LISTED_ROOM,
     "Statistics": object_schema(
         ("count", "sampled", "price", "size", "bbox"),
         count=NATURAL,
@@ -211,11 +239,12 @@ SCHEMAS = {
         },
     ),
     "Problem": object_schema(
-        ("type", "title", "status", "message"),
+        ("type", "title", "status", "message", "detail"),
         type={"enum": ["ParametersError", "ResourceError", "MethodError", "AccessError", "SystemError"]},
         title=TEXT,
         status={"type": "integer"},
         message=TEXT,
+        detail=TEXT | {"description": "the message, under the name that RFC 9457 gives it"},
         errors={
             "type": "array",
             "items": object_schema(("parameter", "message"), parameter=TEXT, message=TEXT, hint=HINT),
@@ -224,7 +253,7 @@ SCHEMAS = {
     ),
 }
 BODIES: dict[str, Schema] = {
-    "json": {"type": "array", "items": {"$ref": "#/components/schemas/Room"}},
+    "json": {"type": "array", "items": {"$ref": "#/components/schemas/ListedRoom"}},
     "geojson": object_schema(
         ("type", "features"),
         type={"const": "FeatureCollection"},
@@ -232,5 +261,4 @@ BODIES: dict[str, Schema] = {
     ),
     "ndjson": TEXT,
     "csv": TEXT,
-    "html": TEXT,
 }
