@@ -11,7 +11,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from deploy.watchdog import Watchdog
 from rentomatic_site import settings
-from rooms.api.errors import MEDIA_TYPE
+from rooms.api.errors import MEDIA_TYPE, problem_body
 
 INTERNAL_ERROR = (500, "Something went wrong on our side. It has been logged.")
 PARSER_ERRORS = {
@@ -87,7 +87,7 @@ class Worker(ThreadWorker):
             self.log.warning("A request is refused with %s: %s", status, exc)
         title = HTTPStatus(status).phrase
         problem_type = "SystemError" if status >= 500 else "ParametersError"
-        body = json.dumps({"type": problem_type, "message": message, "title": title, "status": status})
+        body = json.dumps(problem_body(problem_type, message, title, status))
         head = (
             f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
             f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"

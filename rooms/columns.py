@@ -57,7 +57,7 @@ class FieldType:
 # Python's own parsers accept too much: int() takes " 1_000 " and Arabic digits, float() takes "nan".
 WHOLE_NUMBER = FieldType(
     label="a whole number",
-    pattern=re.compile(r"-?[0-9]{1,19}", re.ASCII),
+    pattern=re.compile(r"-?[0-9]+", re.ASCII),
     convert=int,
     display="{:,}".format,
     sql_type="integer",
@@ -65,7 +65,7 @@ WHOLE_NUMBER = FieldType(
 )
 DEGREES = FieldType(
     label="a decimal number",
-    pattern=re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?", re.ASCII),
+    pattern=re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?", re.ASCII),
     convert=lambda text: round_degrees(float(text)),
     display="{:.5f}".format,
     sql_type="double precision",
@@ -91,6 +91,13 @@ BOOLEAN = FieldType(
 )
 
 
+MAX_CHARACTERS = 50
+"""The length of a number; `int` reads some thousand digits in quadratic time, and refuses more."""
+
+LONE_POINT = re.compile(r"-?([0-9]+\.|\.[0-9]+)", re.ASCII)
+"""A decimal number without a digit on one side of its point, as many languages write it."""
+
+
 class OutOfRange(ValueError):
     """A valid value beyond the limits."""
 
@@ -106,6 +113,10 @@ def parse_value(text: str, field_type: FieldType, limits: tuple[float, float] | 
 
     Raises ValueError, with a message for users, for invalid text, and OutOfRange beyond the limits.
     """
+    if field_type.ordered and len(text) > MAX_CHARACTERS:
+        raise ValueError(f"must be {field_type.label} of {MAX_CHARACTERS} characters at most")
+    if field_type is DEGREES and LONE_POINT.fullmatch(text):
+        raise ValueError(f"must be {field_type.label} with a digit before and after the point, as in 0.5")
     if not field_type.pattern.fullmatch(text):
         raise ValueError(f"must be {field_type.label}")
     value = field_type.convert(text)
@@ -200,7 +211,7 @@ COLUMNS = {
             "latitude",
             DEGREES,
             "degrees north of the equator, WGS 84; south is negative",
-            "51.5",
+            "51.74640997",
             limits=(-90, 90),
             unit="degrees",
             symbol="°",
@@ -209,7 +220,7 @@ COLUMNS = {
             "longitude",
             DEGREES,
             "degrees east of Greenwich, WGS 84; west is negative",
-            "-0.1",
+            "0.18228006",
             limits=(-180, 180),
             unit="degrees",
             symbol="°",

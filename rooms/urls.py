@@ -8,6 +8,10 @@ from rooms.api.formats import FORMATS
 
 urlpatterns = [
     path("", views.public(RedirectView.as_view(url="/rooms", query_string=True))),
+    re_path(
+        r"^(?P<url>docs|rooms|rooms/stats|rooms/[0-9A-Fa-f-]+)/$",
+        views.public(RedirectView.as_view(url="/%(url)s", query_string=True)),
+    ),
     path("rooms", views.room_list, name="rooms"),
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
     path("rooms/stats", views.room_stats),

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from functools import wraps
 from hashlib import blake2b
-from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db import connection
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -21,31 +21,41 @@ from rooms.api import exports, openapi, queries
 from rooms.api.errors import MethodNotAllowed, NotFound, Problem
 from rooms.api.formats import HTML, JSON, Format, choose_format
 from rooms.api.parameters import WHERE, Search
-from rooms.api.queries import ValuesPage
+from rooms.api.queries import Ends, ValuesPage
 from rooms.api.statistics import compute_statistics
+from rooms.api.timing import QueryTimer
 from rooms.columns import COLUMNS
 from rooms.counting import Count
 from rooms.pages.detail import render_detail
 from rooms.pages.docs import render_docs
-from rooms.pages.listing import render_list, without_empty_fields
+from rooms.pages.links import clean_url
+from rooms.pages.listing import render_list
 
 CACHE_CONTROL = "public, max-age=1"
 """A shared cache requests a URL once a second at most; later requests are validated by ETag."""
 
 
 def public(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Decorator of public views: GET and HEAD only, errors as problem details."""
+    """
+    Decorator of public views: GET and HEAD only, errors as problem details, and the time of all queries in
+    Server-Timing; an export has only begun when its headers are sent.
+    """
 
     @wraps(view)
     def respond(request: HttpRequest, *args: str, **kwargs: str) -> HttpResponseBase:
+        timer = QueryTimer()
         try:
             if request.method not in {"GET", "HEAD"}:
                 raise MethodNotAllowed(
                     f"{request.method} is not possible: rooms are read only.", Allow="GET, HEAD"
                 )
-            return view(request, *args, **kwargs)
+            with connection.execute_wrapper(timer):
+                response = view(request, *args, **kwargs)
         except Problem as problem:
-            return problem.response(request)
+            response = problem.response(request)
+        if timer.queries and not response.streaming:
+            response.headers["Server-Timing"] = timer.header
+        return response
 
     return respond
 
@@ -58,23 +68,17 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     Costs one query, an exact count one more, an estimated one two at most.
     """
     output = choose_format(request, suffix)
-    if output is HTML and "" in request.GET.values():  # forms submit their empty fields, too
-        return HttpResponseRedirect(without_empty_fields(request.GET))
+    if output is HTML and (url := clean_url(request, form=True)):
+        return redirect(url)
     search = Search.parse(request.GET)
     if output.streams and search.limit is None:
         return stream_response(request, search, output)
 
-    started = perf_counter()
     page = queries.values_page(search) if output is HTML else queries.page(search, output)
     total = queries.count(search) if search.count else None
-    seconds = perf_counter() - started
-
-    links = {"first": page_url(request, search)}
-    if page.last:
-        separator = "&" if "?" in links["first"] else "?"
-        links["next"] = f"{links['first']}{separator}after={search.cursor(page.last)}"
+    links = page_links(request, search, page)
     text = render_list(request, search, page, links) if isinstance(page, ValuesPage) else page.text
-    response = conditional_response(request, text, output.content_type, seconds)
+    response = conditional_response(request, text, output.content_type)
     response.headers["Link"] = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in links.items())
     set_count_headers(response, total)
     return response
@@ -84,27 +88,26 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
 def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
     """One room by its code; one query."""
     output = choose_format(request)
+    if output is HTML and (url := clean_url(request)):
+        return redirect(url)
     try:
         code = COLUMNS["code"].parse(code)
     except ValueError as error:
         raise NotFound(f"No room has this code: it {error}.") from None
     Search.parse(request.GET, allowed=())
-    started = perf_counter()
     found = queries.room_values(code) if output is HTML else queries.room_text(code, output)
-    seconds = perf_counter() - started
     if found is None:
         raise NotFound(f"No room has the code {code}.")
     text = found if isinstance(found, str) else render_detail(request, found)
-    return conditional_response(request, text, output.content_type, seconds)
+    return conditional_response(request, text, output.content_type)
 
 
 @public
 def room_stats(request: HttpRequest) -> HttpResponseBase:
     """Statistics of the rooms that match; two queries, on a sample where the rooms are many."""
     search = Search.parse(request.GET, allowed=WHERE)
-    started = perf_counter()
     text = json.dumps(compute_statistics(search))
-    return conditional_response(request, text, JSON.content_type, perf_counter() - started)
+    return conditional_response(request, text, JSON.content_type)
 
 
 @public
@@ -115,6 +118,8 @@ def openapi_document(request: HttpRequest) -> HttpResponseBase:
 
 @public
 def docs(request: HttpRequest) -> HttpResponseBase:
+    if url := clean_url(request):
+        return redirect(url)
     Search.parse(request.GET, allowed=())
     return conditional_response(request, render_docs(request), HTML.content_type)
 
@@ -150,9 +155,14 @@ def chain_closing(first: str, rest: Generator[str, None, None]) -> Iterator[str]
     yield from rest
 
 
-def conditional_response(
-    request: HttpRequest, text: str, content_type: str, seconds: float | None = None
-) -> HttpResponse:
+def redirect(url: str) -> HttpResponse:
+    """A redirect of a page; programs get another response for the same URL."""
+    response = HttpResponseRedirect(url)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def conditional_response(request: HttpRequest, text: str, content_type: str) -> HttpResponse:
     """A response with an ETag and caching headers; 304 where the client's ETag matches."""
     body = text.encode()
     response = HttpResponse(body, content_type=content_type)
@@ -162,8 +172,6 @@ def conditional_response(
     response.headers["Vary"] = "Accept"
     if "HTTP_IF_NONE_MATCH" in request.META:
         response = get_conditional_response(request, etag=etag, response=response) or response
-    if seconds is not None:
-        response.headers["Server-Timing"] = f"db;dur={seconds * 1000:.2f}"
     return response
 
 
@@ -174,8 +182,14 @@ def set_count_headers(response: HttpResponseBase, total: Count | None) -> None:
         response.headers["X-Total-Count-Precision"] = total.precision
 
 
-def page_url(request: HttpRequest, search: Search) -> str:
-    """The absolute URL of this search from its first page on."""
-    query = urlencode({name: text for name, text in search.given.items() if name != "after"}, safe=",:")
+def page_links(request: HttpRequest, search: Search, page: Ends) -> dict[str, str]:
+    """The absolute URLs of the first page, and of the previous and the next one where there are any."""
+    cursors: dict[str, dict[str, str]] = {"first": {}}
+    if page.first:
+        cursors["prev"] = {"before": search.cursor(page.first)}
+    if page.last:
+        cursors["next"] = {"after": search.cursor(page.last)}
     url = f"{request.scheme}://{request.get_host()}{request.path}"
-    return f"{url}?{query}" if query else url
+    given = search.without_cursor()
+    texts = {relation: urlencode(given | cursor, safe=",:") for relation, cursor in cursors.items()}
+    return {relation: f"{url}?{text}" if text else url for relation, text in texts.items()}

@@ -42,6 +42,17 @@ idle_in_transaction_session_timeout.
 """
 
 
+def problem_body(error_type: str, message: str, title: str, status: int) -> dict[str, Any]:
+    """The members of every problem document; `detail` is what RFC 9457 calls the book's `message`."""
+    return {
+        "type": error_type,
+        "message": message,
+        "title": title,
+        "status": status,
+        "detail": message,
+    }
+
+
 @dataclass(frozen=True)
 class FieldError:
     """What is wrong with one parameter, and a hint that corrects it."""
@@ -79,7 +90,7 @@ class Problem(Exception):
         return f"{self.message} Next: ./manage.py {self.command}" if self.command else self.message
 
     def body(self, path: str) -> dict[str, Any]:
-        return {"type": self.error_type, "message": self.message, "title": self.title, "status": self.status}
+        return problem_body(self.error_type, self.message, self.title, self.status)
 
     def response(self, request: HttpRequest) -> HttpResponse:
         """The problem as HTML where `Accept` prefers it, else as JSON."""
@@ -240,11 +251,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return problem.response(request)
     except Exception:
         logger.exception("The response to an error could not be rendered.")
-        body = {
-            "type": "SystemError",
-            "message": INTERNAL_ERROR_MESSAGE,
-            "title": "Internal error",
-            "status": 500,
-        }
+        body = problem_body("SystemError", INTERNAL_ERROR_MESSAGE, "Internal error", 500)
         headers = {"Cache-Control": "no-store", "Vary": "Accept"}
         return HttpResponse(json.dumps(body), MEDIA_TYPE, 500, headers=headers)

@@ -29,13 +29,18 @@ class Format:
     head: Callable[[Names], str] = lambda names: ""
     separator: str = ","
     tail: str = ""
+    ends_lines: bool = False
+    """Whether the last line, too, ends with `separator`."""
     streams: bool = False
-    """Whether each line ends with `separator`, so that a response of any length can be streamed."""
+    """Whether a request without `limit` gets all rooms, in a response of any length."""
 
     def write_text(self, lines: list[str], names: Names) -> str:
         """The text of a response from the lines that PostgreSQL serialised."""
-        end = self.separator if self.streams and lines else ""
-        return f"{self.head(names)}{self.separator.join(lines)}{end}{self.tail}"
+        return f"{self.head(names)}{self.separator.join(lines)}{self.end(bool(lines))}"
+
+    def end(self, has_lines: bool) -> str:
+        """The text after the last line; without it a response is not complete."""
+        return f"{self.separator if self.ends_lines and has_lines else ''}{self.tail}"
 
     @property
     def content_type(self) -> str:
@@ -79,10 +84,10 @@ def json_value(name: str) -> list[str | Value]:
 
 
 def json_object(names: Names) -> list[str | Value]:
-    parts: list[str | Value] = ["{"]
+    parts: list[str | Value] = []
     for name in names:
-        parts += [f'"{name}":', *json_value(name), ","]
-    return [*parts[:-1], "}"]
+        parts += [",", f'"{name}":', *json_value(name)]
+    return ["{", *parts[1:], "}"]
 
 
 @cache
@@ -101,7 +106,7 @@ def csv_line(names: Names) -> str:
 
 @cache
 def geojson_line(names: Names) -> str:
-    """A feature of RFC 7946: longitude first; all but the coordinates are properties."""
+    """A feature of RFC 7946: id and geometry always, longitude first; the other names are properties."""
     longitude, latitude = plain_value("longitude"), plain_value("latitude")
     properties = tuple(name for name in names if name not in {"latitude", "longitude"})
     feature: list[str | Value] = ['{"type":"Feature","id":', *json_value("code")]
@@ -110,14 +115,23 @@ def geojson_line(names: Names) -> str:
 
 
 JSON = Format("json", "application/json", json_line, lambda names: "[", tail="]")
-NDJSON = Format("ndjson", "application/x-ndjson", json_line, separator="\n", streams=True)
-CSV = Format("csv", "text/csv", csv_line, lambda names: ",".join(names) + "\r\n", "\r\n", streams=True)
+NDJSON = Format("ndjson", "application/x-ndjson", json_line, separator="\n", ends_lines=True, streams=True)
+CSV = Format(
+    "csv",
+    "text/csv",
+    csv_line,
+    lambda names: ",".join(names) + "\r\n",
+    separator="\r\n",
+    ends_lines=True,
+    streams=True,
+)
 GEOJSON = Format(
     "geojson",
     "application/geo+json",
     geojson_line,
     lambda names: '{"type":"FeatureCollection","features":[',
     tail="]}",
+    streams=True,
 )
 HTML = Format("html", "text/html", json_line)
 """For browsers; rooms.pages renders it from the rooms' values."""

@@ -15,10 +15,9 @@ from rooms.columns import COLUMNS
 MIN_SIMILARITY = 0.75
 """The difflib ratio from which on a name counts as a misspelling of another."""
 
-PAGES = 'pages are linked: follow rel="next" of the Link header, which carries after=<cursor>'
+PAGES = 'pages are linked: follow rel="next" of the Link header, which has after=<cursor>'
 DESCENDING = "a - before the field's name sorts the other way round, as in order=-price"
 NO_TEXT = "rooms have no text to search; filters pick them, as in filter_price__lt=66"
-ALL_FIELDS = "every room comes with all of its fields"
 BY_SUFFIX = "the format is chosen by the header Accept or a suffix: /rooms.json, .ndjson, .csv, .geojson"
 NEAR_LON_LAT = "near=lon,lat"
 
@@ -28,12 +27,13 @@ SYNONYMS = {
     "bbox": ("bounds", "bounding_box"),
     "order": ("sort", "sort_by", "order_by", "ordering"),
     "limit": ("per_page", "page_size", "max_results", "top", "rows", "take"),
-    "after": ("cursor", "page_token"),
+    "fields": ("select", "columns", "include_fields", "only"),
+    "after": ("cursor", "page_token", "starting_after"),
+    "before": ("ending_before",),
     "count": ("total", "with_count", "include_count"),
     PAGES: ("page", "page_number", "offset", "skip", "start"),
     DESCENDING: ("direction", "dir", "desc", "asc", "sort_order", "sort_dir"),
     NO_TEXT: ("q", "query", "search", "text", "keyword"),
-    ALL_FIELDS: ("fields", "select", "columns"),
     BY_SUFFIX: ("format", "output"),
     NEAR_LON_LAT: ("lat", "lng", "lon", "long"),
 }

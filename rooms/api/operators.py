@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rooms.columns import BOOLEAN, COLUMNS, Column, OutOfRange, parse_value
+from rooms.columns import BOOLEAN, COLUMNS, WHOLE_NUMBER, Column, OutOfRange, parse_value
 
 PREFIX = "filter_"
 
@@ -28,6 +28,10 @@ class Operator:
     value_label: str = "the value"
     compares: bool = False
     """Whether it needs values that can be less and greater."""
+    beyond: tuple[int, int] = (0, 0)
+    """
+    How far beyond a whole number's limits a value may be: "greater than 0" is "at least 1", the least size.
+    """
 
     def suits(self, column: Column) -> bool:
         return column.type.ordered or not self.compares
@@ -38,14 +42,21 @@ class Operator:
 
     def schema(self, column: Column) -> dict[str, Any]:
         """JSON Schema of the value."""
-        return column.schema
+        limits = self.limits(column)
+        return column.type.schema | ({"minimum": limits[0], "maximum": limits[1]} if limits else {})
+
+    def limits(self, column: Column) -> tuple[int, int] | None:
+        """The least and the greatest value, both allowed."""
+        if column.limits is None or column.type is not WHOLE_NUMBER:
+            return column.limits
+        return column.limits[0] + self.beyond[0], column.limits[1] + self.beyond[1]
 
     def example(self, column: Column) -> str:
         return column.example
 
     def parse(self, text: str, column: Column) -> Any:
         """The value to bind; ValueError says what is wrong with the text."""
-        return column.parse(text)
+        return parse_value(text, column.type, self.limits(column))
 
 
 class ListOperator(Operator):
@@ -91,9 +102,9 @@ OPERATORS = {
     for operator in (
         Operator("eq", "is", "{} = %s"),
         Operator("ne", "is not", "{} <> %s"),
-        Operator("lt", "is less than", "{} < %s", compares=True),
+        Operator("lt", "is less than", "{} < %s", compares=True, beyond=(0, 1)),
         Operator("lte", "is at most", "{} <= %s", compares=True),
-        Operator("gt", "is greater than", "{} > %s", compares=True),
+        Operator("gt", "is greater than", "{} > %s", compares=True, beyond=(-1, 0)),
         Operator("gte", "is at least", "{} >= %s", compares=True),
         ListOperator("in", "is one of", "{} = ANY(%s)", "the values, separated by commas"),
         BooleanOperator("isnull", "is unknown", "({} IS NULL) = %s", "or known: true or false"),

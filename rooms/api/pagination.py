@@ -2,13 +2,14 @@
 Order and keyset pagination: a page begins after the last row of the previous page, never at an OFFSET. Page
 9,000 costs as much as page 1, and no row is returned twice while rows are added and removed.
 
-The cursor (`after`) contains the sort values of that row. It is signed together with the search, so that a
-truncated or altered cursor, or one of another search, is rejected.
+The cursor (`after`) contains the sort values of that row; the previous page ends before a cursor (`before`)
+and is read backwards. A cursor is signed together with the search, so that a truncated or altered one, or one
+of another search, is rejected.
 """
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from hmac import compare_digest
 
@@ -41,15 +42,17 @@ class Order:
     keys: tuple[Key, ...]
 
     @classmethod
-    def parse(cls, text: str, near: bool = False) -> "Order":
-        """The order of a text such as `price,-size`; ValueError with a message for the client."""
+    def parse(cls, text: str) -> "Order":
+        """
+        The order of a text such as `price,-size`; ValueError with a message for the client.
+
+        Only a search with `near` has a `distance` to sort by.
+        """
         keys: dict[str, Key] = {}
         for word in text.split(","):
             name = word.removeprefix("-")
             if name not in KEYS:
                 raise ValueError(f"must name fields out of {', '.join(COLUMNS)}; -price is descending")
-            if name == "distance" and not near:
-                raise ValueError("can name distance only together with near=lon,lat")
             if name in keys:
                 raise ValueError(f"names {name} twice")
             keys[name] = Key(name, KEYS[name], word.startswith("-"))
@@ -59,6 +62,11 @@ class Order:
     def with_id(cls, *keys: Key) -> "Order":
         """The order with `id` appended in the last key's direction: an index serves it both ways."""
         return cls((*keys, Key("id", "room.id", bool(keys) and keys[-1].descending)))
+
+    @property
+    def backwards(self) -> "Order":
+        """The same order from its end on."""
+        return Order(tuple(replace(key, descending=not key.descending) for key in self.keys))
 
     @cached_property
     def sql(self) -> str:
@@ -83,11 +91,11 @@ class Order:
 
 
 DEFAULT_ORDER = Order.with_id()
-NEAREST_FIRST = Order.parse("distance", near=True)
+NEAREST_FIRST = Order.parse("distance")
 
 
 def write_cursor(values: list[str], scope: str, secret: str = "") -> str:
-    """The opaque cursor of the page after the row with these sort values, valid for one search only."""
+    """The opaque cursor of the row with these sort values, valid for one search only."""
     text = "\n".join(values).encode()
     return urlsafe_b64encode(sign(text, scope, secret or settings.SECRET_KEY) + text).decode().rstrip("=")
 

@@ -45,8 +45,14 @@ class Parameter:
 
 
 def tuple_schema(*items: dict[str, Any]) -> dict[str, Any]:
-    """JSON Schema of a list with just these items."""
-    return {"type": "array", "prefixItems": list(items), "minItems": len(items), "maxItems": len(items)}
+    """JSON Schema of a list with just these items; generators of clients need `items` beside them."""
+    return {
+        "type": "array",
+        "prefixItems": list(items),
+        "items": {"type": "number"},
+        "minItems": len(items),
+        "maxItems": len(items),
+    }
 
 
 def choice_parser(*choices: str) -> Callable[[str], str]:
@@ -56,6 +62,18 @@ def choice_parser(*choices: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def parse_fields(text: str) -> tuple[str, ...]:
+    """The names in `code,price`; ValueError with a message for the client."""
+    names = tuple(text.split(","))
+    unknown = next((name for name in names if name not in KEYS), None)
+    if unknown is not None:
+        raise ValueError(f"must name fields out of {', '.join(COLUMNS)}; with near also distance")
+    twice = next((name for name in names if names.count(name) > 1), "")
+    if twice:
+        raise ValueError(f"names {twice} twice")
+    return names
 
 
 LONGITUDE, LATITUDE = COLUMNS["longitude"].schema, COLUMNS["latitude"].schema
@@ -90,18 +108,27 @@ PARAMETERS = {
         Parameter(
             "order",
             "Fields to sort by, the first first, - before a name for descending; rooms without a size "
-            "count as the largest. The order of entry breaks ties.",
+            "count as the largest. The order of entry breaks ties, in the direction of the last field.",
             "price,-size",
             {
                 "type": "array",
-                "items": {"enum": [f"{sign}{key}" for key in KEYS for sign in ("", "-")]},
+                "items": {"type": "string", "enum": [f"{sign}{key}" for key in KEYS for sign in ("", "-")]},
                 "minItems": 1,
             },
-            str,
+            Order.parse,
+        ),
+        Parameter(
+            "fields",
+            "The fields of each room, in this order; all of them where it is not given. A GeoJSON feature "
+            "has its id and its point besides.",
+            "code,price",
+            {"type": "array", "items": {"type": "string", "enum": list(KEYS)}, "minItems": 1},
+            parse_fields,
         ),
         Parameter(
             "limit",
-            f"Rooms on a page; {DEFAULT_LIMIT} where it is not given, all of them in CSV and NDJSON.",
+            f"Rooms on a page; {DEFAULT_LIMIT} where it is not given, "
+            "all of them in CSV, NDJSON and GeoJSON.",
             "10",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
             lambda text: parse_value(text, WHOLE_NUMBER, (1, MAX_LIMIT)),
@@ -109,6 +136,13 @@ PARAMETERS = {
         Parameter(
             "after",
             "The cursor of the next page, as the Link header gives it; opaque.",
+            "",
+            {"type": "string"},
+            str,
+        ),
+        Parameter(
+            "before",
+            "The cursor of the previous page, as the Link header gives it; opaque.",
             "",
             {"type": "string"},
             str,
@@ -128,6 +162,10 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     **{name: row.parse for name, row in FILTERS.items()},
     **{name: parameter.parse for name, parameter in PARAMETERS.items()},
 }
+LISTS = frozenset(
+    row.name for row in (*FILTERS.values(), *PARAMETERS.values()) if row.schema["type"] == "array"
+)
+"""The parameters with several values, separated by commas or each under the name again."""
 WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
 """The parameters that select rooms, as opposed to how they are listed."""
 
@@ -143,13 +181,16 @@ class Search:
     """Which rooms, in which order, how many at a time, from where on."""
 
     given: dict[str, str]
-    """The parameters as text, unparsed."""
+    """The parameters as text, unparsed; a list that came as repeated names is joined by commas."""
     conditions: tuple[Condition, ...] = ()
     near: Near | None = None
     order: Order = DEFAULT_ORDER
     limit: int | None = None
     after: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     count: str = ""
+    fields: tuple[str, ...] = ()
+    """The names of what a response has of each room; empty for all."""
 
     @classmethod
     def parse(cls, query: QueryDict | str, allowed: Collection[str] = PARSERS.keys()) -> "Search":
@@ -166,6 +207,7 @@ class Search:
         cls, query: QueryDict, allowed: Collection[str]
     ) -> tuple["Search", list[FieldError]]:
         """The search of the valid parameters, and the errors of the others."""
+        given: dict[str, str] = {}
         values: dict[str, Any] = {}
         errors: list[FieldError] = []
         for name, texts in query.lists():
@@ -173,11 +215,12 @@ class Search:
                 errors.append(unknown_parameter_error(name, allowed, len(errors) < MAX_HINTS))
             elif name not in allowed:
                 errors.append(FieldError(name, "does not apply to this address"))
-            elif len(texts) > 1:
+            elif len(texts) > 1 and name not in LISTS:
                 errors.append(FieldError(name, "is given twice"))
             else:
                 try:
-                    values[name] = PARSERS[name](texts[0])
+                    given[name] = ",".join(texts)
+                    values[name] = PARSERS[name](given[name])
                 except ValueError as error:
                     errors.append(FieldError(name, str(error), limit_hint(name, error)))
 
@@ -186,26 +229,32 @@ class Search:
             near = replace(near, within=values["within"])
         elif "within" in query and "within" in allowed and "near" not in query:
             errors.append(FieldError("within", "needs a place: near=lon,lat", "near"))
-        order = NEAREST_FIRST if near else DEFAULT_ORDER
-        if "order" in values:
-            try:
-                order = Order.parse(values["order"], "near" in query)
-            except ValueError as error:
-                errors.append(FieldError("order", str(error)))
+        order: Order = values.get("order", NEAREST_FIRST if near else DEFAULT_ORDER)
+        fields: tuple[str, ...] = values.get("fields", ())
+        for name, names in (("order", [key.name for key in order.keys]), ("fields", fields)):
+            if "distance" in names and "near" not in query:
+                errors.append(FieldError(name, "can name distance only together with near=lon,lat"))
+        if "after" in values and "before" in values:
+            errors.append(FieldError("before", "is the end of another page than after is the beginning of"))
 
         search = cls(
-            {name: str(query[name]) for name in values},
+            {name: given[name] for name in values},
             tuple(column_conditions(values)),
             near,
             order,
             values.get("limit"),
             count=values.get("count", ""),
+            fields=fields,
         )
-        if "after" in values and not errors:
-            try:
-                search = replace(search, after=tuple(read_cursor(values["after"], search.scope)))
-            except ValueError as error:
-                errors.append(FieldError("after", str(error)))
+        cursors: dict[str, tuple[str, ...]] = {}
+        for name in ("after", "before"):
+            if name in values and not errors:
+                try:
+                    cursors[name] = tuple(read_cursor(values[name], search.scope))
+                except ValueError as error:
+                    errors.append(FieldError(name, str(error)))
+        if cursors:
+            search = replace(search, after=cursors.get("after", ()), before=cursors.get("before", ()))
         return search, errors
 
     @property
@@ -213,8 +262,12 @@ class Search:
         """What a cursor is valid for: the same rooms in the same order."""
         return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
 
+    def without_cursor(self) -> dict[str, str]:
+        """The parameters as text from the first page on."""
+        return {name: text for name, text in self.given.items() if name not in {"after", "before"}}
+
     def cursor(self, values: list[str]) -> str:
-        """The cursor for the rooms behind the one with these sort values."""
+        """The cursor of the room with these sort values, for the rooms behind or before it."""
         return write_cursor(values, self.scope)
 
 
@@ -248,25 +301,40 @@ def limit_hint(name: str, error: ValueError) -> str:
 
 def suggested_query(query: QueryDict, allowed: Collection[str], hints: dict[str, str]) -> str:
     """
-    The query string with its errors corrected where that can be guessed: the hint for an unknown name, the
-    limit or an example for an invalid value, the first of repeated values.
+    The query string with its errors corrected where that can be guessed, else left out. A value that its
+    parameter accepts stays as it is; of several for one parameter the one under its own name.
     """
     suggestion: dict[str, str] = {}
+    own: set[str] = set()
     for name, texts in query.lists():
         meant = name if name in PARSERS else hints[name[:MAX_NAME]]
-        if meant in allowed and meant not in suggestion:
-            # No example for a renamed parameter: its value was written for another name.
-            text = repair_value(meant, texts[0]) or (example_value(meant) if meant == name else "")
-            if text:
-                suggestion[meant] = text
+        text = repair_values(meant, texts) if meant in allowed and meant not in own else ""
+        if text and (name == meant or meant not in suggestion):
+            suggestion[meant] = text
+            own |= {name} & {meant}
     point = point_from_axes({name: texts[0] for name, texts in query.lists()})
     if point and "near" in allowed and "near" not in suggestion:
         suggestion["near"] = point
     # Parameters can be invalid in combination: `within` without `near`, a cursor of another search.
     while errors := Search.parse_with_errors(QueryDict(urlencode(suggestion)), allowed)[1]:
         for error in errors:
-            del suggestion[error.parameter]
+            text = suggestion.pop(error.parameter)
+            rest = [word for word in text.split(",") if word.removeprefix("-") != "distance"]
+            if error.parameter in {"order", "fields"} and rest:
+                suggestion[error.parameter] = ",".join(rest)
     return urlencode(suggestion, safe=",:")
+
+
+def repair_values(name: str, texts: list[str]) -> str:
+    """
+    What of the texts the parameter accepts: of a list all of them together, else the first whole one; where
+    there is none, the valid part of the first that has any.
+    """
+    if name in LISTS:
+        candidates = [",".join(texts), *texts]
+    else:
+        candidates = sorted(texts, key=lambda text: repair_value(name, text) != text)
+    return next(filter(None, (repair_value(name, text) for text in candidates)), "")
 
 
 def repair_value(name: str, text: str) -> str:
@@ -276,9 +344,17 @@ def repair_value(name: str, text: str) -> str:
     except ValueError as error:
         if name in FILTERS and FILTERS[name].operator.key == "in":
             return ",".join(FILTERS[name].valid_items(text))
+        if name in {"order", "fields"}:
+            return valid_names(name, text)
         return limit_hint(name, error).rpartition("=")[2]
     return text
 
 
-def example_value(name: str) -> str:
-    return (FILTERS.get(name) or PARAMETERS[name]).example
+def valid_names(parameter: str, text: str) -> str:
+    """The fields in a text of `order` or `fields` that the parameter accepts, each once."""
+    first: dict[str, str] = {}
+    for word in text.split(","):
+        name = word.removeprefix("-") if parameter == "order" else word
+        if name in KEYS:
+            first.setdefault(name, word)
+    return ",".join(first.values())

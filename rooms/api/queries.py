@@ -22,44 +22,58 @@ NAMES: Names = tuple(COLUMNS)
 
 
 @dataclass(frozen=True)
-class Page:
-    """The rooms of one page as text, and the sort values of the last one where more follow."""
+class Ends:
+    """The sort values of a page's first room where others precede it, and of its last where more follow."""
 
-    text: str
+    first: list[str] | None
     last: list[str] | None
 
 
 @dataclass(frozen=True)
-class ValuesPage:
-    """The rooms of one page as dictionaries of values, and the sort values of the last one likewise."""
+class Page(Ends):
+    """The rooms of one page as text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ValuesPage(Ends):
+    """The rooms of one page as dictionaries of all their values."""
 
     rooms: list[dict[str, Any]]
-    last: list[str] | None
 
 
 def page(search: Search, output: Format) -> Page:
     """One page of a search, as text; one query."""
     names = column_names(search)
-    rows, last = fetch_page(search, output.line(names))
-    return Page(output.write_text([line for (line,) in rows], names), last)
+    rows, first, last = fetch_page(search, output.line(names))
+    return Page(first, last, output.write_text([line for (line,) in rows], names))
 
 
 def values_page(search: Search) -> ValuesPage:
     """One page of a search, as values of Python's types; one query."""
-    names = column_names(search)
-    rows, last = fetch_page(search, ", ".join(f"room.{name}" for name in names))
-    return ValuesPage([dict(zip(names, row, strict=True)) for row in rows], last)
+    names = all_names(search)
+    rows, first, last = fetch_page(search, ", ".join(f"room.{name}" for name in names))
+    return ValuesPage(first, last, [dict(zip(names, row, strict=True)) for row in rows])
 
 
-def fetch_page(search: Search, selected: str) -> tuple[list[tuple[Any, ...]], list[str] | None]:
-    """The selected expressions of a page's rows, and the last one's sort values where more follow."""
+def fetch_page(
+    search: Search, selected: str
+) -> tuple[list[tuple[Any, ...]], list[str] | None, list[str] | None]:
+    """The selected expressions of a page's rows, and the sort values of its `Ends`."""
     limit = search.limit or DEFAULT_LIMIT
     keys = len(search.order.keys)
     with connection.cursor() as cursor:
         cursor.execute(*page_statement(search, selected))
         found = cursor.fetchall()
-    last = [str(value) for value in found[limit - 1][-keys:]] if len(found) > limit else None
-    return [row[:-keys] for row in found[:limit]], last
+    more, found = len(found) > limit, found[:limit]
+    if search.before:
+        found.reverse()
+    # Beyond the end where a page begins or ends at a cursor is the cursor's room.
+    precedes, follows = (more, True) if search.before else (bool(search.after), more)
+    first = [str(value) for value in found[0][-keys:]] if found and precedes else None
+    last = [str(value) for value in found[-1][-keys:]] if found and follows else None
+    return [row[:-keys] for row in found], first, last
 
 
 def stream(search: Search, output: Format) -> Generator[str, None, None]:
@@ -74,10 +88,15 @@ def stream(search: Search, output: Format) -> Generator[str, None, None]:
         # Milliseconds. Between two fetches the transaction waits for the client, which may be slow.
         session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
         cursor.execute(f"SELECT {output.line(names)} FROM ({rows}) AS room", values)
+        before = output.head(names)
         found = cursor.fetchmany(STREAM_ROWS)
-        yield output.write_text([line for (line,) in found], names)
-        while found := cursor.fetchmany(STREAM_ROWS):
-            yield "".join([line + output.separator for (line,) in found])
+        has_lines = bool(found)
+        while found:
+            yield before + output.separator.join([line for (line,) in found])
+            before = output.separator
+            found = cursor.fetchmany(STREAM_ROWS)
+    # An error before this leaves a file that no reader takes for a complete one, where the format has a tail.
+    yield ("" if has_lines else before) + output.end(has_lines)
 
 
 def room_text(code: str, output: Format) -> str | None:
@@ -85,7 +104,7 @@ def room_text(code: str, output: Format) -> str | None:
     row = fetch_one(code, output.line(NAMES))
     if row is None:
         return None
-    return output.write_text([row[0]], NAMES) if output.streams else str(row[0])
+    return output.write_text([row[0]], NAMES) if output.ends_lines else str(row[0])
 
 
 def room_values(code: str) -> dict[str, Any] | None:
@@ -128,14 +147,20 @@ def page_statement(search: Search, selected: str) -> Statement:
 
     It reads one room more than the page holds, to see whether another page follows.
     """
-    rows, values = select_rows(search)
+    rows, values = select_rows(search, backwards=bool(search.before))
     keys = ", ".join(key.sql for key in search.order.keys)
     limit = (search.limit or DEFAULT_LIMIT) + 1
     return f"SELECT {selected}, {keys} FROM ({rows} LIMIT {limit}) AS room", values
 
 
-def column_names(search: Search) -> Names:
+def all_names(search: Search) -> Names:
+    """What is known of each room."""
     return (*NAMES, "distance") if search.near else NAMES
+
+
+def column_names(search: Search) -> Names:
+    """What a response has of each room."""
+    return search.fields or all_names(search)
 
 
 def matching_rooms(search: Search, *more: Condition, table: str = "room") -> Statement:
@@ -147,9 +172,14 @@ def matching_rooms(search: Search, *more: Condition, table: str = "room") -> Sta
     return f"FROM {source} WHERE {where}", [*values, *(value for _, bound in conditions for value in bound)]
 
 
-def select_rows(search: Search) -> Statement:
-    """SELECT to ORDER BY: the columns of the rooms of a search after its cursor."""
-    after = [search.order.after(list(search.after))] if search.after else []
-    rows, values = matching_rooms(search, *after)
-    columns = ", ".join(f"room.{column}" for column in ("id", *column_names(search)))
-    return f"SELECT {columns} {rows} ORDER BY {search.order.sql}", values
+def select_rows(search: Search, backwards: bool = False) -> Statement:
+    """SELECT to ORDER BY: the columns of the rooms of a search after or before its cursor."""
+    beyond = []
+    if search.after:
+        beyond.append(search.order.after(list(search.after)))
+    if search.before:
+        beyond.append(search.order.backwards.after(list(search.before)))
+    rows, values = matching_rooms(search, *beyond)
+    columns = ", ".join(f"room.{column}" for column in ("id", *all_names(search)))
+    order = search.order.backwards if backwards else search.order
+    return f"SELECT {columns} {rows} ORDER BY {order.sql}", values

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 
 from rooms.api.formats import FORMATS
 from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.parameters import PARAMETERS, WHERE, Search
-from rooms.api.queries import ValuesPage
+from rooms.api.queries import ValuesPage, column_names
 from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS, WHOLE_NUMBER
 from rooms.pages import charts
@@ -36,15 +36,15 @@ FORM_FIELDS = {"near", "within", "order"} | {
 
 def render_list(request: HttpRequest, search: Search, page: ValuesPage, links: dict[str, str]) -> str:
     """The HTML of one page of rooms."""
-    given = {name: text for name, text in search.given.items() if name != "after"}
+    given = search.without_cursor()
+    shown = [name for name in column_names(search) if name != "code"]
     where = {name: text for name, text in given.items() if name in WHERE}
     statistics = compute_statistics(search)
     return render_to_string(
         "rooms/room_list.html",
         {
-            "rooms": [{"code": room["code"], "cells": list(cells(room))} for room in page.rooms],
-            "headings": [column_heading(name, given) for name in COLUMNS],
-            "near": search.near,
+            "rooms": [{"code": room["code"], "cells": list(cells(room, shown))} for room in page.rooms],
+            "headings": [column_heading(name, given) for name in ("code", *shown)],
             "given": given,
             "ranges": [
                 {"column": column, "fields": list(range_fields(column.name, given))} for column in RANGES
@@ -62,8 +62,8 @@ def render_list(request: HttpRequest, search: Search, page: ValuesPage, links: d
             "chart": {"width": charts.WIDTH, "height": charts.HEIGHT},
             "max_price": statistics["price"]["max"],
             "stats_query": query_string(where),
-            "next": links.get("next"),
-            "first": links["first"] if "after" in search.given else "",
+            "links": links,
+            "later": given != search.given,
             "formats": [
                 {"name": name, "url": f"/rooms.{name}{query_string(search.given)}"} for name in FORMATS
             ],
@@ -72,13 +72,10 @@ def render_list(request: HttpRequest, search: Search, page: ValuesPage, links: d
     )
 
 
-def cells(room: dict[str, Any]) -> Iterator[str]:
+def cells(room: dict[str, Any], names: list[str]) -> Iterator[str]:
     """A room's values after its code, formatted for the table."""
-    for name, value in room.items():
-        if name == "distance":
-            yield f"{value:,.0f}"
-        elif name != "code":
-            yield COLUMNS[name].display(value)
+    for name in names:
+        yield f"{room[name]:,.0f}" if name == "distance" else COLUMNS[name].display(room[name])
 
 
 def range_fields(name: str, given: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -132,13 +129,7 @@ def column_heading(name: str, given: dict[str, str]) -> dict[str, str]:
     arrow = {name: "↑", f"-{name}": "↓"}.get(given.get("order", ""), "")
     return {
         "name": name,
-        "unit": COLUMNS[name].unit,
+        "unit": "metres" if name == "distance" else COLUMNS[name].unit,
         "arrow": arrow,
         "query": query_string(given | {"order": order}),
     }
-
-
-def without_empty_fields(given: QueryDict) -> str:
-    """The URL of a submitted form without its empty fields."""
-    filled = [(name, text) for name, texts in given.lists() for text in texts if text]
-    return f"/rooms?{urlencode(filled, safe=',:')}" if filled else "/rooms"

@@ -61,6 +61,40 @@ def test_arguments_query_strings_and_urls_are_equivalent(rooms):
         assert prices(ask(*arguments)) == [48, 39], arguments
 
 
+def shown(arguments, capsys):
+    """What the command writes to stdout and to stderr."""
+    call_command("rooms", *arguments)
+    return capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "ndjson", "geojson"])
+def test_stderr_says_that_more_rooms_follow_a_page(rooms, capsys, name):
+    out, error = shown(["order=price", "limit=3", "--format", name], capsys)
+    assert out.count("f853578c") == (3 if name != "geojson" else 6)
+    command = shlex.split(error.removeprefix("More: "))
+    assert command[:2] == ["./manage.py", "rooms"]
+    out, error = shown([command[2], "--format", name], capsys)
+    assert out.count("f853578c") == (1 if name != "geojson" else 2)
+    assert error == ""
+
+
+def test_stderr_says_that_json_has_a_hundred_rooms_at_most(capsys):
+    Room.objects.bulk_create(RoomFactory.build_batch(101))
+    out, error = shown(["--format", "json"], capsys)
+    assert len(json.loads(out)) == 100
+    assert error.startswith('More: ./manage.py rooms "after=')
+    out, error = shown(["--format", "geojson"], capsys)
+    assert len(json.loads(out)["features"]) == 101
+    assert out.endswith("]}\n")
+    assert error == ""
+
+
+def test_fields_are_the_columns_of_the_table(rooms):
+    heading, *lines = ask("fields=price,code", "order=price", "limit=2").splitlines()
+    assert heading.split() == ["price", "(euros", "per", "day)", "code"]
+    assert [line.split()[0] for line in lines[:2]] == ["39", "48"]
+
+
 def test_options_may_stand_between_arguments(rooms):
     for arguments in (
         ["price__lt=66", "--format", "csv", "order=price"],

@@ -1,5 +1,6 @@
 """docs/api.md: its responses are real, and its tables have all that the API has."""
 
+import html
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from rentomatic_site.testing.documents import Command, Document
 from rentomatic_site.tests.documents.conftest import Run
 from rooms.api.formats import BY_MEDIA_TYPE, FORMATS
 from rooms.api.operators import FILTERS, OPERATORS
-from rooms.api.parameters import PARAMETERS
+from rooms.api.parameters import PARAMETERS, PARSERS
 from rooms.columns import COLUMNS
 
 API = Document("docs/api.md")
@@ -60,6 +61,16 @@ def test_every_format_is_there() -> None:
         f"/rooms.{name}" for name in FORMATS
     )
     assert {code(row[1])[0] for row in rows} == set(BY_MEDIA_TYPE)
+
+
+@pytest.mark.needs("curl")
+def test_every_example_of_the_page_finds_rooms_of_the_demo(on_demo: Run) -> None:
+    page = on_demo(Command("curl -s http://localhost:8000/docs", ""))
+    commands = [html.unescape(found) for found in re.findall(r"<code>(curl [^<]*)</code>", page)]
+    assert len(commands) > len(PARSERS)
+    found = {command: on_demo(Command(command.replace("curl ", "curl -s "), "")) for command in commands}
+    codes = re.compile(r'[0-9a-f]{8}-[0-9a-f-]{27}|"count": [1-9]|"try": |rel="next"|"price":[0-9]')
+    assert [command for command, answer in found.items() if not codes.search(answer)] == []
 
 
 @pytest.mark.needs("curl")

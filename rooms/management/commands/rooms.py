@@ -45,8 +45,8 @@ class Command(BaseCommand):
             "--format",
             choices=["table", *FORMATS],
             default="table",
-            help=f"how rooms are written (default: table). Without limit, csv and ndjson write all rooms, "
-            f"the others {DEFAULT_LIMIT}",
+            help=f"how rooms are written (default: table). Without limit, csv, ndjson and geojson write all "
+            f"rooms, the others {DEFAULT_LIMIT}, and say on stderr if more follow",
         )
         parser.add_argument(
             "--explain", action="store_true", help="run the statement under EXPLAIN and show it with its plan"
@@ -55,7 +55,7 @@ class Command(BaseCommand):
     def handle(self, *, query: list[str], explain: bool, **options: Any) -> None:
         try:
             search = Search.parse(query_from_arguments(query))
-            lines = explain_lines(search) if explain else room_lines(search, options["format"])
+            lines = explain_lines(search) if explain else self.room_lines(search, options["format"])
             for text in lines:
                 self.stdout.write(text, ending="")
             self.stdout.flush()
@@ -69,6 +69,21 @@ class Command(BaseCommand):
             problem = error_from_database(error)
             raise CommandError(problem.terminal_message if problem else str(error)) from error
 
+    def room_lines(self, search: Search, name: str) -> Iterator[str]:
+        """The rooms, as text in pieces; that more follow a page of a format is for stderr."""
+        if name == "table":
+            yield from table(search)
+        elif FORMATS[name].streams and search.limit is None:
+            yield from queries.stream(search, FORMATS[name])
+            yield line_end(FORMATS[name])
+        else:
+            page = queries.page(search, FORMATS[name])
+            yield page.text
+            yield line_end(FORMATS[name])
+            if page.last:
+                self.stdout.flush()
+                self.stderr.write(self.style.NOTICE(more(search, page.last)))
+
 
 def format_errors(error: ParametersError) -> str:
     """Each error on a line of its own, and a command that works."""
@@ -81,27 +96,17 @@ def format_errors(error: ParametersError) -> str:
     return "\n".join([*lines, f'Next: ./manage.py rooms "{error.suggestion}"'])
 
 
-def room_lines(search: Search, name: str) -> Iterator[str]:
-    """The rooms, as text in pieces."""
-    if name == "table":
-        yield from table(search)
-    elif FORMATS[name].streams and search.limit is None:
-        yield from queries.stream(search, FORMATS[name])
-    else:
-        yield from page(search, FORMATS[name])
-
-
-def page(search: Search, output: Format) -> Iterator[str]:
-    yield queries.page(search, output).text
-    if not output.streams:
-        yield "\n"
+def line_end(output: Format) -> str:
+    """What a terminal needs after the text of a format."""
+    return "" if output.ends_lines else "\n"
 
 
 def table(search: Search) -> Iterator[str]:
     """Aligned columns with their units, then how many rooms that were and how to see more."""
     page = queries.values_page(search)
-    header = [heading(name) for name in queries.column_names(search)]
-    rows = [["" if value is None else str(value) for value in room.values()] for room in page.rooms]
+    names = queries.column_names(search)
+    header = [heading(name) for name in names]
+    rows = [["" if room[name] is None else str(room[name]) for name in names] for room in page.rooms]
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
@@ -112,7 +117,7 @@ def table(search: Search) -> Iterator[str]:
         yield f" of {int(total)} ({total.precision})"
     yield "\n"
     if page.last:
-        yield f'More: ./manage.py rooms "{urlencode(next_page_parameters(search, page.last), safe=",:")}"\n'
+        yield f"{more(search, page.last)}\n"
 
 
 def heading(name: str) -> str:
@@ -121,9 +126,10 @@ def heading(name: str) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def next_page_parameters(search: Search, last: list[str]) -> dict[str, str]:
-    """The parameters of the page behind the one that ends with these sort values."""
-    return search.given | {"after": search.cursor(last)}
+def more(search: Search, last: list[str]) -> str:
+    """The command for the page behind the one that ends with these sort values."""
+    parameters = search.without_cursor() | {"after": search.cursor(last)}
+    return f'More: ./manage.py rooms "{urlencode(parameters, safe=",:")}"'
 
 
 def explain_lines(search: Search) -> Iterable[str]:

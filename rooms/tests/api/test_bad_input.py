@@ -3,15 +3,17 @@
 import random
 import re
 import socket
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 from django.test import Client
 from django.utils.html import escape
+from hypothesis import given, settings, strategies
 
+from rooms.api.errors import ParametersError
 from rooms.api.hints import SYNONYMS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import MAX_HINTS, PARAMETERS, PARSERS
+from rooms.api.parameters import LISTS, MAX_HINTS, PARAMETERS, PARSERS, Search
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 
@@ -136,6 +138,9 @@ def test_every_spelling_of_max_is_lte_and_of_min_gte(problem_of, field, word, op
         ("pageSize=2000", "limit", "limit=1000"),
         ("near=1,2&radius=500", "within", "near=1,2&within=500"),
         ("near=1,2&distance=500", "within", "near=1,2&within=500"),
+        ("select=price", "fields", "fields=price"),
+        ("columns=code,price", "fields", "fields=code,price"),
+        ("sort=price&sort=-size", "order", "order=price,-size"),
         ("lat=51.5", "near=lon,lat", ""),
         ("lng=-0.1", "near=lon,lat", ""),
         ("lon=-0.1", "near=lon,lat", ""),
@@ -158,8 +163,6 @@ def test_a_name_from_another_api_gets_the_parameter_as_hint(problem_of, query, h
         ("offset", "Link header"),
         ("pageNumber", "after="),
         ("q", "filter_price__lt=66"),
-        ("fields", "all of its fields"),
-        ("select", "all of its fields"),
         ("format", "/rooms.json"),
     ],
 )
@@ -215,6 +218,7 @@ def test_an_unknown_filter_has_the_message_of_the_book(problem_of):
         "message": "filters: Key prize__lt cannot be used",
         "title": "Invalid parameters",
         "status": 400,
+        "detail": "filters: Key prize__lt cannot be used",
         "errors": [
             {"parameter": "filter_prize__lt", "message": "unknown filter", "hint": "filter_price__lt"}
         ],
@@ -297,7 +301,27 @@ def test_a_whole_number_has_no_fraction_and_no_exponent(problem_of, name):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("filter_price__lt=-1", "must be from 0 to 1000000"),
+        ("filter_price__lt=-1", "must be from 0 to 1000001"),
+        ("filter_price__lte=-1", "must be from 0 to 1000000"),
+        ("filter_price__lte=99999999999999999999", "must be from 0 to 1000000"),
+        ("filter_price__eq=" + "9" * 51, "must be a whole number of 50 characters at most"),
+        ("limit=99999999999999999999", "must be from 1 to 1000"),
+        (
+            "filter_latitude__gt=.5",
+            "must be a decimal number with a digit before and after the point, as in 0.5",
+        ),
+        (
+            "near=51.,0",
+            "longitude must be a decimal number with a digit before and after the point, as in 0.5",
+        ),
+        ("filter_latitude__gt=1e5", "must be from -90 to 90"),
+        (
+            "fields=prize",
+            "must name fields out of code, size, price, latitude, longitude; with near also distance",
+        ),
+        ("fields=code,code", "names code twice"),
+        ("fields=code,distance", "can name distance only together with near=lon,lat"),
+        ("order=distance", "can name distance only together with near=lon,lat"),
         ("filter_price__in=1,1000001", "must be from 0 to 1000000"),
         ("filter_size__eq=0", "must be from 1 to 100000"),
         ("filter_size__eq=100001", "must be from 1 to 100000"),
@@ -338,13 +362,24 @@ def test_filters_accept_the_limits_of_a_field_and_nothing_beyond(
     client, problem_of, field, low, high, step, operator
 ):
     name = f"filter_{field}__{operator}"
-    for inside in (low, low + step, high - step, high):
+    # "Greater than 0" says the same as "at least 1", the least size.
+    least = low - step if operator == "gt" and step == 1 else low
+    greatest = high + step if operator == "lt" and step == 1 else high
+    for inside in (least, low + step, high - step, greatest):
         assert client.get(f"/rooms?{name}={inside}").status_code == 200
-    for outside in (low - step, high + step):
+    for outside in (least - step, greatest + step):
         (error,) = problem_of(f"/rooms?{name}={outside}")["errors"]
-        assert error["message"] == f"must be from {low} to {high}"
-    schema = COLUMNS[field].schema
-    assert (schema["minimum"], schema["maximum"]) == (low, high)
+        assert error["message"] == f"must be from {least} to {greatest}"
+    schema = FILTERS[name].schema
+    schema = schema.get("items", schema)
+    assert (schema["minimum"], schema["maximum"]) == (least, greatest)
+
+
+def test_greater_than_nothing_finds_every_known_size(client):
+    known = RoomFactory(size=1)
+    RoomFactory(size=None)
+    found = client.get("/rooms?filter_size__gt=0").json()
+    assert [room["code"] for room in found] == [str(known.code)]
 
 
 @pytest.mark.parametrize(
@@ -448,10 +483,38 @@ def test_a_name_of_more_than_64_characters_is_truncated(client, problem_of, path
 # --- Repeated parameters
 
 
-@pytest.mark.parametrize("name", PARSERS)
-def test_a_repeated_parameter_is_400(problem_of, name):
+@pytest.mark.parametrize("name", [name for name in PARSERS if name not in LISTS])
+def test_a_scalar_that_is_given_twice_is_400(problem_of, name):
     problem = problem_of(f"/rooms?{name}=1&{name}=1")
     assert {"parameter": name, "message": "is given twice"} in problem["errors"]
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_repeated_names_of_a_list_are_one_list(client, name):
+    RoomFactory.create_batch(3, price=66)
+    example = (FILTERS.get(name) or PARAMETERS[name]).example
+    values = (example if "," in example else f"{example},{example}").split(",")
+    joined = f"/rooms?{name}={','.join(values)}"
+    repeated = f"/rooms?{'&'.join(f'{name}={value}' for value in values)}"
+    one, other = client.get(joined), client.get(repeated)
+    assert (one.status_code, one.content) == (200, other.content)
+    assert other.headers["Link"] == one.headers["Link"]
+
+
+@pytest.mark.parametrize(
+    ("query", "attempt"),
+    [
+        ("bbox=2.1&bbox=41.3&bbox=2.2", "/rooms"),
+        ("bbox=2.1&bbox=41.3&bbox=2.2&bbox=41.4&nope=1", "/rooms?bbox=2.1,41.3,2.2,41.4"),
+        ("bbox=2.1,41.3,2.2,41.4&bbox=0,0,1,1", "/rooms?bbox=2.1,41.3,2.2,41.4"),
+        ("near=2.1&near=41.3&nope=1", "/rooms?near=2.1,41.3"),
+        ("limit=x&limit=7", "/rooms?limit=7"),
+        ("order=price&order=prize", "/rooms?order=price"),
+        ("filter_price__in=1&filter_price__in=x&filter_price__in=3", "/rooms?filter_price__in=1,3"),
+    ],
+)
+def test_the_address_to_try_has_no_value_but_the_clients(problem_of, query, attempt):
+    assert problem_of(f"/rooms?{query}")["try"] == attempt
 
 
 # --- Unicode
@@ -607,16 +670,17 @@ def test_all_mistakes_are_named_at_once(problem_of):
         "filter_price__gt",
         "bbox",
         "near",
+        "order",
         "limit",
         "count",
         "within",
-        "order",
     ]
     assert problem["message"].split("; ") == [
         "filters: Key prize__lt cannot be used",
-        *(f"{error['parameter']}: {error['message']}" for error in problem["errors"][1:-1]),
+        *(f"{error['parameter']}: {error['message']}" for error in problem["errors"][1:4]),
         "order: must name fields out of code, size, price, latitude, longitude",
         "-price is descending",
+        *(f"{error['parameter']}: {error['message']}" for error in problem["errors"][5:]),
     ]
 
 
@@ -626,20 +690,24 @@ def test_all_mistakes_are_named_at_once(problem_of):
         ("filter_prize__lt=66", "/rooms?filter_price__lt=66"),
         ("price__lt=66&limit=5", "/rooms?filter_price__lt=66&limit=5"),
         ("limit=5&limit=6", "/rooms?limit=5"),
-        ("limit=0&order=price", "/rooms?limit=10&order=price"),
-        ("filter_size__isnull=1&filter_price__lt=50", "/rooms?filter_size__isnull=true&filter_price__lt=50"),
+        ("limit=0&order=price", "/rooms?order=price"),
+        ("filter_size__isnull=1&filter_price__lt=50", "/rooms?filter_price__lt=50"),
         ("nope=1&order=-size", "/rooms?order=-size"),
         ("within=500&order=price", "/rooms?order=price"),
         ("after=gone&order=price", "/rooms?order=price"),
-        ("near=0,99&order=distance", "/rooms?near=-0.1276,51.5072&order=distance"),
+        ("near=0,99&order=distance", "/rooms"),
         ("order=distance", "/rooms"),
+        ("order=-price,distance,-size", "/rooms?order=-price,-size"),
+        ("order=price,prize,-size,-price", "/rooms?order=price,-size"),
+        ("fields=price,prize,code,-size,distance", "/rooms?fields=price,code"),
+        ("per_page=20&limit=50", "/rooms?limit=50"),
         ("nope=1", "/rooms"),
         ("limit=2000", "/rooms?limit=1000"),
         ("max_price=cheap&limit=5", "/rooms?limit=5"),
         ("price=60,66", "/rooms"),
-        ("price=66&filter_price__eq=70", "/rooms?filter_price__eq=66"),
+        ("price=66&filter_price__eq=70", "/rooms?filter_price__eq=70"),
         ("filter_price__in=1,2000000,x,3", "/rooms?filter_price__in=1,3"),
-        ("filter_price__in=x", "/rooms?filter_price__in=66"),
+        ("filter_price__in=x", "/rooms"),
     ],
 )
 def test_try_keeps_what_was_right(problem_of, query, attempt):
@@ -678,6 +746,35 @@ def test_the_address_to_try_works_whatever_was_wrong(client, path):
             b"".join(attempt)
             assert attempt.status_code == 200, (query, response.json()["try"], attempt.content)
     assert statuses == {200, 400}
+
+
+SOUND = {
+    row.name: strategies.just(row.example) for row in (*FILTERS.values(), *PARAMETERS.values()) if row.example
+}
+NOISE = strategies.lists(
+    strategies.tuples(
+        strategies.sampled_from(
+            [*PARSERS, "nope", "price", "max_price", "per_page", "sort", "select", "lat", "lng", "radius"]
+        ),
+        strategies.sampled_from(["", "x", "-1", "0", "66", "99999999", "price", "distance,x", "1,2", "-.5"]),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(sound=strategies.fixed_dictionaries({}, optional=SOUND), noise=NOISE, chance=strategies.randoms())
+def test_a_suggestion_never_changes_a_sound_value(sound, noise, chance):
+    """Sound values that stand beside anything else are in the URL to try, each as it was."""
+    wrong = [(name, text) for name, text in noise if name not in sound]
+    pairs = [*sound.items(), *wrong]
+    chance.shuffle(pairs)
+    with pytest.raises(ParametersError) as refused:
+        Search.parse(urlencode([*pairs, ("another", "1")]))
+    tried = dict(parse_qsl(refused.value.suggestion))
+    expected = {name: text for name, text in sound.items() if "near" in tried or name != "within"}
+    assert {name: tried.get(name) for name in expected} == expected
+    Search.parse(refused.value.suggestion)
 
 
 @pytest.mark.parametrize("parameter", ["limit=5", "order=price", "after=x", "count=exact"])
@@ -722,7 +819,17 @@ def test_another_method_than_get_and_head_is_405(method, path, django_assert_num
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/rooms/", "/rooms.xml", "/rooms.json%0A", "/rooms/a/b", "/rooms.", "/.env", "/rooms/%2e%2e"],
+    [
+        "/nope",
+        "/nope/",
+        "/rooms//",
+        "/rooms.xml",
+        "/rooms.json%0A",
+        "/rooms/a/b",
+        "/rooms.",
+        "/.env",
+        "/rooms/%2e%2e",
+    ],
 )
 def test_an_address_where_nothing_is_is_404(client, django_assert_num_queries, path):
     with django_assert_num_queries(0):

@@ -24,7 +24,7 @@ def room():
 CACHED = [
     "/rooms",
     "/rooms?limit=1&order=price&count=exact",
-    "/rooms.geojson",
+    "/rooms.geojson?limit=5",
     "/rooms.csv?limit=5",
     f"/rooms/{CODE}",
     "/rooms/stats",
@@ -56,7 +56,7 @@ def test_a_matching_etag_is_304_with_the_headers_of_200(client, room, path):
     assert client.get(path, HTTP_IF_NONE_MATCH="nonsense").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/rooms", f"/rooms/{CODE}", "/rooms/stats", "/rooms.geojson"])
+@pytest.mark.parametrize("path", ["/rooms", f"/rooms/{CODE}", "/rooms/stats", "/rooms.geojson?limit=5"])
 def test_changed_data_has_another_etag(client, room, path):
     etags = [client.get(path).headers["ETag"]]
     Room.objects.update(price=40)
@@ -201,6 +201,40 @@ def test_an_estimated_count_of_many_rooms_takes_three_queries(client, django_ass
     insert_rooms(11_000)
     with django_assert_num_queries(3):
         client.get("/rooms?count=estimated")
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "queries"),
+    [
+        ("/rooms", "*/*", 1),
+        ("/rooms?count=exact", "*/*", 2),
+        ("/rooms", "text/html", 2),
+        ("/rooms?count=exact", "text/html", 3),
+        (f"/rooms/{CODE}", "text/html", 1),
+        ("/rooms/stats", "*/*", 1),
+        ("/rooms.csv?limit=1", "*/*", 1),
+        ("/rooms.geojson?limit=1&count=exact", "*/*", 2),
+    ],
+)
+def test_server_timing_covers_every_query(client, room, path, accept, queries):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room RENAME TO elsewhere")
+        cursor.execute(
+            "CREATE VIEW room AS WITH late AS MATERIALIZED (SELECT pg_sleep(0.05))"
+            " SELECT elsewhere.* FROM elsewhere, late"
+        )
+    response = client.get(path, HTTP_ACCEPT=accept)
+    assert response.status_code == 200
+    b"".join(response)
+    milliseconds = float(response.headers["Server-Timing"].removeprefix("db;dur="))
+    assert milliseconds >= 50 * queries
+
+
+def test_exports_and_responses_without_queries_have_no_server_timing(client):
+    for path in ("/rooms.csv", "/docs", "/openapi.json", "/rooms?x=1"):
+        response = client.get(path)
+        b"".join(response)
+        assert "Server-Timing" not in response.headers
 
 
 def test_server_timing_has_the_milliseconds_of_the_database(client, room):

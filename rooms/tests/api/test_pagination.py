@@ -2,6 +2,8 @@
 
 import random
 import re
+from dataclasses import replace
+from html import unescape
 from math import inf
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,10 +31,15 @@ ORDERS = [
 ]
 
 
+def link(response, relation):
+    """The URL with this relation in the header Link, None where it has none."""
+    match = re.search(rf'<([^>]*)>; rel="{relation}"', response.headers["Link"])
+    return match and match[1]
+
+
 def next_link(response):
     """The URL of the next page, None on the last."""
-    match = re.search(r'<([^>]*)>; rel="next"', response.headers["Link"])
-    return match and match[1]
+    return link(response, "next")
 
 
 def pages(client, url):
@@ -84,6 +91,88 @@ def test_walking_all_pages_gives_every_row_once_and_in_order(client, rooms, orde
             continue
         found = walk(client, f"/rooms?limit={limit}" + (f"&order={order}" if order else ""))
         assert found == in_order(rooms, order), limit
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("place", ["", "near=0,0&within=20015115"])
+def test_walking_back_gives_the_same_pages(client, rooms, order, place):
+    query = "&".join(part for part in ("limit=7", order and f"order={order}", place) if part)
+    url, forth = f"/rooms?{query}", []
+    while url:
+        response = client.get(url)
+        forth.append(response.json())
+        url = next_link(response)
+    assert len(forth) == 9
+    back = [response.json()]
+    while url := link(response, "prev"):
+        following, response = response, client.get(url)
+        back.append(response.json())
+        assert client.get(next_link(response)).json() == following.json()
+    assert back == forth[::-1]
+
+
+def test_the_first_page_has_no_previous_one(client, rooms):
+    first = client.get("/rooms?limit=30&order=price")
+    assert link(first, "prev") is None
+    second = client.get(next_link(first))
+    assert link(second, "next") is None
+    again = client.get(link(second, "prev"))
+    assert link(again, "prev") is None
+    assert again.content == first.content
+
+
+def test_a_previous_page_is_as_long_as_there_are_rooms_before(client, rooms):
+    url = next_link(client.get("/rooms?limit=5"))
+    second = client.get(url)
+    whole = client.get(link(second, "prev").replace("limit=5", "limit=50"))
+    assert [room["code"] for room in whole.json()] == [str(room.code) for room in rooms[:5]]
+    assert link(whole, "prev") is None
+    following = client.get(next_link(whole))
+    assert [room["code"] for room in following.json()] == [str(room.code) for room in rooms[5:55]]
+
+
+def test_the_previous_page_of_rooms_that_are_gone_is_empty(client, rooms):
+    second = client.get(next_link(client.get("/rooms?limit=5")))
+    Room.objects.filter(pk__in=[room.pk for room in rooms[:5]]).delete()
+    response = client.get(link(second, "prev"))
+    assert (response.status_code, response.json()) == (200, [])
+    assert (link(response, "prev"), link(response, "next")) == (None, None)
+
+
+def test_an_export_ends_before_a_cursor_in_the_order_that_was_asked_for(client, rooms):
+    second = client.get(next_link(client.get("/rooms?limit=20&order=price,-size")))
+    before = parse_qs(urlsplit(link(second, "prev")).query)["before"][0]
+    text = b"".join(client.get(f"/rooms.csv?order=price,-size&before={before}")).decode()
+    found = [line.partition(",")[0] for line in text.splitlines()[1:]]
+    assert found == in_order(rooms, "price,-size")[:20]
+
+
+def test_a_page_cannot_begin_and_end_at_a_cursor(client, rooms):
+    first = client.get("/rooms?limit=5")
+    after = parse_qs(urlsplit(next_link(first)).query)["after"][0]
+    response = client.get(f"/rooms?after={after}&before={after}")
+    assert response.status_code == 400
+    assert [error["parameter"] for error in response.json()["errors"]] == ["before"]
+    for name in ("after", "before"):
+        assert client.get(f"/rooms?{name}={after}").status_code == 200
+        assert client.get(f"/rooms?{name}={after}&order=price").status_code == 400
+
+
+def test_the_page_links_to_the_previous_and_the_next_one(client, rooms):
+    def html(url):
+        return client.get(url, HTTP_ACCEPT="text/html").content.decode()
+
+    def links(page):
+        found = dict(re.findall(r'<a href="([^"]*)"(?: rel="(\w+)")?>[^<]*[Pp]age', page))
+        return {relation or "first": unescape(url) for url, relation in found.items()}
+
+    assert set(links(html("/rooms?limit=20"))) == {"next"}
+    second = html(links(html("/rooms?limit=20"))["next"])
+    assert set(links(second)) == {"first", "prev", "next"}
+    third = html(links(second)["next"])
+    assert set(links(third)) == {"first", "prev"}
+    codes = re.compile(r"<code>[0-9a-f-]{36}</code>")
+    assert codes.findall(html(links(third)["prev"])) == codes.findall(second)
 
 
 @pytest.mark.parametrize("order", ["price", "-size", "price,-size"])
@@ -335,6 +424,15 @@ def test_pages_are_index_scans_at_any_depth(twenty_thousand, order, index):
     # The levels of the index and at most one page of the table for each row; more for ties.
     assert max(first, later) <= (120 if single else 400), (first, later)
     assert sum(node.get("Rows Removed by Filter", 0) for node in deep_nodes) <= (1 if single else 200)
+
+
+@pytest.mark.parametrize("order", ["", "price", "-price", "size", "-longitude", "code"])
+def test_a_previous_page_costs_what_a_next_one_does(twenty_thousand, order):
+    following = deep(order, 15_000)
+    previous = replace(following, after=(), before=following.after)
+    (nodes, buffers), (later_nodes, later_buffers) = plan(previous), plan(following)
+    assert {node["Node Type"] for node in nodes} == {node["Node Type"] for node in later_nodes}
+    assert buffers <= later_buffers * 1.5 + 20
 
 
 def test_a_filtered_page_is_read_from_the_index_of_its_order(twenty_thousand):
