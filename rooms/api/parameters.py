@@ -163,7 +163,8 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     **{name: parameter.parse for name, parameter in PARAMETERS.items()},
 }
 LISTS = frozenset(
-    row.name for row in (*FILTERS.values(), *PARAMETERS.values()) if row.schema["type"] == "array"
+    {name for name, row in FILTERS.items() if row.schema["type"] == "array"}
+    | {name for name, parameter in PARAMETERS.items() if parameter.schema["type"] == "array"}
 )
 """The parameters with several values, separated by commas or each under the name again."""
 WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
