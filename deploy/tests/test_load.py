@@ -121,7 +121,15 @@ def test_of_twelve_slow_exports_of_one_ip_address_two_go_on_and_lists_are_served
 
 
 @pytest.mark.parametrize(
-    "accept", ["text/csv", "application/x-ndjson", "TEXT/CSV", "text/*", "application/json;q=0, */*"]
+    "accept",
+    [
+        "text/csv",
+        "application/x-ndjson",
+        "TEXT/CSV",
+        "text/*",
+        "application/geo+json",
+        "application/json;q=0, */*",
+    ],
 )
 def test_an_export_by_accept_counts_as_one_by_suffix(edge, accept):
     def two_of_three() -> bool:

@@ -236,7 +236,7 @@ class Search:
             if "distance" in names and "near" not in query:
                 errors.append(FieldError(name, "can name distance only together with near=lon,lat"))
         if "after" in values and "before" in values:
-            errors.append(FieldError("before", "is the end of another page than after is the beginning of"))
+            errors.append(FieldError("before", "cannot be combined with after"))
 
         search = cls(
             {name: given[name] for name in values},
@@ -306,13 +306,11 @@ def suggested_query(query: QueryDict, allowed: Collection[str], hints: dict[str,
     parameter accepts stays as it is; of several for one parameter the one under its own name.
     """
     suggestion: dict[str, str] = {}
-    own: set[str] = set()
     for name, texts in query.lists():
         meant = name if name in PARSERS else hints[name[:MAX_NAME]]
-        text = repair_values(meant, texts) if meant in allowed and meant not in own else ""
+        text = repair_values(meant, texts) if meant in allowed else ""
         if text and (name == meant or meant not in suggestion):
             suggestion[meant] = text
-            own |= {name} & {meant}
     point = point_from_axes({name: texts[0] for name, texts in query.lists()})
     if point and "near" in allowed and "near" not in suggestion:
         suggestion["near"] = point

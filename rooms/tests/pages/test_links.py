@@ -38,7 +38,7 @@ def test_a_page_drops_tracking_parameters_by_a_redirect(client, django_assert_nu
     with django_assert_num_queries(0):
         response = browse(client, url)
     assert (response.status_code, response.headers["Location"]) == (302, target)
-    assert response.headers["Vary"] == "Accept"
+    assert "Accept" in response.headers["Vary"]
     assert browse(client, target).status_code == 200
 
 
