@@ -107,7 +107,7 @@ def remove_parameter(name: str, given: dict[str, str]) -> dict[str, str]:
         for other, text in given.items()
         if other != name
         and not (other in PARAMETERS and PARAMETERS[other].needs == name)
-        and not (name == "near" and other == "order" and "distance" in text)
+        and not (name == "near" and other in {"order", "fields"} and "distance" in text)
     }
 
 
