@@ -15,7 +15,9 @@ BEYOND_SCHEMAS = {
     "within": "needs a place",
     "bbox": "is upside down",
     "order": ("names ", "can name distance only"),
+    "fields": ("names ", "can name distance only"),
     "after": "is no cursor of this search",
+    "before": ("is no cursor of this search", "cannot be combined with after"),
 }
 """How the messages of those refusals begin, by the parameter that they are about."""
 
@@ -29,8 +31,8 @@ def filter_case(context: Any, case: Any) -> bool:
 @schemathesis.hook
 def map_case(context: Any, case: Any) -> Any:
     """A cursor cannot be guessed: without one the request's other parameters are tried, too."""
-    if case.meta and case.meta.generation.mode.is_positive and "after" in (case.query or {}):
-        case.query = {name: value for name, value in case.query.items() if name != "after"}
+    if case.meta and case.meta.generation.mode.is_positive and case.query:
+        case.query = {name: value for name, value in case.query.items() if name not in {"after", "before"}}
     return case
 
 
