@@ -100,7 +100,7 @@ def refused(server: rig.Gunicorn, request: bytes) -> int:
     assert received.count(b"HTTP/1.1 ") == 1
     assert b"Content-Type: application/problem+json\r\n" in head + b"\r\n"
     problem = json.loads(body)
-    assert problem.keys() >= {"type", "message", "title", "status"}
+    assert problem.keys() >= {"type", "message", "title", "status", "detail"}
     assert head.split()[1] == str(problem["status"]).encode()
     return problem["status"]
 

@@ -35,7 +35,7 @@ def assert_nginx_problem(response: rig.Response, status: int) -> None:
     assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
     body = json.loads(response.body)
     assert body["status"] == status
-    assert {"type", "title", "message", "request_id"} <= body.keys()
+    assert {"type", "title", "message", "detail", "request_id"} <= body.keys()
     assert {name: response.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
     assert response.headers["Server"] == "nginx"
     assert response.headers["Access-Control-Allow-Origin"] == "*"
