@@ -103,8 +103,8 @@ def test_a_client_of_openapi_python_client_works(site, tmp_path):
 @with_npm
 def test_a_client_of_openapi_typescript_works(site, workshop):
     server, document = site
-    bin = workshop / "node_modules" / ".bin"
-    run(bin / "openapi-typescript", document, "--output", "schema.d.ts", folder=workshop)
+    tools = workshop / "node_modules" / ".bin"
+    run(tools / "openapi-typescript", document, "--output", "schema.d.ts", folder=workshop)
     shutil.copy(SOURCES / "client.ts", workshop)
     options = [
         "--strict",
@@ -118,7 +118,7 @@ def test_a_client_of_openapi_typescript_works(site, workshop):
     ]
     declarations = workshop / "node.d.ts"
     declarations.write_text("declare const process: { argv: string[] };\n")
-    run(bin / "tsc", *options, "client.ts", "node.d.ts", folder=workshop)
+    run(tools / "tsc", *options, "client.ts", "node.d.ts", folder=workshop)
     assert json.loads(run("node", "client.js", server.url, folder=workshop)) == EXPECTED
 
 
