@@ -15,6 +15,7 @@ urlpatterns = [
     path("rooms", views.room_list, name="rooms"),
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
     path("rooms/stats", views.room_stats),
+    path("rooms/changes", views.room_changes),
     path("rooms/<str:code>", views.room_detail, name="room"),
     path("openapi.json", views.openapi_document),
     path("docs", views.docs, name="docs"),

@@ -17,9 +17,10 @@ from django.http import (
 )
 from django.utils.cache import get_conditional_response
 
-from rooms.api import exports, openapi, queries
-from rooms.api.errors import MethodNotAllowed, NotFound, Problem
-from rooms.api.formats import HTML, JSON, Format, choose_format
+from rooms.api import changes, exports, openapi, queries
+from rooms.api.errors import MethodNotAllowed, NotAcceptable, NotFound, Problem
+from rooms.api.formats import HTML, JSON, NDJSON, Format, choose_format
+from rooms.api.negotiation import preferred_media_type
 from rooms.api.parameters import WHERE, Search
 from rooms.api.queries import Ends, ValuesPage
 from rooms.api.statistics import compute_statistics
@@ -111,6 +112,34 @@ def room_stats(request: HttpRequest) -> HttpResponseBase:
 
 
 @public
+def room_changes(request: HttpRequest) -> HttpResponseBase:
+    """
+    The changes after a cursor or a time, or all rooms; the last line has the next cursor.
+
+    A response of some thousand lines is streamed like an export; shorter ones need no slot, so that mirrors
+    are not kept waiting by exports.
+    """
+    if preferred_media_type(request.META.get("HTTP_ACCEPT", "*/*"), [NDJSON.media_type]) is None:
+        raise NotAcceptable(f"Changes come as {NDJSON.media_type}.")
+    lines = changes.read(request.GET)
+    response: HttpResponseBase = HttpResponse(content_type=NDJSON.content_type)
+    if request.method == "GET":
+        first = next(lines)
+        second = next(lines, "")
+        if second:
+            stream = exports.with_slot(chain_closing(first + second, lines))
+            response = StreamingHttpResponse(
+                chain_closing(next(stream), stream), content_type=NDJSON.content_type
+            )
+            response.headers["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
+        else:
+            response = HttpResponse(first, content_type=NDJSON.content_type)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+@public
 def openapi_document(request: HttpRequest) -> HttpResponseBase:
     Search.parse(request.GET, allowed=())
     return conditional_response(request, openapi.document(), JSON.content_type)
@@ -149,7 +178,7 @@ def count_then_stream(search: Search, output: Format) -> Generator[Any, None, No
     yield from queries.stream(search, output)
 
 
-def chain_closing(first: str, rest: Generator[str, None, None]) -> Iterator[str]:
+def chain_closing(first: str, rest: Generator[str, None, None]) -> Generator[str, None, None]:
     """`itertools.chain` that closes the rest when it is closed, which ends the query."""
     yield first
     yield from rest

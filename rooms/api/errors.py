@@ -142,6 +142,18 @@ class NotAcceptable(Problem):
     title, status = "Not acceptable", 406
 
 
+class Gone(Problem):
+    """The changes after a cursor or a time are not kept any more: a mirror has to begin again."""
+
+    error_type, title, status = "ResourceError", "Gone", 410
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message} Begin again: drop what you have, and read all rooms without `after`.")
+
+    def body(self, path: str) -> dict[str, Any]:
+        return super().body(path) | {"try": path}
+
+
 class TooManyExports(Problem):
     error_type, title, status = "SystemError", "Too many requests", 429
 
