@@ -45,6 +45,7 @@ check: install ## format, lint, types, migrations, deployment settings, shell sc
 bench: install ## measure the API beside its peers; ARGS=--quick
 	@$(CLEAN) $(PY) -m benchmarks $(ARGS)
 	@$(CLEAN) $(PY) -m benchmarks.edge $(ARGS)
+	@$(CLEAN) $(PY) -m benchmarks.changes $(ARGS)
 
 .PHONY: mutants
 mutants: install ## put faults into a copy and see which the tests notice; ARGS="--sample 60"

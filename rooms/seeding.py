@@ -135,6 +135,8 @@ def many_rooms(
                 count = min(BATCH, n - start)
                 cursor.execute(insert, [first + start + 1, first + start + count])
                 advance(count)
+        # Nobody mirrors generated rooms: without their history a clone of a million is 120 MB smaller.
+        cursor.execute("TRUNCATE room_change")
 
 
 def _value(source: Source, column: Column, distribution: Distribution, missing: float) -> Composable:

@@ -141,6 +141,16 @@ def test_an_export_by_accept_counts_as_one_by_suffix(edge, accept):
     rig.wait_until(two_of_three, "two exports")  # once the places of the last test are free
 
 
+def test_reads_of_the_changes_count_as_exports(edge):
+    def two_of_three() -> bool:
+        with Crowd(edge.https, tls=True) as crowd:
+            for _ in range(3):
+                crowd.send(b"GET /rooms/changes" + HOST + b"\r\n")
+            return Counter(map(status, crowd.heads())) == {200: 2, 429: 1}
+
+    rig.wait_until(two_of_three, "two reads")  # once the places of the last test are free
+
+
 def test_pages_in_a_streaming_format_are_no_exports(edge):
     with Crowd(edge.https, tls=True) as crowd:
         for _ in range(10):

@@ -202,6 +202,16 @@ def test_an_export_is_neither_cached_nor_written_to_disk(edge):
     assert not list(edge.folder.glob("proxy/**/*[0-9]"))
 
 
+def test_changes_never_come_from_the_cache(edge):
+    for _ in range(2):
+        response = edge.get("/rooms/changes")
+        assert response.status == 200
+        assert "X-Cache" not in response.headers
+        assert response.headers["Cache-Control"] == "no-store"
+    assert response.body.count(b"\n") == 20_001
+    assert not list(edge.folder.glob("proxy/**/*[0-9]"))
+
+
 def test_an_export_by_accept_is_not_cached_either(edge):
     for _ in range(2):
         response = edge.get("/rooms", Accept="text/csv")

@@ -2,9 +2,9 @@
 The feed of changes: what a mirror of the rooms has to read so as not to miss one.
 
 Triggers write a row to `room_change` for each room that is added, changed or deleted (migration 0009), with
-the id of the transaction. Transactions commit out of order, so only rows below the oldest running transaction are
-read, in the order of the transactions: nothing can appear before them later. A line is the room as it is now,
-or its deletion; a room that has changed twice may come twice.
+the id of the transaction. Transactions commit out of order, so only rows below the oldest running transaction
+are read, in the order of the transactions: nothing can appear before them later. A line is the room as it is
+now, or its deletion; a room that has changed twice may come twice.
 
 A position is valid in one history: a restored or copied database has another one. Within it, truncating the
 table begins an epoch, and pruning raises the floor.
@@ -203,8 +203,8 @@ def read(query: QueryDict) -> Generator[str, None, None]:
     if "after" in query and "since" in query:
         errors.append(FieldError("since", "cannot be given together with `after`, which says where to begin"))
     if errors:
-        given = next(({name: query[name]} for name in ("after", "since") if name in values), {})
-        raise ParametersError(errors, urlencode(given))
+        valid = [(name, str(query[name])) for name in PARAMETERS if name in values]
+        raise ParametersError(errors, urlencode(valid[:1]))
     if "after" in values:
         return after(values["after"])
     return since(values["since"]) if "since" in values else copy()

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
+from rooms.api import changes
 from rooms.api.errors import MEDIA_TYPE
-from rooms.api.formats import FORMATS, GEOJSON, JSON
+from rooms.api.formats import FORMATS, GEOJSON, JSON, NDJSON
 from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
@@ -26,7 +27,15 @@ are pages, too, for a browser (`text/html`).
 TAGS = {
     "rooms": "Lists of rooms, a page or all of them, and single rooms",
     "statistics": "What the rooms of a search are like",
+    "changes": "The feed that keeps a copy of the rooms up to date",
 }
+
+
+CHANGES = "All rooms, or the changes since a cursor or a time"
+CHANGE_LINES = (
+    "Each line is one of RoomChange: a room as it is now, a deletion, or a cursor that stands behind all "
+    "lines before it. The last line is a cursor with `complete_to`."
+)
 
 
 @cache
@@ -74,6 +83,19 @@ def paths() -> Iterator[tuple[str, Schema]]:
         "/rooms/stats",
         operation("describeRooms", "Statistics of the rooms that match", WHERE, statistics, {}, "statistics"),
     )
+    feed = operation("listChanges", CHANGES, (), {NDJSON.media_type: BODIES["ndjson"]}, {}, "changes")
+    feed["get"]["parameters"] = [
+        parameter(name, row.description, row.schema) for name, row in changes.PARAMETERS.items()
+    ]
+    feed["get"]["responses"] |= {
+        "200": {
+            "description": CHANGES,
+            "content": {NDJSON.media_type: {"schema": TEXT | {"description": CHANGE_LINES}}},
+        },
+        "410": problem("The changes since then are not kept: begin again without parameters"),
+    }
+    del feed["get"]["responses"]["304"]
+    yield "/rooms/changes", feed
     code = {
         "name": "code",
         "in": "path",
@@ -238,6 +260,22 @@ SCHEMAS = {
             "description": "west, south, east, north",
         },
     ),
+    "RoomChange": {
+        "oneOf": [
+            {"$ref": "#/components/schemas/Room"},
+            object_schema(("code", "deleted"), code=COLUMNS["code"].schema, deleted={"const": True}),
+            object_schema(
+                ("cursor",),
+                cursor=TEXT,
+                complete_to={
+                    "type": ["string", "null"],
+                    "format": "date-time",
+                    "description": "all that was committed before this time is in the response; null where a "
+                    "transaction that this server cannot see holds the feed back",
+                },
+            ),
+        ]
+    },
     "Problem": object_schema(
         ("type", "title", "status", "message", "detail"),
         type={"enum": ["ParametersError", "ResourceError", "MethodError", "AccessError", "SystemError"]},

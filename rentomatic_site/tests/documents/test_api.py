@@ -2,11 +2,14 @@
 
 import html
 import re
+from typing import Any
 
 import pytest
 
+from rentomatic_site import postgres
 from rentomatic_site.testing.documents import Command, Document
 from rentomatic_site.tests.documents.conftest import Run
+from rooms.api import changes
 from rooms.api.formats import BY_MEDIA_TYPE, FORMATS
 from rooms.api.operators import FILTERS, OPERATORS
 from rooms.api.parameters import PARAMETERS, PARSERS
@@ -53,6 +56,32 @@ def test_every_operator_is_explained() -> None:
 def test_every_parameter_is_there() -> None:
     rows = [row for row in API.rows("## Parameters") if len(row) == 3]
     assert [code(row[0])[0] for row in rows] == list(PARAMETERS)
+    rows = [row for row in API.rows("## Changes") if len(row) == 3]
+    assert [code(row[0])[0] for row in rows] == list(changes.PARAMETERS)
+
+
+def test_the_mirror_that_is_shown_follows_the_rooms(live_site) -> None:
+    (block,) = API.blocks("python")
+    shown: dict[str, Any] = {}
+    exec(block.replace("http://localhost:8000", live_site.url), shown)  # noqa: S102
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
+
+        def followed(statement: str) -> bool:
+            nonlocal position
+            cursor.execute(statement)
+            position = shown["update"](rooms, position)
+            cursor.execute("SELECT code::text, price FROM room")
+            return {key: room["price"] for key, room in rooms.items()} == dict(cursor.fetchall())
+
+        rooms: dict[str, Any] = {}
+        position = ""
+        insert = "INSERT INTO room (code, price, latitude, longitude) SELECT gen_random_uuid(), 1, 0, 0"
+        assert followed(f"{insert} FROM generate_series(1, 3)")
+        assert followed(f"{insert}; UPDATE room SET price = 2 WHERE id = (SELECT min(id) FROM room)")
+        assert followed("DELETE FROM room WHERE price = 2")
+        assert len(rooms) == 3
+        assert followed("TRUNCATE room")
+        assert (rooms, position != "") == ({}, True)
 
 
 def test_every_format_is_there() -> None:

@@ -16,8 +16,9 @@ BEYOND_SCHEMAS = {
     "bbox": "is upside down",
     "order": ("names ", "can name distance only"),
     "fields": ("names ", "can name distance only"),
-    "after": "is no cursor of this search",
+    "after": ("is no cursor of this search", "is no cursor of the changes"),
     "before": ("is no cursor of this search", "cannot be combined with after"),
+    "since": ("must be a time with its offset", "is in the future", "cannot be given together with `after`"),
 }
 """How the messages of those refusals begin, by the parameter that they are about."""
 
@@ -41,7 +42,7 @@ def filter_failure(context: Any, failure: Failure, case: Any, response: Any) -> 
     """Whether the failure is one."""
     if not isinstance(failure, RejectedPositiveData | AcceptedNegativeData):
         return True
-    if response.status_code == 414:  # refused for its length, whatever is in it
+    if response.status_code in {414, 410}:  # refused for its length, or for a time before the history
         return False
     errors = response.json()["errors"] if response.status_code == 400 else []
     return not errors or not all(

@@ -115,7 +115,10 @@ def test_public_pages_set_no_cookie_and_read_none(client, room, path, accept):
 
 @pytest.mark.parametrize(
     "path",
-    ["/rooms", "/rooms.csv", f"/rooms/{CODE}", "/rooms/stats", "/openapi.json", "/rooms?x=1", "/rooms/nope"],
+    [
+        *("/rooms", "/rooms.csv", f"/rooms/{CODE}", "/rooms/stats", "/rooms/changes", "/openapi.json"),
+        *("/rooms?x=1", "/rooms/nope", "/rooms/changes?after=x"),
+    ],
 )
 def test_any_site_may_read_the_api_and_its_headers(client, room, path):
     response = client.get(path, HTTP_ORIGIN="https://elsewhere.example")

@@ -13,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from rooms.api import changes
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
@@ -58,6 +59,7 @@ def test_every_address_that_answers_is_in_the_document(document):
         "/rooms",
         *(f"/rooms.{name}" for name in FORMATS),
         "/rooms/stats",
+        "/rooms/changes",
         "/rooms/{code}",
     }
     assert "text/html" not in json.dumps([path["get"]["responses"] for path in document["paths"].values()])
@@ -67,6 +69,21 @@ def test_every_address_that_answers_is_in_the_document(document):
     assert document["security"] == []
     identifiers = [path["get"]["operationId"] for path in document["paths"].values()]
     assert len(set(identifiers)) == len(identifiers)
+
+
+def test_the_parameters_of_the_changes_are_in_the_document(document):
+    described = {row["name"]: row for row in document["paths"]["/rooms/changes"]["get"]["parameters"]}
+    assert set(described) == set(changes.PARAMETERS)
+    Draft202012Validator(described["since"]["schema"]).validate(changes.PARAMETERS["since"].example)
+
+
+def test_deletions_match_the_schema_of_a_change_and_other_lines_do_not(document):
+    schema = {"$ref": "#/components/schemas/RoomChange", "components": document["components"]}
+    validator = Draft202012Validator(strict(schema))
+    validator.validate({"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "deleted": True})
+    validator.validate({"cursor": "x"})
+    assert not validator.is_valid({"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a"})
+    assert not validator.is_valid({})
 
 
 def test_every_parameter_that_exists_is_on_the_page(client):
@@ -133,6 +150,9 @@ ASKED = [
     ("/rooms/stats", "/rooms/stats"),
     ("/rooms/stats", "/rooms/stats?filter_price__lt=0"),
     ("/rooms/stats", "/rooms/stats?limit=5"),
+    ("/rooms/changes", "/rooms/changes"),
+    ("/rooms/changes", "/rooms/changes?since=2020-01-01T00:00:00Z"),
+    ("/rooms/changes", "/rooms/changes?after=x"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35b"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a?x=1"),
@@ -157,7 +177,8 @@ def test_responses_match_the_openapi_document(client, document, path, url, accep
     validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
     validator.validate(value)
     if media_type == "application/x-ndjson":
-        room = {"$ref": "#/components/schemas/ListedRoom", "components": document["components"]}
+        name = "RoomChange" if path == "/rooms/changes" else "ListedRoom"
+        room = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         for line in body.splitlines():
             Draft202012Validator(strict(room)).validate(json.loads(line))
     if media_type == "text/csv":
