@@ -76,7 +76,8 @@ def bulk_changes(cursor: Any, rounds: int) -> Times:
             if name == PRUNING:
                 cursor.execute(
                     "INSERT INTO room_change (history, xid, oldest, changed_at, code) SELECT"
-                    " room_change_history(), pg_current_xact_id(), '1', now() - interval '8 days', code FROM room"
+                    " room_change_history(), pg_current_xact_id(), '1', now() - interval '8 days', code"
+                    " FROM room"
                 )
             cursor.execute("VACUUM (ANALYZE) room, room_change")
             cursor.execute("BEGIN")
