@@ -13,7 +13,7 @@ table begins an epoch, and pruning raises the floor.
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from json import dumps
 from typing import Any
 from urllib.parse import urlencode
@@ -149,10 +149,10 @@ def parse_time(text: str) -> datetime:
     """The time of a text such as 2026-11-21T12:00:00Z; ValueError with a message for the client."""
     if match := TIME.fullmatch(text):
         try:
-            return datetime.fromisoformat(
-                "{}T{}{}{}".format(*(part or "" for part in match.groups())).upper()
-            )
-        except ValueError:
+            date, clock, fraction, offset = match.groups()
+            time = datetime.fromisoformat(f"{date}T{clock}{fraction or ''}{offset.upper()}")
+            return time.astimezone(UTC)  # PostgreSQL knows offsets up to 15:59 only
+        except (ValueError, OverflowError):
             pass
     raise ValueError("must be a time with its offset, as in 2026-11-21T12:00:00Z (in a URL + is written %2B)")
 
