@@ -11,6 +11,7 @@ from django.db.models import F, Func, Q
 from django.db.models.functions import Coalesce, Now
 
 from rooms.columns import COLUMNS, UNKNOWN_SIZE, round_degrees
+from rooms.sampling import CODE_HASH, IN_SAMPLE, SAMPLED
 
 
 def range_constraint(name: str, low: int, high: int, unit: str) -> models.CheckConstraint:
@@ -71,6 +72,7 @@ class Room(models.Model):
             models.Index(fields=["longitude", "id"], name="room_longitude"),
             models.Index(fields=["updated_at", "id"], name="room_updated_at"),
             GistIndex(Func(F("longitude"), F("latitude"), function="point"), name="room_place"),
+            models.Index(CODE_HASH, name="room_sample", include=SAMPLED, condition=IN_SAMPLE),
         ]
 
     def __str__(self) -> str:

@@ -70,7 +70,7 @@ class Near:
             raise ValueError("must be two numbers: lon,lat")
         return cls(coordinate(numbers[0], 0), coordinate(numbers[1], 1))
 
-    def source(self, table: str = "room") -> Condition:
+    def source(self) -> Condition:
         """
         The FROM item: the rooms in the boxes around the circle, found by the index on the point, each with
         its `distance` in metres by the haversine formula. Unlike the law of cosines it is exact for small
@@ -84,7 +84,7 @@ class Near:
             f"(SELECT room.*, 2 * {EARTH_RADIUS} * asin(least(1, sqrt("
             "sin(radians(room.latitude - %s) / 2) ^ 2 + cos(radians(room.latitude)) * %s"
             " * sin(radians(room.longitude - %s) / 2) ^ 2))) AS distance"
-            f" FROM {table} WHERE {inside}) AS room",
+            f" FROM room WHERE {inside}) AS room",
             [
                 self.latitude,
                 cos(radians(self.latitude)),

@@ -121,10 +121,8 @@ def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
 
 
 def count(search: Search) -> Count:
-    """How many rooms match, counted or estimated as the search asks for it; one query, two at most."""
-    return count_rows(
-        matching_rooms(search), planned_as=planner_query(search), exactly=search.count == "exact"
-    )
+    """How many rooms match, counted or estimated as the search asks for it; one query, or up to four."""
+    return count_rows(matching_rooms(search), exactly=search.count == "exact")
 
 
 def planner_query(search: Search) -> Statement:
@@ -163,9 +161,9 @@ def column_names(search: Search) -> Names:
     return search.fields or all_names(search)
 
 
-def matching_rooms(search: Search, *more: Condition, table: str = "room") -> Statement:
+def matching_rooms(search: Search, *more: Condition) -> Statement:
     """FROM and WHERE of a search, without its cursor; the rows are named `room`."""
-    source, values = search.near.source(table) if search.near else (table, [])
+    source, values = search.near.source() if search.near else ("room", [])
     circle = [search.near.condition] if search.near else []
     conditions = [*search.conditions, *circle, *more]
     where = " AND ".join(sql for sql, _ in conditions) or "TRUE"

@@ -2,8 +2,8 @@
 The statistics of a search: the distribution of prices and sizes, and the bounding box.
 
 One statement groups the rooms by price, by size and in total; its rows are two distributions, value by value,
-from which quartiles and bins follow exactly. Where there are many rooms, a sample of the table's pages is
-read instead, always the same one.
+from which quartiles and bins follow exactly. Where there are many rooms, a sample is read instead, always the
+same one.
 """
 
 from bisect import bisect_right
@@ -14,15 +14,12 @@ from typing import Any
 from django.db import connection
 
 from rooms.api.parameters import Search
-from rooms.api.queries import matching_rooms, planner_query
-from rooms.counting import planned_rows
+from rooms.api.queries import matching_rooms
+from rooms.counting import estimate_rows
+from rooms.sampling import sample, share_of
 
-MAX_EXACT = 50_000
-"""Rooms up to which the statistics are exact, in about 30 ms."""
 SAMPLE_ROOMS = 20_000
 """The target size of a sample; a quartile is then within 1 % of the ranks, by the binomial distribution."""
-MIN_SAMPLE = 1_000
-"""A smaller sample is not precise: the planner's estimate was wrong, and all rooms are read instead."""
 
 BINS = 20
 TAIL = 0.98
@@ -40,31 +37,20 @@ def compute_statistics(search: Search) -> dict[str, Any]:
     Where `sampled` is true, `count` and the bins are projected from the sample, and the extremes are the
     sample's own.
     """
-    estimate = planned_rows(planner_query(search))
-    if estimate > MAX_EXACT:
-        # At least 1 %: adjacent rows are alike, so that a few pages do not represent the table.
-        percent = max(100 * SAMPLE_ROOMS / estimate, 1)
-        table = f"room TABLESAMPLE SYSTEM ({percent:.3f}) REPEATABLE (0)"
-        sample = fetch_groups(search, table)
-        if sample[0] >= MIN_SAMPLE:
-            return build_statistics(*sample, round(sample[0] * scale_factor(table)))
-    return build_statistics(*fetch_groups(search, "room"))
+    estimate = estimate_rows(matching_rooms(search))
+    if estimate is None:
+        return build_statistics(*fetch_groups(search))
+    return build_statistics(*fetch_groups(search, sample(share_of(estimate, SAMPLE_ROOMS))), estimate)
 
 
-def scale_factor(table: str) -> float:
-    """How many rooms of the table one sampled room represents."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {table}")
-        sampled: int = cursor.fetchone()[0]
-    return planned_rows(matching_rooms(Search({}))) / sampled
-
-
-def fetch_groups(search: Search, table: str) -> tuple[int, list[float], Distribution, Distribution, int]:
+def fetch_groups(
+    search: Search, prefix: str = ""
+) -> tuple[int, list[float], Distribution, Distribution, int]:
     """The number of rooms, their bounding box, their prices, their sizes, and how many have none."""
-    rows, values = matching_rooms(search, table=table)
+    rows, values = matching_rooms(search)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT grouping(room.price, room.size), coalesce(room.price, room.size), count(*),"
+            f"{prefix}SELECT grouping(room.price, room.size), coalesce(room.price, room.size), count(*),"
             " min(room.longitude), min(room.latitude), max(room.longitude), max(room.latitude)"
             f" {rows} GROUP BY GROUPING SETS ((room.price), (room.size), ())",
             values,

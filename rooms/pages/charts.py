@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import cos, radians
 from typing import Any
 
-from django.utils.translation import ngettext
+from rooms.counting import Count
 
 WIDTH, HEIGHT = 600, 160
 """The charts' own units; the page scales them."""
@@ -13,8 +13,8 @@ MARGIN = 10
 Shape = dict[str, Any]
 
 
-def histogram(bins: Sequence[dict[str, Any]]) -> list[Shape]:
-    """The bins of api/statistics.py as bars with labels."""
+def histogram(bins: Sequence[dict[str, Any]], sampled: bool = False) -> list[Shape]:
+    """The bins of api/statistics.py as bars with labels; numbers from a sample are rounded."""
     width = WIDTH / max(len(bins), 1)
     highest = max((row["count"] for row in bins), default=0) or 1
     bars = []
@@ -29,7 +29,7 @@ def histogram(bins: Sequence[dict[str, Any]]) -> list[Shape]:
                 "y": round(HEIGHT - height, 2),
                 "width": round(width - 2, 2),
                 "height": round(height, 2),
-                "label": f"{prices}: {row['count']:,} {ngettext('room', 'rooms', row['count'])}",
+                "label": f"{prices}: {Count(row['count'], exact=not sampled)}",
             }
         )
     return bars

@@ -14,6 +14,7 @@ from rooms.api.parameters import PARAMETERS, WHERE, Search
 from rooms.api.queries import ValuesPage, column_names
 from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS, WHOLE_NUMBER
+from rooms.counting import Count
 from rooms.pages import charts
 
 ORDERS = {
@@ -57,7 +58,8 @@ def render_list(request: HttpRequest, search: Search, page: ValuesPage, links: d
             ],
             "hidden_fields": {name: text for name, text in given.items() if name not in FORM_FIELDS},
             "statistics": statistics,
-            "bars": charts.histogram(statistics["price"]["histogram"]),
+            "total": Count(statistics["count"], exact=not statistics["sampled"]),
+            "bars": charts.histogram(statistics["price"]["histogram"], statistics["sampled"]),
             "points": charts.points(page.rooms),
             "chart": {"width": charts.WIDTH, "height": charts.HEIGHT},
             "max_price": statistics["price"]["max"],

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from rentomatic_site import postgres
+from rentomatic_site.scenarios import databases, discovery, isolation, loading
 from rooms.models import Room
 
 BOOK_INSERT = (
@@ -38,7 +39,7 @@ def insert_rooms(count: int, seed: float = 0.5) -> None:
         cursor.execute("SELECT setseed(%s)", [seed])
         cursor.execute(
             "INSERT INTO room (code, size, price, latitude, longitude)"
-            " SELECT gen_random_uuid(), CASE WHEN n %% 10 > 0 THEN 5 + (random() * 300)::int END,"
+            " SELECT md5(n::text)::uuid, CASE WHEN n %% 10 > 0 THEN 5 + (random() * 300)::int END,"
             " 20 + (random() ^ 3 * 900)::int, 51 + random(), -1 + 2 * random()"
             " FROM generate_series(1, %s) AS n",
             [count],
@@ -78,6 +79,18 @@ def seventy_thousand(django_db_setup, django_db_blocker):
     """More rooms than exact statistics have."""
     with committed(django_db_blocker, 70_000):
         yield
+
+
+@pytest.fixture(scope="module")
+def million_rooms(django_db_setup, django_db_blocker):
+    """The rooms of the scenario of this name, for a module; its own tests use the same template."""
+    target = databases.target_name(f"test_million_{os.getpid()}")
+    with django_db_blocker.unblock():
+        loading.load(discovery.find("million_rooms"), reset=True, target=target)
+        with isolation.django_on(target):
+            yield
+        with postgres.session() as server:
+            databases.drop(server, target)
 
 
 @pytest.fixture

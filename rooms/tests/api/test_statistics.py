@@ -147,7 +147,7 @@ def test_statistics_of_many_rooms_are_sampled(client, seventy_thousand, query):
     rooms = Room.objects.filter(price__gte=21) if "price" in query else Room.objects.all()
     prices = sorted(rooms.values_list("price", flat=True))
     assert statistics["sampled"] is True
-    assert statistics["count"] == pytest.approx(len(prices), rel=0.03)
+    assert statistics["count"] == pytest.approx(len(prices), rel=0.1)
     ranks = Counter(prices)
     for share, reported in zip((0.25, 0.5, 0.75), statistics["price"]["quartiles"], strict=True):
         below = sum(count for price, count in ranks.items() if price < reported) / len(prices)
@@ -159,7 +159,7 @@ def test_statistics_of_many_rooms_are_sampled(client, seventy_thousand, query):
     for row in statistics["price"]["histogram"][:-1]:
         true = sum(count for price, count in ranks.items() if row["from"] <= price < row["to"])
         assert row["count"] == pytest.approx(true, rel=0.2, abs=150)
-    assert statistics["size"]["unknown"] == pytest.approx(len(prices) / 10, rel=0.1)
+    assert statistics["size"]["unknown"] == pytest.approx(len(prices) / 10, rel=0.15)
     assert client.get(f"/rooms/stats{query}").json() == statistics  # always the same sample
 
 
