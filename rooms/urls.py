@@ -16,6 +16,8 @@ urlpatterns = [
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
     path("rooms/stats", views.room_stats),
     path("rooms/changes", views.room_changes),
+    path("rooms/clusters", views.room_clusters),
+    re_path(r"^rooms/clusters\.(?P<suffix>json|geojson)$", views.room_clusters),
     path("rooms/<str:code>", views.room_detail, name="room"),
     path("openapi.json", views.openapi_document),
     path("docs", views.docs, name="docs"),

@@ -17,11 +17,11 @@ from django.http import (
 )
 from django.utils.cache import get_conditional_response
 
-from rooms.api import changes, exports, openapi, queries
+from rooms.api import changes, clusters, exports, openapi, queries
 from rooms.api.errors import MethodNotAllowed, NotAcceptable, NotFound, Problem
 from rooms.api.formats import HTML, JSON, NDJSON, Format, choose_format
 from rooms.api.negotiation import preferred_media_type
-from rooms.api.parameters import WHERE, Search
+from rooms.api.parameters import MAPPED, WHERE, Search
 from rooms.api.queries import Ends, ValuesPage
 from rooms.api.statistics import compute_statistics
 from rooms.api.timing import QueryTimer
@@ -105,7 +105,7 @@ def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
 
 @public
 def room_stats(request: HttpRequest) -> HttpResponseBase:
-    """Statistics of the rooms that match; two queries, on a sample where the rooms are many."""
+    """Statistics of the rooms that match; up to five queries, on a sample where the rooms are many."""
     search = Search.parse(request.GET, allowed=WHERE)
     text = json.dumps(compute_statistics(search))
     return conditional_response(request, text, JSON.content_type)
@@ -137,6 +137,15 @@ def room_changes(request: HttpRequest) -> HttpResponseBase:
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     return response
+
+
+@public
+def room_clusters(request: HttpRequest, suffix: str = "") -> HttpResponse:
+    """The rooms that match as clusters on a map; up to five queries, on a sample where they are many."""
+    output = choose_format(request, suffix, clusters.FORMATS)
+    search = Search.parse(request.GET, allowed=MAPPED)
+    text = clusters.write_map(clusters.compute_map(search), output)
+    return conditional_response(request, text, output.content_type)
 
 
 @public

@@ -25,6 +25,7 @@ LONGEST_FIRST = (
     "rooms/tests/api/test_fuzz.py",
     "deploy/tests/test_gunicorn.py",
     "rooms/tests/admin/test_speed.py",
+    "rooms/tests/api/test_estimates.py",
 )
 """Units that take longest, in this order, so that no worker begins one when the others have nothing left."""
 

@@ -3,7 +3,7 @@ The formats of a response. PostgreSQL serialises each room: a format is the SQL 
 text before, between and after the rooms.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -142,14 +142,16 @@ FORMATS = {row.name: row for row in (JSON, NDJSON, CSV, GEOJSON)}
 BY_MEDIA_TYPE = {row.media_type: row for row in (*FORMATS.values(), HTML)}
 
 
-def choose_format(request: HttpRequest, suffix: str = "") -> Format:
-    """The format that the suffix names, else the one that the client prefers; raises NotAcceptable."""
+def choose_format(
+    request: HttpRequest, suffix: str = "", offers: Mapping[str, Format] = BY_MEDIA_TYPE
+) -> Format:
+    """The format that the suffix names, else the offer that the client prefers; raises NotAcceptable."""
     if suffix:
         return FORMATS[suffix]
     accept = request.META.get("HTTP_ACCEPT", "*/*")
     if accept in {"*/*", JSON.media_type}:  # what most clients send: no need to parse it
         return JSON
-    media_type = preferred_media_type(accept, list(BY_MEDIA_TYPE))
+    media_type = preferred_media_type(accept, list(offers))
     if media_type is None:
-        raise NotAcceptable(f"Rooms come as {', '.join(BY_MEDIA_TYPE)}; also by suffix, as in /rooms.csv.")
-    return BY_MEDIA_TYPE[media_type]
+        raise NotAcceptable(f"Rooms come as {', '.join(offers)}; also by suffix, as in /rooms.csv.")
+    return offers[media_type]

@@ -6,11 +6,12 @@ from functools import cache
 from typing import Any
 
 from rooms.api import changes
+from rooms.api.clusters import FORMATS as CLUSTER_FORMATS
 from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, JSON, NDJSON
 from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
+from rooms.api.parameters import LISTED, MAPPED, PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS, DECIMALS, Column
 
 Schema = dict[str, Any]
@@ -28,6 +29,7 @@ TAGS = {
     "rooms": "Lists of rooms, a page or all of them, and single rooms",
     "statistics": "What the rooms of a search are like",
     "changes": "The feed that keeps a copy of the rooms up to date",
+    "map": "Where the rooms of a search are",
 }
 
 
@@ -68,7 +70,7 @@ def paths() -> Iterator[tuple[str, Schema]]:
     yield (
         "/rooms",
         operation(
-            "listRooms", f"{list_summary}, in the format that Accept prefers", PARSERS, negotiated, PAGED
+            "listRooms", f"{list_summary}, in the format that Accept prefers", LISTED, negotiated, PAGED
         ),
     )
     for output in FORMATS.values():
@@ -76,7 +78,7 @@ def paths() -> Iterator[tuple[str, Schema]]:
         bodies = {output.media_type: BODIES[output.name]}
         yield (
             f"/rooms.{output.name}",
-            operation(f"listRooms{output.name.capitalize()}", summary, PARSERS, bodies, PAGED),
+            operation(f"listRooms{output.name.capitalize()}", summary, LISTED, bodies, PAGED),
         )
     statistics = {JSON.media_type: {"$ref": "#/components/schemas/Statistics"}}
     yield (
@@ -96,6 +98,15 @@ def paths() -> Iterator[tuple[str, Schema]]:
     }
     del feed["get"]["responses"]["304"]
     yield "/rooms/changes", feed
+    summary = "The map of the rooms that match, in cells of a grid"
+    clusters = {media_type: CLUSTERS[output.name] for media_type, output in CLUSTER_FORMATS.items()}
+    yield "/rooms/clusters", operation("mapRooms", summary, MAPPED, clusters, {}, "map")
+    for media_type, output in CLUSTER_FORMATS.items():
+        name = f"mapRooms{output.name.capitalize()}"
+        yield (
+            f"/rooms/clusters.{output.name}",
+            operation(name, summary, MAPPED, {media_type: clusters[media_type]}, {}, "map"),
+        )
     code = {
         "name": "code",
         "in": "path",
@@ -245,9 +256,33 @@ def distribution_schema(name: str) -> Schema:
     )
 
 
+BBOX: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+CLUSTER: dict[str, Schema] = {
+    "count": {"type": "integer", "minimum": 1},
+    "min_price": NATURAL | {"description": COLUMNS["price"].unit},
+    "median_price": NATURAL | {"description": COLUMNS["price"].unit},
+    "room": {
+        "anyOf": [{"$ref": "#/components/schemas/Room"}, {"type": "null"}],
+        "description": "the room itself, where it is the only one of its cell",
+    },
+}
+MAP: dict[str, Schema] = {
+    "cell_size": {"type": "number", "description": "the width and height of a cell, degrees"},
+    "sampled": {"type": "boolean", "description": "whether counts and prices are from a sample"},
+    "count": NATURAL | {"description": "the rooms in all these cells"},
+}
+
+
 SCHEMAS = {
     "Room": ROOM,
     "ListedRoom": LISTED_ROOM,
+    "Cluster": object_schema(
+        (*CLUSTER, "longitude", "latitude", "bbox"),
+        **CLUSTER,
+        longitude={"type": "number", "description": "the centre of the rooms"},
+        latitude={"type": "number", "description": "the centre of the rooms"},
+        bbox=BBOX | {"description": "the cell: west, south, east, north"},
+    ),
     "Statistics": object_schema(
         ("count", "sampled", "price", "size", "bbox"),
         count=NATURAL,
@@ -299,4 +334,26 @@ BODIES: dict[str, Schema] = {
     ),
     "ndjson": TEXT,
     "csv": TEXT,
+}
+CLUSTERS: dict[str, Schema] = {
+    "json": object_schema(
+        (*MAP, "cells"),
+        **MAP,
+        cells={"type": "array", "items": {"$ref": "#/components/schemas/Cluster"}},
+    ),
+    "geojson": object_schema(
+        ("type", *MAP, "features"),
+        type={"const": "FeatureCollection"},
+        **MAP,
+        features={
+            "type": "array",
+            "items": object_schema(
+                ("type", "bbox", "geometry", "properties"),
+                type={"const": "Feature"},
+                bbox=BBOX,
+                geometry=FEATURE["properties"]["geometry"],
+                properties=object_schema(CLUSTER, **CLUSTER),
+            ),
+        },
+    ),
 }

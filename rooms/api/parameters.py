@@ -15,6 +15,7 @@ from django.http import QueryDict
 from rooms.api import geo
 from rooms.api.errors import UNKNOWN_FILTER, FieldError, ParametersError
 from rooms.api.geo import Box, Condition, Near
+from rooms.api.grid import MAX_ZOOM
 from rooms.api.hints import hint_for, point_from_axes
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import (
@@ -150,10 +151,18 @@ PARAMETERS = {
         Parameter(
             "count",
             "Counts the matching rooms in the header X-Total-Count; X-Total-Count-Precision says how: exact, "
-            "or estimated by PostgreSQL's planner (exact where there are few).",
+            "or estimated from a sample to within 10 %, where they are more than about 10,000.",
             "estimated",
             {"type": "string", "enum": ["exact", "estimated"]},
             choice_parser("exact", "estimated"),
+        ),
+        Parameter(
+            "zoom",
+            "How close the map is, as in maps on the web: a cell is a quarter of a tile wide, 64 pixels. "
+            "Cells are larger where there would be more than about 500, and as small as that without it.",
+            "11",
+            {"type": "integer", "minimum": 0, "maximum": MAX_ZOOM},
+            lambda text: parse_value(text, WHOLE_NUMBER, (0, MAX_ZOOM)),
         ),
     )
 }
@@ -169,6 +178,10 @@ LISTS = frozenset(
 """The parameters with several values, separated by commas or each under the name again."""
 WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
 """The parameters that select rooms, as opposed to how they are listed."""
+MAPPED = WHERE | {"zoom"}
+"""The parameters of /rooms/clusters."""
+LISTED = PARSERS.keys() - {"zoom"}
+"""The parameters of the lists."""
 
 MAX_HINTS = 20
 """Unknown names of one request that get a hint; finding one takes up to 0.1 ms."""
@@ -194,7 +207,7 @@ class Search:
     """The names of what a response has of each room; empty for all."""
 
     @classmethod
-    def parse(cls, query: QueryDict | str, allowed: Collection[str] = PARSERS.keys()) -> "Search":
+    def parse(cls, query: QueryDict | str, allowed: Collection[str] = LISTED) -> "Search":
         """The search of a query string. Raises ParametersError with all its errors."""
         query = QueryDict(query) if isinstance(query, str) else query
         search, errors = cls.parse_with_errors(query, allowed)

@@ -7,7 +7,7 @@ from django.template.loader import render_to_string
 
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import PARAMETERS, Parameter
+from rooms.api.parameters import LISTED, PARAMETERS, Parameter
 from rooms.columns import COLUMNS, DECIMALS
 
 
@@ -54,7 +54,8 @@ def command(base: str, parameter: Parameter) -> str:
     query = f"{parameter.name}={parameter.example}"
     if parameter.needs:
         query = f"{parameter.needs}={PARAMETERS[parameter.needs].example}&{query}"
-    return f"curl '{base}/rooms?{query}'"
+    path = "/rooms" if parameter.name in LISTED else "/rooms/clusters"
+    return f"curl '{base}{path}?{query}'"
 
 
 def schema_label(schema: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from rooms.api.errors import ParametersError, error_from_database
 from rooms.api.formats import FORMATS, JSON, Format
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import DEFAULT_LIMIT
-from rooms.api.parameters import PARAMETERS, Search
+from rooms.api.parameters import LISTED, PARAMETERS, Search
 from rooms.columns import COLUMNS
 from rooms.counting import Count
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         "Lists rooms with the filters and parameters of the API: price__lt=66, or a query string from an "
         'URL, "filter_price__lt=66&order=-size". Reads only; nothing is changed. '
         f"Filters: {', '.join(name.removeprefix(PREFIX) for name in FILTERS)}. "
-        f"Parameters: {', '.join(PARAMETERS)}."
+        f"Parameters: {', '.join(name for name in PARAMETERS if name in LISTED)}."
     )
     # They load every page and the admin, which this command does not use; `migrate` and `check` run them.
     requires_system_checks: list[str] = []

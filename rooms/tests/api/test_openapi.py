@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from rooms.api import changes
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import PARAMETERS, PARSERS, WHERE
+from rooms.api.parameters import LISTED, MAPPED, PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
@@ -47,8 +47,10 @@ def test_every_parameter_that_exists_is_in_the_document(document):
         }
 
     for path in ("/rooms", *(f"/rooms.{name}" for name in FORMATS)):
-        assert named(path) == set(PARSERS)
+        assert named(path) == set(LISTED)
     assert named("/rooms/stats") == set(WHERE)
+    for path in ("/rooms/clusters", "/rooms/clusters.json", "/rooms/clusters.geojson"):
+        assert named(path) == set(MAPPED)
     for parameter in described.values():
         assert len(parameter["description"]) > 20
         Draft202012Validator.check_schema(parameter["schema"])
@@ -60,6 +62,7 @@ def test_every_address_that_answers_is_in_the_document(document):
         *(f"/rooms.{name}" for name in FORMATS),
         "/rooms/stats",
         "/rooms/changes",
+        *(f"/rooms/clusters{suffix}" for suffix in ("", ".json", ".geojson")),
         "/rooms/{code}",
     }
     assert "text/html" not in json.dumps([path["get"]["responses"] for path in document["paths"].values()])
@@ -153,6 +156,11 @@ ASKED = [
     ("/rooms/changes", "/rooms/changes"),
     ("/rooms/changes", "/rooms/changes?since=2020-01-01T00:00:00Z"),
     ("/rooms/changes", "/rooms/changes?after=x"),
+    ("/rooms/clusters", "/rooms/clusters"),
+    ("/rooms/clusters", "/rooms/clusters?filter_price__lt=0"),
+    ("/rooms/clusters", "/rooms/clusters?zoom=x"),
+    ("/rooms/clusters.json", "/rooms/clusters.json?zoom=0"),
+    ("/rooms/clusters.geojson", "/rooms/clusters.geojson?near=0,0&within=20000000"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35b"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a?x=1"),
