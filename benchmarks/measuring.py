@@ -82,15 +82,20 @@ def measure(
             # Threads connect at their first request: now, so that all backends can be pinned.
             load.load_test(server.url + path[ONE], WARM_UP, generator)
         for question in paths[0]:
-            urls = [server.url + path[question] for server, path in zip(running, paths, strict=True)]
+            asked = [
+                (server, server.url + path[question])
+                for server, path in zip(running, paths, strict=True)
+                if question in path
+            ]
             report_progress(f"{database.rooms:,} rooms: {question}")
             if question == EXPORT:
                 rounds = plan.export_rounds if database.rooms > 100_000 else plan.rounds
             else:
                 rounds = plan.rounds
-                compare(urls)
+                if len(asked) > 1:
+                    compare([url for _, url in asked])
             for _ in range(rounds):
-                for server, url in zip(running, urls, strict=True):
+                for server, url in asked:
                     database.settle()
                     machine.pin(database.backends(), cores.server)
                     if question == EXPORT:

@@ -34,10 +34,12 @@ SAMPLE = 40
 
 API, ADMIN, SITE = "rooms/tests/api/test_", "rooms/tests/admin/test_", "rentomatic_site/scenarios/tests"
 TESTS = {
+    "rooms/api/clusters.py": [f"{API}clusters.py", f"{API}estimates.py"],
     "rooms/api/errors.py": [f"{API}faults.py", f"{API}bad_input.py", f"{API}http.py"],
     "rooms/api/exports.py": [f"{API}exports.py", f"{API}formats.py"],
     "rooms/api/formats.py": [f"{API}formats.py", f"{API}exports.py"],
     "rooms/api/geo.py": [f"{API}geo.py", f"{API}bad_input.py"],
+    "rooms/api/grid.py": [f"{API}clusters.py"],
     "rooms/api/hints.py": [f"{API}bad_input.py"],
     "rooms/api/negotiation.py": [f"{API}formats.py", f"{API}http.py"],
     "rooms/api/openapi.py": [f"{API}openapi.py"],
@@ -47,7 +49,8 @@ TESTS = {
     "rooms/api/queries.py": [f"{API}operators.py", f"{API}pagination.py", f"{API}geo.py"],
     "rooms/api/statistics.py": [f"{API}statistics.py"],
     "rooms/columns.py": ["rooms/tests/test_coordinates.py", f"{API}bad_input.py", "rooms/tests/imports"],
-    "rooms/counting.py": [f"{API}http.py", f"{API}statistics.py", f"{ADMIN}list.py"],
+    "rooms/counting.py": [f"{API}http.py", f"{API}statistics.py", f"{ADMIN}list.py", f"{API}estimates.py"],
+    "rooms/sampling.py": [f"{API}statistics.py", f"{API}clusters.py", f"{API}estimates.py"],
     "rooms/views.py": [f"{API}http.py", f"{API}formats.py", f"{API}statistics.py", "rooms/tests/pages"],
     "rooms/imports": ["rooms/tests/imports"],
     "rooms/admin/actions": [f"{ADMIN}bulk.py", f"{ADMIN}locks.py"],

@@ -56,11 +56,22 @@ def compared(results: dict[int, Results], title: str, rate: Callable, without: s
         for question in questions(measured):
             if question == without:
                 continue
-            rates = {name: rate(measured[question, name]) for name in (ours, *peers)}
-            cells = [f"{1 / r:,.2f} s" if question == EXPORT else count(r) for r in rates.values()]
-            ratios = [f"**{rates[ours] / rates[peer]:,.1f}**" for peer in peers]
+            rates = {
+                name: rate(measured[question, name])
+                for name in (ours, *peers)
+                if (question, name) in measured
+            }
+            cells = [rate_cell(rates.get(name), question) for name in (ours, *peers)]
+            ratios = [f"**{rates[ours] / rates[peer]:,.1f}**" if peer in rates else "" for peer in peers]
             rows.append([title_of(question, rooms), *cells, *ratios])
     return markdown(rows)
+
+
+def rate_cell(rate: float | None, question: str) -> str:
+    """The rate, an export's time, or nothing for a question that a peer does not answer."""
+    if rate is None:
+        return ""
+    return f"{1 / rate:,.2f} s" if question == EXPORT else count(rate)
 
 
 def details(results: dict[int, Results]) -> str:

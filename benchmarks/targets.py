@@ -21,15 +21,20 @@ PAGE = 100  # rooms
 PRICES = (48, 66)
 """The filtered page: rooms that cost more than the first and less than the second."""
 
-FIRST, COUNTLESS, FILTERED, ONE, DEEP, EXPORT = (
+FIRST, COUNTLESS, FILTERED, ONE, DEEP, MAP, FILTERED_MAP, EXPORT = (
     "first page",
     "first page, DRF's cursor",
     "filtered page",
     "one room by its code",
     "deep page",
+    "map of all rooms",
+    "map of London, filtered",
     "export as CSV",
 )
-"""The questions. DRF's default pagination counts all rooms for each page; COUNTLESS is without that."""
+"""
+The questions. DRF's default pagination counts all rooms for each page; COUNTLESS is without that. The peers
+have no maps.
+"""
 
 
 class PeersMissingError(Exception):
@@ -37,7 +42,10 @@ class PeersMissingError(Exception):
 
 
 class Target(NamedTuple):
-    """A program under test; `paths` returns the path of each question, from the running server's URL."""
+    """
+    A program under test; `paths` returns the path of each question that it answers, from the running
+    server's URL.
+    """
 
     name: str
     command: list[str]
@@ -58,6 +66,8 @@ def our_paths(url: str, database: Database) -> dict[str, str]:
         FILTERED: f"/rooms?filter_price__gt={PRICES[0]}&filter_price__lt={PRICES[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}",
         DEEP: our_deep_path(url, deep_page(database.rooms)),
+        MAP: "/rooms/clusters",
+        FILTERED_MAP: f"/rooms/clusters?bbox=-0.5,51.3,0.3,51.7&zoom=10&filter_price__lt={PRICES[1]}",
         EXPORT: "/rooms.csv",
     }
 

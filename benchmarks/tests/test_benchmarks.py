@@ -1,6 +1,7 @@
 """`python -m benchmarks` with small numbers, and its parts."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def test_a_run_compares_all_targets_and_drops_its_database(peers):
     assert "| requests per second | Rent-o-matic | Django REST framework | FastAPI |" in tables
     for question in ("first page", "filtered page", "one room by its code", "page 9", "export as CSV"):
         assert f"| {question} |" in tables
+    assert re.search(r"\| map of all rooms \| [0-9,.]+ \|  \|  \|  \|  \|", tables)
     assert "1,001 rooms: export as CSV" in progress
     assert not database_exists("bench_1001")
 
@@ -114,11 +116,13 @@ def test_medians_ratios_and_ranges_reach_the_tables():
     measured = {
         (targets.FIRST, "ours"): [sample(900), sample(1000), sample(5000)],
         (targets.FIRST, "theirs"): [sample(250)],
+        (targets.MAP, "ours"): [sample(100)],
         (targets.EXPORT, "ours"): [ExportSample(0.5, 0.004, 50 << 20, 1 << 20)],
         (targets.EXPORT, "theirs"): [ExportSample(2.0, 0.03, 150 << 20, 100 << 20)],
     }
     tables = report.tables({10_000: measured}).splitlines()
     assert "| first page | 1,000 | 250 | **4.0** |" in tables
+    assert "| map of all rooms | 100 |  |  |" in tables
     assert "| export as CSV | 0.50 s | 2.00 s | **4.0** |" in tables
     assert "| first page | 1,429 | 1,429 | **1.0** |" in tables  # per second of CPU: 500 + 200 µs each
     assert "| first page of 10,000 rooms | ours | 900–5,000 | 1.0 | 50 | 500 | 200 | 10% |" in tables
