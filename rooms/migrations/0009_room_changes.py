@@ -171,7 +171,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rooms", "0005_round_rooms")]
+    dependencies = [("rooms", "0007_room_sample")]
 
     operations = [
         migrations.RunSQL(TABLES, DROP_TABLES),

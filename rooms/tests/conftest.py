@@ -33,7 +33,7 @@ def stored(django_db_setup, django_db_blocker):
 def insert_rooms(count: int, seed: float = 0.5) -> None:
     """
     Store thousands of rooms with one statement, and analyze the table: every tenth has no size, prices have
-    ties, coordinates are around London.
+    ties, coordinates are around London. The codes are the same in each run.
     """
     with postgres.long_statements(), connection.cursor() as cursor:
         cursor.execute("SELECT setseed(%s)", [seed])
@@ -41,7 +41,8 @@ def insert_rooms(count: int, seed: float = 0.5) -> None:
             "INSERT INTO room (code, size, price, latitude, longitude)"
             " SELECT md5(n::text)::uuid, CASE WHEN n %% 10 > 0 THEN 5 + (random() * 300)::int END,"
             " 20 + (random() ^ 3 * 900)::int, 51 + random(), -1 + 2 * random()"
-            " FROM generate_series(1, %s) AS n",
+            " FROM (SELECT count(*) AS last FROM room) AS before, generate_series(1, %s) AS number,"
+            " LATERAL (SELECT last + number AS n) AS next",
             [count],
         )
         cursor.execute("ANALYZE room")
