@@ -66,7 +66,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     """
     The rooms that match: one page, or all of them where the format streams and no limit is given.
 
-    Costs one query, an exact count one more, an estimated one two at most.
+    Costs one query, an order by distance some more, an exact count one more, an estimated one two at most.
     """
     output = choose_format(request, suffix)
     if output is HTML and (url := clean_url(request, form=True)):

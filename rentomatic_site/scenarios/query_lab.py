@@ -8,6 +8,7 @@ from django.db import connection
 
 from rooms.api import queries
 from rooms.api.formats import JSON
+from rooms.api.nearest import narrowed
 from rooms.api.parameters import Search
 from rooms.counting import planned_rows
 
@@ -36,7 +37,7 @@ class Measurement:
 
 def statement(search: Search) -> tuple[str, list[Any]]:
     """The SQL of the first page, and its parameters."""
-    return queries.page_statement(search, JSON.line(queries.column_names(search)))
+    return queries.page_statement(narrowed(search), JSON.line(queries.column_names(search)))
 
 
 def measure(search: Search) -> Measurement:

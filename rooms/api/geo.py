@@ -5,8 +5,9 @@ Degrees are WGS 84, longitude first as in GeoJSON and OGC API Features; metres a
 on a sphere of the earth's mean radius, which differ from the ellipsoid's by 0.56 % at most.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import asin, cos, degrees, pi, radians, sin
+from math import asin, atan2, cos, degrees, pi, radians, sin, sqrt
 from typing import Any
 
 from rooms.columns import COLUMNS
@@ -17,8 +18,13 @@ EARTH_RADIUS = 6_371_008.8
 MAX_DISTANCE = 20_015_115
 """Metres from a point to its antipode, rounded up."""
 
-DEFAULT_WITHIN = 10_000
-"""Metres: the radius of `near` without `within`."""
+HALF_CIRCUMFERENCE = pi * EARTH_RADIUS
+"""Metres from a point to its antipode."""
+
+PLACE = "point(room.longitude, room.latitude)"
+"""The expression of the GiST index."""
+
+IN_CELL = f"{PLACE} <@ box(point(cell.west, cell.south), point(cell.east, cell.north))"
 
 Condition = tuple[str, list[Any]]
 """SQL with placeholders, and their values."""
@@ -53,14 +59,68 @@ class Box:
             [self.south, self.north, self.west, self.east],
         )
 
+    def distances(self, longitude: float, latitude: float) -> tuple[float, float]:
+        """
+        Metres from a point to the nearest and the farthest point of the box, which crosses no antimeridian.
+
+        On each parallel these are at the least and the greatest difference of longitudes. Along a meridian
+        the distance is a sine wave, whose turning points are 180 degrees apart.
+        """
+        west = (self.west - longitude) % 360
+        east = west + self.east - self.west
+        sides = [min(side % 360, 360 - side % 360) for side in (west, east)]
+        least = 0 if west == 0 or east >= 360 else min(sides)
+        greatest = 180 if west <= 180 <= east or east >= 540 else max(sides)
+
+        def metres(apart: float, turning: float) -> list[float]:
+            inside = [turning] if self.south < turning < self.north else []
+            return [distance(latitude, other, apart) for other in (self.south, self.north, *inside)]
+
+        nearest = turning_latitude(latitude, least)
+        farthest = turning_latitude(latitude, greatest) - 180
+        return min(metres(least, nearest)), max(
+            metres(greatest, farthest if farthest >= -180 else farthest + 360)
+        )
+
+
+WORLD = Box(-180, -90, 180, 90)
+
+
+def turning_latitude(latitude: float, apart: float) -> float:
+    """Where a meridian, so many degrees of longitude away, comes nearest to a point at this latitude."""
+    north = radians(latitude)
+    return degrees(atan2(sin(north), cos(north) * cos(radians(apart))))
+
+
+def distance(latitude: float, other: float, apart: float) -> float:
+    """Metres between points at two latitudes, so many degrees of longitude apart: the haversine formula."""
+    north, south = radians(latitude), radians(other)
+    chord = sin((south - north) / 2) ** 2 + cos(north) * cos(south) * sin(radians(apart) / 2) ** 2
+    return 2 * EARTH_RADIUS * asin(min(1, sqrt(chord)))
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A part of the map around a point, which has all the rooms of one page."""
+
+    cells: tuple[Box, ...]
+    """Boxes without a common point."""
+    sign: int
+    """1 where the nearest rooms come first, -1 where the farthest do."""
+    end: float
+    """Metres, times the sign: no room of the page is behind it."""
+    bounded: bool
+    """Whether rooms may follow behind the end."""
+
 
 @dataclass(frozen=True)
 class Near:
-    """A point in degrees, and a radius in metres."""
+    """A point in degrees, a radius in metres where there is one, and the ring that a page is read from."""
 
     longitude: float
     latitude: float
-    within: int = DEFAULT_WITHIN
+    within: float | None = None
+    ring: Ring | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Near":
@@ -70,50 +130,70 @@ class Near:
             raise ValueError("must be two numbers: lon,lat")
         return cls(coordinate(numbers[0], 0), coordinate(numbers[1], 1))
 
-    def source(self) -> Condition:
+    @property
+    def antipode(self) -> "Near":
+        return Near(self.longitude + (-180 if self.longitude > 0 else 180), -self.latitude)
+
+    @property
+    def distance(self) -> Condition:
         """
-        The FROM item: the rooms in the boxes around the circle, found by the index on the point, each with
-        its `distance` in metres by the haversine formula. Unlike the law of cosines it is exact for small
-        distances; `least` keeps rounding errors within the domain of the arc sine.
+        SQL of a room's distance in metres, by the haversine formula. Unlike the law of cosines it is exact
+        for small distances; `least` keeps rounding errors within the domain of the arc sine.
         """
-        boxes = self.boxes()
-        inside = " OR ".join(
-            "point(room.longitude, room.latitude) <@ box(point(%s, %s), point(%s, %s))" for _ in boxes
-        )
         return (
-            f"(SELECT room.*, 2 * {EARTH_RADIUS} * asin(least(1, sqrt("
+            f"2 * {EARTH_RADIUS} * asin(least(1, sqrt("
             "sin(radians(room.latitude - %s) / 2) ^ 2 + cos(radians(room.latitude)) * %s"
-            " * sin(radians(room.longitude - %s) / 2) ^ 2))) AS distance"
-            f" FROM room WHERE {inside}) AS room",
+            " * sin(radians(room.longitude - %s) / 2) ^ 2)))",
+            [self.latitude, cos(radians(self.latitude)), self.longitude],
+        )
+
+    def source(self) -> Condition:
+        """The FROM item: the rooms of the ring or in the boxes around the circle, with their `distance`."""
+        metres, values = self.distance
+        if self.ring:
+            joined = f"{CELLS} JOIN room ON {IN_CELL}"
+            return (
+                f"(SELECT room.*, {metres} AS distance FROM {joined}) AS room",
+                [*values, *corners(self.ring.cells)],
+            )
+        boxes = self.boxes() if self.within else []
+        inside = " OR ".join(f"{PLACE} <@ box(point(%s, %s), point(%s, %s))" for _ in boxes) or "TRUE"
+        return (
+            f"(SELECT room.*, {metres} AS distance FROM room WHERE {inside}) AS room",
             [
-                self.latitude,
-                cos(radians(self.latitude)),
-                self.longitude,
+                *values,
                 *(corner for box in boxes for corner in (box.west, box.south, box.east, box.north)),
             ],
         )
 
     @property
-    def condition(self) -> Condition:
+    def conditions(self) -> list[Condition]:
         """The exact distance, for the rooms in the boxes."""
-        return "room.distance <= %s", [self.within]
+        conditions: list[Condition] = []
+        if self.within:
+            conditions.append(("room.distance <= %s", [self.within]))
+        if self.ring and self.ring.bounded:
+            conditions.append((f"{self.ring.sign} * room.distance <= %s", [self.ring.end]))
+        return conditions
 
     @property
-    def boxes_condition(self) -> Condition:
+    def boxes_conditions(self) -> list[Condition]:
         """The boxes without the distance, as comparisons of columns."""
+        if not self.within:
+            return []
         conditions = [box.condition for box in self.boxes()]
         sql = " OR ".join(f"({sql})" for sql, _ in conditions)
-        return f"({sql})", [value for _, bound in conditions for value in bound]
+        return [(f"({sql})", [value for _, bound in conditions for value in bound])]
 
     def boxes(self) -> list[Box]:
         """
-        One or two boxes that contain every point within the distance.
+        One or two boxes that contain every point within the distance; two have no point in common.
 
         A circle reaches asin(sin r / cos φ) to the east and west of its centre, r its angular radius and φ
         the latitude; where it contains a pole it covers every longitude.
         """
         radius = min(
-            self.within / EARTH_RADIUS * (1 + 1e-9) + 1e-12, pi
+            (self.within or HALF_CIRCUMFERENCE) / EARTH_RADIUS * (1 + 1e-9) + 1e-12, pi
         )  # rounding must not exclude points on the circle
         south = self.latitude - degrees(radius)
         north = self.latitude + degrees(radius)
@@ -126,6 +206,18 @@ class Near:
         if east >= 180:
             return [Box(west, south, 180, north), Box(-180, south, east - 360, north)]
         return [Box(west, south, east, north)]
+
+
+CELLS = (
+    "unnest(%s::float8[], %s::float8[], %s::float8[], %s::float8[]) WITH ORDINALITY"
+    " AS cell(west, south, east, north, number)"
+)
+"""The FROM item of boxes, of which `corners` are the values."""
+
+
+def corners(boxes: Iterable[Box]) -> list[Any]:
+    """West, south, east and north of all boxes."""
+    return [[getattr(box, side) for box in boxes] for side in ("west", "south", "east", "north")]
 
 
 def coordinate(text: str, axis: int) -> float:

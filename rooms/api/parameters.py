@@ -92,15 +92,16 @@ PARAMETERS = {
         ),
         Parameter(
             "near",
-            "Rooms around a place: lon,lat in degrees. Adds `distance` in metres (great circle) to each room "
-            "and orders by it where `order` says nothing else.",
+            "A place: lon,lat in degrees. Adds `distance` in metres (great circle) to each room and orders "
+            "by it, nearest first, where `order` says nothing else. Rooms match however far they are, unless "
+            "`within` is given.",
             "-0.1276,51.5072",
             tuple_schema(LONGITUDE, LATITUDE),
             Near.parse,
         ),
         Parameter(
             "within",
-            f"How far from `near`, in metres; {geo.DEFAULT_WITHIN} where it is not given.",
+            "Rooms at most so far from `near`, in metres.",
             "5000",
             {"type": "integer", "minimum": 1, "maximum": geo.MAX_DISTANCE},
             lambda text: parse_value(text, WHOLE_NUMBER, (1, geo.MAX_DISTANCE)),
@@ -275,6 +276,16 @@ class Search:
     def scope(self) -> str:
         """What a cursor is valid for: the same rooms in the same order."""
         return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
+
+    @property
+    def reading_order(self) -> Order:
+        """The order in which a page is read: backwards where it ends before a cursor."""
+        return self.order.backwards if self.before else self.order
+
+    @property
+    def cursor_values(self) -> tuple[str, ...]:
+        """The sort values of the room that the page is read from."""
+        return self.after or self.before
 
     def without_cursor(self) -> dict[str, str]:
         """The parameters as text from the first page on."""

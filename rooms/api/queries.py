@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from rooms.api.formats import Format, Names
 from rooms.api.geo import Condition
+from rooms.api.nearest import narrowed
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import Search
 from rooms.columns import COLUMNS
@@ -44,14 +45,14 @@ class ValuesPage(Ends):
 
 
 def page(search: Search, output: Format) -> Page:
-    """One page of a search, as text; one query."""
+    """One page of a search, as text; one query, some more where it is ordered by distance."""
     names = column_names(search)
     rows, first, last = fetch_page(search, output.line(names))
     return Page(first, last, output.write_text([line for (line,) in rows], names))
 
 
 def values_page(search: Search) -> ValuesPage:
-    """One page of a search, as values of Python's types; one query."""
+    """One page of a search, as values of Python's types; as many queries."""
     names = all_names(search)
     rows, first, last = fetch_page(search, ", ".join(f"room.{name}" for name in names))
     return ValuesPage(first, last, [dict(zip(names, row, strict=True)) for row in rows])
@@ -63,9 +64,14 @@ def fetch_page(
     """The selected expressions of a page's rows, and the sort values of its `Ends`."""
     limit = search.limit or DEFAULT_LIMIT
     keys = len(search.order.keys)
+    narrow = narrowed(search)
     with connection.cursor() as cursor:
-        cursor.execute(*page_statement(search, selected))
+        cursor.execute(*page_statement(narrow, selected))
         found = cursor.fetchall()
+        if len(found) <= limit and narrow.near and narrow.near.ring and narrow.near.ring.bounded:
+            # Rooms were deleted since it was narrowed.
+            cursor.execute(*page_statement(search, selected))
+            found = cursor.fetchall()
     more, found = len(found) > limit, found[:limit]
     if search.before:
         found.reverse()
@@ -132,7 +138,8 @@ def planner_query(search: Search) -> Statement:
     The planner has no statistics of distances: a circle is replaced by the boxes around it.
     """
     if search.near:
-        search = replace(search, near=None, conditions=(*search.conditions, search.near.boxes_condition))
+        boxes = search.near.boxes_conditions
+        search = replace(search, near=None, conditions=(*search.conditions, *boxes))
     return matching_rooms(search)
 
 
@@ -164,7 +171,7 @@ def column_names(search: Search) -> Names:
 def matching_rooms(search: Search, *more: Condition) -> Statement:
     """FROM and WHERE of a search, without its cursor; the rows are named `room`."""
     source, values = search.near.source() if search.near else ("room", [])
-    circle = [search.near.condition] if search.near else []
+    circle = search.near.conditions if search.near else []
     conditions = [*search.conditions, *circle, *more]
     where = " AND ".join(sql for sql, _ in conditions) or "TRUE"
     return f"FROM {source} WHERE {where}", [*values, *(value for _, bound in conditions for value in bound)]

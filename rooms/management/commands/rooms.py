@@ -14,6 +14,7 @@ from rooms.api import queries
 from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError, error_from_database
 from rooms.api.formats import FORMATS, JSON, Format
+from rooms.api.nearest import narrowed
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import LISTED, PARAMETERS, Search
@@ -134,7 +135,7 @@ def more(search: Search, last: list[str]) -> str:
 
 def explain_lines(search: Search) -> Iterable[str]:
     """The statement of the page with its values, and PostgreSQL's plan of it, executed."""
-    statement, values = queries.page_statement(search, JSON.line(queries.column_names(search)))
+    statement, values = queries.page_statement(narrowed(search), JSON.line(queries.column_names(search)))
     with connection.cursor() as cursor:
         yield f"{cursor.mogrify(statement, values).decode()}\n\n"
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)

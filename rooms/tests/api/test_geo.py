@@ -184,10 +184,13 @@ def test_nearest_is_by_metres_and_not_by_degrees(client):
     assert [room["code"] for room in found] == [str(east.code), str(north.code)]
 
 
-def test_near_looks_ten_kilometres_around_where_within_is_silent(client):
+def test_within_limits_the_distance_and_near_alone_does_not(client):
     inside, outside = store([(0, 0.0899), (0, 0.09)])
     assert distance((0, 0), point(inside)) < 10_000 < distance((0, 0), point(outside))
-    assert [room["code"] for room in client.get("/rooms?near=0,0").json()] == [str(inside.code)]
+    found = client.get("/rooms?near=0,0&within=10000").json()
+    assert [room["code"] for room in found] == [str(inside.code)]
+    found = client.get("/rooms?near=0,0").json()
+    assert [room["code"] for room in found] == [str(inside.code), str(outside.code)]
 
 
 def test_the_distance_is_the_last_key(client):
