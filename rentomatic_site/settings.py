@@ -325,7 +325,7 @@ IMPORT_EXPORT_EXPORT_PERMISSION_CODE = "export"
 
 # Any origin may read the API, without cookies; nothing else is shared with other origins.
 CORS_ALLOW_ALL_ORIGINS = True
-CORS_URLS_REGEX = r"^/(rooms|openapi\.json)"
+CORS_URLS_REGEX = r"^/(rooms|ogc|openapi\.json)"
 CORS_ALLOW_METHODS = ["GET", "HEAD"]
 CORS_ALLOW_HEADERS = [*default_headers, "if-none-match"]
 CORS_EXPOSE_HEADERS = [

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
-from rooms import views
+from rooms import ogc_views, views
 from rooms.api.formats import FORMATS
 
 urlpatterns = [
@@ -21,4 +21,10 @@ urlpatterns = [
     path("rooms/<str:code>", views.room_detail, name="room"),
     path("openapi.json", views.openapi_document),
     path("docs", views.docs, name="docs"),
+    path("ogc", ogc_views.landing_page),
+    path("ogc/conformance", ogc_views.conformance),
+    path("ogc/collections", ogc_views.collections),
+    path("ogc/collections/rooms", ogc_views.collection),
+    path("ogc/collections/rooms/items", ogc_views.items),
+    path("ogc/collections/rooms/items/<str:code>", ogc_views.item),
 ]

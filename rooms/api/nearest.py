@@ -145,7 +145,9 @@ def probe(search: Search, near: Near, sign: int, share: float) -> float:
     They are looked for a second time from beyond the antimeridian.
     """
     wanted = page_rooms(search)
-    rooms = min(round(wanted * (3 if search.cursor_values else 1) * (2 / share if share < 1 else 1)), MAX_PROBE)
+    rooms = min(
+        round(wanted * (3 if search.cursor_values else 1) * (2 / share if share < 1 else 1)), MAX_PROBE
+    )
     distance, values = near.distance
     centre = near if sign > 0 else near.antipode
     place = "SELECT point(%s, %s) AS at"

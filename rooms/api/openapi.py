@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
-from rooms.api import changes
+from rooms.api import changes, ogc
 from rooms.api.clusters import FORMATS as CLUSTER_FORMATS
 from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, JSON, NDJSON
@@ -30,6 +30,7 @@ TAGS = {
     "statistics": "What the rooms of a search are like",
     "changes": "The feed that keeps a copy of the rooms up to date",
     "map": "Where the rooms of a search are",
+    "features": "The same rooms by OGC API – Features",
 }
 
 
@@ -122,6 +123,30 @@ def paths() -> Iterator[tuple[str, Schema]]:
     detail["get"]["parameters"] = [code]
     detail["get"]["responses"]["404"] = problem("No room has this code")
     yield "/rooms/{code}", detail
+    yield from ogc_paths(code)
+
+
+def ogc_paths(code: Schema) -> Iterator[tuple[str, Schema]]:
+    """OGC API – Features; `code` is the parameter of one room's path."""
+    for path, name, summary in (
+        (ogc.ROOT, "describeService", "OGC API – Features: the landing page"),
+        (f"{ogc.ROOT}/conformance", "describeConformance", "What of the standard is implemented"),
+        (f"{ogc.ROOT}/collections", "listCollections", "The collections: one, of rooms"),
+        (ogc.COLLECTION, "describeCollection", "The collection of rooms"),
+    ):
+        yield path, operation(name, summary, (), {JSON.media_type: {"type": "object"}}, {}, "features")
+    summary = "The rooms that match as features, a page at a time"
+    features = {GEOJSON.media_type: {"$ref": "#/components/schemas/FeaturePage"}}
+    items = operation("listFeatures", summary, ogc.ALLOWED, features, {"Link": PAGED["Link"]}, "features")
+    items["get"]["parameters"] += [
+        *(parameter(name, f"Rooms whose {name} is this.", COLUMNS[name].schema) for name in ogc.EQUALS),
+        parameter("datetime", "A time or an interval. Rooms have none: all of them match.", TEXT),
+    ]
+    yield ogc.ITEMS, items
+    item = operation("getFeature", "One room as a feature", (), {GEOJSON.media_type: FEATURE}, {}, "features")
+    item["get"]["parameters"] = [code]
+    item["get"]["responses"]["404"] = problem("No room has this code")
+    yield f"{ogc.ITEMS}/{{code}}", item
 
 
 def operation(
@@ -235,6 +260,11 @@ FEATURE = object_schema(
     ),
     properties={"type": "object"},
 )
+LINKS: Schema = {
+    "type": "array",
+    "items": object_schema(("href", "rel"), href=TEXT, rel=TEXT, type=TEXT, title=TEXT),
+}
+FEATURE["properties"]["links"] = LINKS | {"description": "in OGC API – Features"}
 
 
 def distribution_schema(name: str) -> Schema:
@@ -282,6 +312,15 @@ SCHEMAS = {
         longitude={"type": "number", "description": "the centre of the rooms"},
         latitude={"type": "number", "description": "the centre of the rooms"},
         bbox=BBOX | {"description": "the cell: west, south, east, north"},
+    ),
+    "FeaturePage": object_schema(
+        ("type", "features", "links", "timeStamp", "numberReturned"),
+        type={"const": "FeatureCollection"},
+        features={"type": "array", "items": FEATURE},
+        links=LINKS,
+        timeStamp={"type": "string", "format": "date-time"},
+        numberReturned=NATURAL,
+        numberMatched=NATURAL | {"description": "where it is known exactly: up to 10,000"},
     ),
     "Statistics": object_schema(
         ("count", "sampled", "price", "size", "bbox"),

@@ -64,6 +64,12 @@ def test_every_address_that_answers_is_in_the_document(document):
         "/rooms/changes",
         *(f"/rooms/clusters{suffix}" for suffix in ("", ".json", ".geojson")),
         "/rooms/{code}",
+        "/ogc",
+        "/ogc/conformance",
+        "/ogc/collections",
+        "/ogc/collections/rooms",
+        "/ogc/collections/rooms/items",
+        "/ogc/collections/rooms/items/{code}",
     }
     assert "text/html" not in json.dumps([path["get"]["responses"] for path in document["paths"].values()])
     for path in document["paths"].values():
@@ -150,6 +156,16 @@ ASKED = [
     ("/rooms.geojson", "/rooms.geojson?fields=price"),
     ("/rooms.csv", "/rooms.csv"),
     ("/rooms.ndjson", "/rooms.ndjson?count=estimated"),
+    ("/ogc", "/ogc"),
+    ("/ogc/conformance", "/ogc/conformance"),
+    ("/ogc/collections", "/ogc/collections"),
+    ("/ogc/collections/rooms", "/ogc/collections/rooms"),
+    ("/ogc/collections/rooms/items", "/ogc/collections/rooms/items?limit=2"),
+    ("/ogc/collections/rooms/items", "/ogc/collections/rooms/items?price=x"),
+    (
+        "/ogc/collections/rooms/items/{code}",
+        "/ogc/collections/rooms/items/f853578c-fc0f-4e65-81b8-566c5dffa35a",
+    ),
     ("/rooms/stats", "/rooms/stats"),
     ("/rooms/stats", "/rooms/stats?filter_price__lt=0"),
     ("/rooms/stats", "/rooms/stats?limit=5"),

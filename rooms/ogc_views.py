@@ -1,0 +1,77 @@
+"""The views of OGC API – Features."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from rooms.api import ogc, queries
+from rooms.api.errors import NotFound
+from rooms.api.formats import GEOJSON, JSON
+from rooms.api.parameters import Search
+from rooms.columns import COLUMNS
+from rooms.views import conditional_response, public
+
+
+def document(request: HttpRequest, content: dict[str, Any]) -> HttpResponse:
+    return conditional_response(request, json.dumps(content), JSON.content_type)
+
+
+def site(request: HttpRequest) -> str:
+    return f"{request.scheme}://{request.get_host()}"
+
+
+@public
+def landing_page(request: HttpRequest) -> HttpResponseBase:
+    Search.parse(request.GET, allowed=())
+    return document(request, ogc.landing_page(site(request)))
+
+
+@public
+def conformance(request: HttpRequest) -> HttpResponseBase:
+    Search.parse(request.GET, allowed=())
+    return document(request, {"conformsTo": ogc.CONFORMANCE})
+
+
+@public
+def collections(request: HttpRequest) -> HttpResponseBase:
+    Search.parse(request.GET, allowed=())
+    return document(request, ogc.collections(site(request)))
+
+
+@public
+def collection(request: HttpRequest) -> HttpResponseBase:
+    Search.parse(request.GET, allowed=())
+    return document(request, ogc.collection(site(request)))
+
+
+@public
+def items(request: HttpRequest) -> HttpResponseBase:
+    """One page of the rooms that match; the query of a list, and one that counts up to MAX_COUNTED rooms."""
+    search = ogc.parse(request.GET)
+    page = queries.page(search, GEOJSON)
+    total = queries.count(search)
+    url = site(request) + request.path
+    asked = request.GET.urlencode(safe=",:/")
+    self_url = f"{url}?{asked}" if asked else url
+    links = [{"href": self_url, "rel": "self", "type": GEOJSON.media_type, "title": "These rooms"}]
+    for relation, name, end in (("prev", "before", page.first), ("next", "after", page.last)):
+        if end:
+            query = urlencode(search.without_cursor() | {name: search.cursor(end)}, safe=",:")
+            href = f"{url}?{query}"
+            links.append({"href": href, "rel": relation, "type": GEOJSON.media_type, "title": "More rooms"})
+    text = ogc.feature_collection(page.text, links, total)
+    response = conditional_response(request, text, GEOJSON.content_type)
+    response.headers["Link"] = ", ".join(f'<{link["href"]}>; rel="{link["rel"]}"' for link in links)
+    return response
+
+
+@public
+def item(request: HttpRequest, code: str) -> HttpResponseBase:
+    """One room by its code; one query."""
+    Search.parse(request.GET, allowed=())
+    found = queries.room_text(code, GEOJSON) if COLUMNS["code"].accepts(code) else None
+    if found is None:
+        raise NotFound("No room has this code.")
+    return conditional_response(request, ogc.feature(found, site(request), code), GEOJSON.content_type)
