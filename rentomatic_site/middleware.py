@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
 
+from rentomatic_site.compression import compress
 from rentomatic_site.logs import request_id
 from rooms.api.errors import BadRequest
 
@@ -65,7 +66,8 @@ def public_pages(get_response: GetResponse) -> GetResponse:
     """
     Call the views of `rooms.urls` here, before the session, login and message middleware.
 
-    These pages are public and have no login, so that the admin's middleware would only cost time.
+    These pages are public and have no login, so that the admin's middleware would only cost time. They hold
+    no secret either, so that they may be compressed.
     """
 
     def respond(request: HttpRequest) -> HttpResponseBase:
@@ -75,7 +77,7 @@ def public_pages(get_response: GetResponse) -> GetResponse:
             return get_response(request)
         request.resolver_match = match
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-        return response
+        return compress(request, response)
 
     return respond
 
