@@ -21,10 +21,11 @@ PAGE = 100  # rooms
 PRICES = (48, 66)
 """The filtered page: rooms that cost more than the first and less than the second."""
 
-FIRST, COUNTLESS, FILTERED, ONE, DEEP, MAP, FILTERED_MAP, EXPORT = (
+FIRST, COUNTLESS, FILTERED, NEAREST, ONE, DEEP, MAP, FILTERED_MAP, EXPORT = (
     "first page",
     "first page, DRF's cursor",
     "filtered page",
+    "nearest rooms",
     "one room by its code",
     "deep page",
     "map of all rooms",
@@ -35,6 +36,9 @@ FIRST, COUNTLESS, FILTERED, ONE, DEEP, MAP, FILTERED_MAP, EXPORT = (
 The questions. DRF's default pagination counts all rooms for each page; COUNTLESS is without that. The peers
 have no maps.
 """
+
+PLACE = (-0.1276, 51.5072)
+"""Longitude and latitude of the nearest rooms. The peers calculate all distances and sort by them."""
 
 
 class PeersMissingError(Exception):
@@ -64,6 +68,7 @@ def our_paths(url: str, database: Database) -> dict[str, str]:
         FIRST: "/rooms",
         COUNTLESS: "/rooms",
         FILTERED: f"/rooms?filter_price__gt={PRICES[0]}&filter_price__lt={PRICES[1]}",
+        NEAREST: f"/rooms?near={PLACE[0]},{PLACE[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}",
         DEEP: our_deep_path(url, deep_page(database.rooms)),
         MAP: "/rooms/clusters",
@@ -105,6 +110,7 @@ def drf_paths(url: str, database: Database) -> dict[str, str]:
         FIRST: "/rooms/",
         COUNTLESS: "/rooms-by-cursor/",
         FILTERED: f"/rooms/?price__gt={PRICES[0]}&price__lt={PRICES[1]}",
+        NEAREST: f"/rooms/nearest/?longitude={PLACE[0]}&latitude={PLACE[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}/",
         DEEP: f"/rooms/?page={deep_page(database.rooms)}",
         EXPORT: "/rooms/export/",
@@ -116,6 +122,7 @@ def fastapi_paths(url: str, database: Database) -> dict[str, str]:
         FIRST: "/rooms",
         COUNTLESS: "/rooms",
         FILTERED: f"/rooms?price_gt={PRICES[0]}&price_lt={PRICES[1]}",
+        NEAREST: f"/nearest?longitude={PLACE[0]}&latitude={PLACE[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}",
         DEEP: f"/rooms?offset={(deep_page(database.rooms) - 1) * PAGE}",
         EXPORT: "/rooms.csv",

@@ -4,10 +4,12 @@ import csv
 import io
 from itertools import islice
 
+from django.db.models.expressions import RawSQL
 from django.http import StreamingHttpResponse
 from django_filters import rest_framework as filters
 from rest_framework import pagination, serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.response import Response
 
 from .models import Room
 
@@ -44,6 +46,17 @@ class RoomViewSet(viewsets.ReadOnlyModelViewSet):
         """Every room as CSV, streamed: the whole list at once would not fit a million rooms into memory."""
         rooms = self.filter_queryset(self.get_queryset())
         return StreamingHttpResponse(self.lines(rooms), content_type="text/csv")
+
+    @action(detail=False, url_path="nearest")
+    def nearest(self, request):
+        place = {name: float(request.query_params[name]) for name in ("longitude", "latitude")}
+        distance = RawSQL(
+            "asin(sqrt(sin(radians(latitude - %s) / 2) ^ 2 + cos(radians(latitude)) * cos(radians(%s))"
+            " * sin(radians(longitude - %s) / 2) ^ 2))",
+            [place["latitude"], place["latitude"], place["longitude"]],
+        )
+        rooms = self.filter_queryset(self.get_queryset()).order_by(distance, "id")
+        return Response(self.get_serializer(rooms[:100], many=True).data)
 
     def lines(self, rooms):
         text = io.StringIO()

@@ -73,6 +73,16 @@ async def list_rooms(search: Annotated[Search, Query()], pool: Database):
     return [dict(row) for row in await pool.fetch(query, *values, search.limit, search.offset)]
 
 
+@app.get("/nearest", response_model=list[Room])
+async def list_nearest(longitude: float, latitude: float, pool: Database):
+    query = (
+        f"SELECT {COLUMNS} FROM room "  # noqa: S608
+        "ORDER BY asin(sqrt(sin(radians(latitude - $2) / 2) ^ 2 + cos(radians(latitude)) * cos(radians($2))"
+        " * sin(radians(longitude - $1) / 2) ^ 2)), id LIMIT 100"
+    )
+    return [dict(row) for row in await pool.fetch(query, longitude, latitude)]
+
+
 @app.get("/rooms.csv")
 async def export_rooms(search: Annotated[Search, Query()], pool: Database):
     return StreamingResponse(lines(search, pool), media_type="text/csv")
