@@ -92,7 +92,7 @@ def shown_box(search: Search) -> Box:
     """The search's box, else the one around its circle, else the world."""
     if "bbox" in search.given:
         return Box.parse(search.given["bbox"])
-    if search.near:
+    if search.near and search.near.within:
         boxes = search.near.boxes()  # two of them meet at the antimeridian
         west, east = max(box.west for box in boxes), min(box.east for box in boxes)
         return Box(west, boxes[0].south, east, boxes[0].north)
