@@ -21,10 +21,11 @@ PAGE = 100  # rooms
 PRICES = (48, 66)
 """The filtered page: rooms that cost more than the first and less than the second."""
 
-FIRST, COUNTLESS, FILTERED, NEAREST, ONE, DEEP, MAP, FILTERED_MAP, EXPORT = (
+FIRST, COUNTLESS, FILTERED, ORDERED, NEAREST, ONE, DEEP, MAP, FILTERED_MAP, EXPORT = (
     "first page",
     "first page, DRF's cursor",
     "filtered page",
+    "filtered and ordered page",
     "nearest rooms",
     "one room by its code",
     "deep page",
@@ -68,6 +69,7 @@ def our_paths(url: str, database: Database) -> dict[str, str]:
         FIRST: "/rooms",
         COUNTLESS: "/rooms",
         FILTERED: f"/rooms?filter_price__gt={PRICES[0]}&filter_price__lt={PRICES[1]}",
+        ORDERED: f"/rooms?filter_price__gt={PRICES[0]}&filter_price__lt={PRICES[1]}&order=size",
         NEAREST: f"/rooms?near={PLACE[0]},{PLACE[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}",
         DEEP: our_deep_path(url, deep_page(database.rooms)),
@@ -110,6 +112,7 @@ def drf_paths(url: str, database: Database) -> dict[str, str]:
         FIRST: "/rooms/",
         COUNTLESS: "/rooms-by-cursor/",
         FILTERED: f"/rooms/?price__gt={PRICES[0]}&price__lt={PRICES[1]}",
+        ORDERED: f"/rooms/?price__gt={PRICES[0]}&price__lt={PRICES[1]}&ordering=size,id",
         NEAREST: f"/rooms/nearest/?longitude={PLACE[0]}&latitude={PLACE[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}/",
         DEEP: f"/rooms/?page={deep_page(database.rooms)}",
@@ -122,6 +125,7 @@ def fastapi_paths(url: str, database: Database) -> dict[str, str]:
         FIRST: "/rooms",
         COUNTLESS: "/rooms",
         FILTERED: f"/rooms?price_gt={PRICES[0]}&price_lt={PRICES[1]}",
+        ORDERED: f"/rooms?price_gt={PRICES[0]}&price_lt={PRICES[1]}&order=size",
         NEAREST: f"/nearest?longitude={PLACE[0]}&latitude={PLACE[1]}",
         ONE: f"/rooms/{database.code(database.rooms // 2)}",
         DEEP: f"/rooms?offset={(deep_page(database.rooms) - 1) * PAGE}",

@@ -21,9 +21,6 @@ Decimals of a coordinate (1.1 mm), as in the rooms of the book.
 The distance of points that differ in further decimals would underflow.
 """
 
-UNKNOWN_SIZE = 2_147_483_647
-"""The sort value of unknown sizes: the largest integer, as PostgreSQL sorts nulls last."""
-
 
 def round_degrees(degrees: float) -> float:
     """
@@ -152,11 +149,6 @@ class Column:
     @property
     def sql(self) -> str:
         return f"room.{self.name}"
-
-    @property
-    def sort_key(self) -> str:
-        """SQL expression to sort by; never null."""
-        return f"coalesce({self.sql}, {UNKNOWN_SIZE})" if self.nullable else self.sql
 
     @property
     def schema(self) -> dict[str, Any]:

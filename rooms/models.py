@@ -8,9 +8,9 @@ from django import forms
 from django.contrib.postgres.indexes import GistIndex
 from django.db import models
 from django.db.models import F, Func, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
-from rooms.columns import COLUMNS, UNKNOWN_SIZE, round_degrees
+from rooms.columns import COLUMNS, round_degrees
 from rooms.sampling import CODE_HASH, IN_SAMPLE, SAMPLED
 
 
@@ -67,7 +67,6 @@ class Room(models.Model):
         indexes = [
             models.Index(fields=["price", "id"], name="room_price"),
             models.Index(fields=["size", "id"], name="room_size"),
-            models.Index(Coalesce("size", UNKNOWN_SIZE), "id", name="room_size_order"),
             models.Index(fields=["latitude", "id"], name="room_latitude"),
             models.Index(fields=["longitude", "id"], name="room_longitude"),
             models.Index(fields=["updated_at", "id"], name="room_updated_at"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import wraps
 from hashlib import blake2b
 from typing import Any
@@ -30,7 +31,7 @@ from rooms.counting import Count
 from rooms.pages.detail import render_detail
 from rooms.pages.docs import render_docs
 from rooms.pages.links import clean_url
-from rooms.pages.listing import render_list
+from rooms.pages.listing import MAX_ROOMS, render_list
 
 CACHE_CONTROL = "public, max-age=1"
 """A shared cache requests a URL once a second at most; later requests are validated by ETag."""
@@ -66,12 +67,15 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     """
     The rooms that match: one page, or all of them where the format streams and no limit is given.
 
-    Costs one query, an order by distance some more, an exact count one more, an estimated one two at most.
+    Costs one query, a few more by distance and where filters and order don't go well together; an exact
+    count one more, an estimated one two at most.
     """
     output = choose_format(request, suffix)
     if output is HTML and (url := clean_url(request, form=True)):
         return redirect(url)
     search = Search.parse(request.GET)
+    if output is HTML:
+        search = replace(search, limit=min(search.limit or MAX_ROOMS, MAX_ROOMS))
     if output.streams and search.limit is None:
         return stream_response(request, search, output)
 

@@ -38,6 +38,7 @@ class RoomViewSet(viewsets.ReadOnlyModelViewSet):
     queryset = Room.objects.order_by("id")
     serializer_class = RoomSerializer
     filterset_class = RoomFilter
+    ordering_fields = ["id", "size", "price"]
     lookup_field = "code"
     lookup_value_converter = "uuid"
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
@@ -31,6 +31,7 @@ class Search(BaseModel):
     price_lt: int | None = None
     size_gt: int | None = None
     size_lt: int | None = None
+    order: Literal["id", "size", "price"] = "id"
     limit: int = Field(100, ge=1, le=1000)
     offset: int = Field(0, ge=0)
 
@@ -68,7 +69,7 @@ async def list_rooms(search: Annotated[Search, Query()], pool: Database):
     where, values = search.where()
     query = (
         f"SELECT {COLUMNS} FROM room WHERE {where} "  # noqa: S608
-        f"ORDER BY id LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
+        f"ORDER BY {search.order}, id LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}"
     )
     return [dict(row) for row in await pool.fetch(query, *values, search.limit, search.offset)]
 

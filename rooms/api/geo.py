@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import asin, atan2, cos, degrees, pi, radians, sin, sqrt
 from typing import Any
 
+from rooms.api.conditions import Condition, Term
 from rooms.columns import COLUMNS
 
 EARTH_RADIUS = 6_371_008.8
@@ -25,9 +26,6 @@ PLACE = "point(room.longitude, room.latitude)"
 """The expression of the GiST index."""
 
 IN_CELL = f"{PLACE} <@ box(point(cell.west, cell.south), point(cell.east, cell.north))"
-
-Condition = tuple[str, list[Any]]
-"""SQL with placeholders, and their values."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,42 @@ class Box:
         return box
 
     @property
-    def condition(self) -> Condition:
-        """SQL of the box, edges included."""
-        sides = "OR" if self.west > self.east else "AND"
+    def terms(self) -> tuple[Term, ...]:
+        """The conditions on latitude and longitude, edges included."""
+        parallels = side("latitude", ">", self.south), side("latitude", "<", self.north)
+        if self.west <= self.east:
+            return *parallels, side("longitude", ">", self.west), side("longitude", "<", self.east)
+        # No range of an index: its walk would meet the rooms between.
+        outside = "(room.longitude >= %s OR room.longitude <= %s)", [self.west, self.east]
+        return *parallels, Term("longitude", outside, indexed=False)
+
+    @property
+    def contains(self) -> Condition:
+        """The same by the index on the point; the box may not cross the antimeridian."""
         return (
-            f"room.latitude BETWEEN %s AND %s AND (room.longitude >= %s {sides} room.longitude <= %s)",
-            [self.south, self.north, self.west, self.east],
+            "point(room.longitude, room.latitude) <@ box(point(%s, %s), point(%s, %s))",
+            [self.west, self.south, self.east, self.north],
         )
+
+    @property
+    def halves(self) -> "list[Box]":
+        """The box, in two parts where it crosses the antimeridian."""
+        if self.west <= self.east:
+            return [self]
+        return [
+            Box(self.west, self.south, 180, self.north),
+            Box(-180, self.south, self.east, self.north),
+        ]
+
+    def overlap(self, other: "Box") -> "Box | None":
+        """What two boxes have in common, neither of which crosses the antimeridian."""
+        box = Box(
+            max(self.west, other.west),
+            max(self.south, other.south),
+            min(self.east, other.east),
+            min(self.north, other.north),
+        )
+        return box if box.west <= box.east and box.south <= box.north else None
 
     def distances(self, longitude: float, latitude: float) -> tuple[float, float]:
         """
@@ -177,13 +204,13 @@ class Near:
         return conditions
 
     @property
-    def boxes_conditions(self) -> list[Condition]:
-        """The boxes without the distance, as comparisons of columns."""
+    def terms(self) -> tuple[Term, ...]:
+        """The boxes without the distance."""
         if not self.within:
-            return []
-        conditions = [box.condition for box in self.boxes()]
-        sql = " OR ".join(f"({sql})" for sql, _ in conditions)
-        return [(f"({sql})", [value for _, bound in conditions for value in bound])]
+            return ()
+        first, *others = self.boxes()
+        whole = Box(first.west, first.south, others[0].east, first.north) if others else first
+        return whole.terms
 
     def boxes(self) -> list[Box]:
         """
@@ -202,9 +229,9 @@ class Near:
         reach = degrees(asin(min(sin(radius) / cos(radians(self.latitude)), 1)))
         west, east = self.longitude - reach, self.longitude + reach
         if west <= -180:
-            return [Box(-180, south, east, north), Box(west + 360, south, 180, north)]
+            return Box(west + 360, south, east, north).halves
         if east >= 180:
-            return [Box(west, south, 180, north), Box(-180, south, east - 360, north)]
+            return Box(west, south, east - 360, north).halves
         return [Box(west, south, east, north)]
 
 
@@ -218,6 +245,11 @@ CELLS = (
 def corners(boxes: Iterable[Box]) -> list[Any]:
     """West, south, east and north of all boxes."""
     return [[getattr(box, side) for box in boxes] for side in ("west", "south", "east", "north")]
+
+
+def side(column: str, sign: str, limit: float) -> Term:
+    """A side of a box."""
+    return Term(column, (f"room.{column} {sign}= %s", [limit]), bound=sign)
 
 
 def coordinate(text: str, axis: int) -> float:

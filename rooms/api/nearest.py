@@ -22,6 +22,7 @@ from django.db import connection
 from rooms.api.geo import CELLS, HALF_CIRCUMFERENCE, IN_CELL, PLACE, WORLD, Box, Near, Ring, corners
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import Search
+from rooms.api.plans import after_condition
 from rooms.counting import planned_rows
 
 FEW = 1_000
@@ -155,7 +156,7 @@ def probe(search: Search, near: Near, sign: int, share: float) -> float:
     conditions = [*search.conditions, *near.conditions]
     if search.cursor_values:
         place, place_values = f"SELECT {PLACE} AS at FROM room WHERE id = %s", [search.cursor_values[-1]]
-        conditions.append(search.reading_order.after(list(search.cursor_values)))
+        conditions.append(after_condition(search.reading_order.keys, tuple(search.cursor_values)))
     where = " AND ".join(sql for sql, _ in conditions) or "TRUE"
     with connection.cursor() as cursor:
         cursor.execute(

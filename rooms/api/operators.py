@@ -5,9 +5,9 @@ OpenAPI document and /docs read them here.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
+from rooms.api.conditions import Term
 from rooms.columns import BOOLEAN, COLUMNS, WHOLE_NUMBER, Column, OutOfRange, parse_value
 
 PREFIX = "filter_"
@@ -24,7 +24,7 @@ class Operator:
     label: str
     """For people, between a column's name and a value: "price is less than 66"."""
     sql: str
-    """The condition, with `{}` for the column and one placeholder for the value."""
+    """The condition, with `{}` for the column and a placeholder for the value."""
     value_label: str = "the value"
     compares: bool = False
     """Whether it needs values that can be less and greater."""
@@ -32,6 +32,10 @@ class Operator:
     """
     How far beyond a whole number's limits a value may be: "greater than 0" is "at least 1", the least size.
     """
+    bound: str = ""
+    """`>` or `<` where it is a lower or an upper bound."""
+    indexed: bool = True
+    """Whether an index finds its rooms."""
 
     def suits(self, column: Column) -> bool:
         return column.type.ordered or not self.compares
@@ -57,6 +61,11 @@ class Operator:
     def parse(self, text: str, column: Column) -> Any:
         """The value to bind; ValueError says what is wrong with the text."""
         return parse_value(text, column.type, self.limits(column))
+
+    def term(self, column: Column, value: Any) -> Term:
+        """The condition. The value is cast, so that a list of codes is one of UUIDs."""
+        sql = self.sql.replace("%s", f"%s::{self.sql_type(column)}").format(column.sql)
+        return Term(column.name, (sql, [value]), self.bound, self.indexed)
 
 
 class ListOperator(Operator):
@@ -96,18 +105,21 @@ class BooleanOperator(Operator):
     def parse(self, text: str, column: Column) -> Any:
         return parse_value(text, BOOLEAN)
 
+    def term(self, column: Column, value: Any) -> Term:
+        return Term(column.name, (f"{column.sql} IS {'NULL' if value else 'NOT NULL'}", []), null=value)
+
 
 OPERATORS = {
     operator.key: operator
     for operator in (
         Operator("eq", "is", "{} = %s"),
-        Operator("ne", "is not", "{} <> %s"),
-        Operator("lt", "is less than", "{} < %s", compares=True, beyond=(0, 1)),
-        Operator("lte", "is at most", "{} <= %s", compares=True),
-        Operator("gt", "is greater than", "{} > %s", compares=True, beyond=(-1, 0)),
-        Operator("gte", "is at least", "{} >= %s", compares=True),
+        Operator("ne", "is not", "{} <> %s", indexed=False),
+        Operator("lt", "is less than", "{} < %s", compares=True, bound="<", beyond=(0, 1)),
+        Operator("lte", "is at most", "{} <= %s", compares=True, bound="<"),
+        Operator("gt", "is greater than", "{} > %s", compares=True, bound=">", beyond=(-1, 0)),
+        Operator("gte", "is at least", "{} >= %s", compares=True, bound=">"),
         ListOperator("in", "is one of", "{} = ANY(%s)", "the values, separated by commas"),
-        BooleanOperator("isnull", "is unknown", "({} IS NULL) = %s", "or known: true or false"),
+        BooleanOperator("isnull", "is unknown", "{} IS NULL", "or known: true or false"),
     )
 }
 
@@ -131,11 +143,9 @@ class Filter:
     def example(self) -> str:
         return self.operator.example(self.column)
 
-    @cached_property
-    def sql(self) -> str:
-        """The condition with one placeholder; the value is cast, so that a list of codes is one of UUIDs."""
-        placeholder = f"%s::{self.operator.sql_type(self.column)}"
-        return self.operator.sql.replace("%s", placeholder).format(self.column.sql)
+    def term(self, value: Any) -> Term:
+        """The condition on the column."""
+        return self.operator.term(self.column, value)
 
     @property
     def schema(self) -> dict[str, Any]:

@@ -10,29 +10,56 @@ of another search, is rejected.
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from hmac import compare_digest
 
 from django.conf import settings
 
-from rooms.api.geo import Condition
 from rooms.columns import COLUMNS
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 SIGNATURE_BYTES = 16
 
+UNKNOWN = 2_147_483_647
+"""The sort value of null, negative in descending orders: the largest integer, beyond all values."""
+
 
 @dataclass(frozen=True)
 class Key:
-    """One sort key: SQL that is never null."""
+    """One sort key."""
 
     name: str
-    sql: str
     descending: bool = False
+    backwards: bool = False
+    """Whether null comes first, as at the end of an order that is read from there on."""
+
+    @property
+    def column(self) -> str:
+        """The bare column, as it is in the indexes."""
+        return f"room.{self.name}"
+
+    @property
+    def nullable(self) -> bool:
+        return self.name in COLUMNS and COLUMNS[self.name].nullable
+
+    @property
+    def sql(self) -> str:
+        """The sort value: never null, and beyond all others where the column is."""
+        return f"coalesce({self.column}, {self.unknown})" if self.nullable else self.column
+
+    @property
+    def unknown(self) -> str:
+        """The sort value of null, as text."""
+        return str(UNKNOWN if self.descending == self.backwards else -UNKNOWN)
+
+    @property
+    def sign(self) -> str:
+        """How the values behind another one compare with it."""
+        return "<" if self.descending else ">"
 
 
-KEYS = {column.name: column.sort_key for column in COLUMNS.values()} | {"distance": "room.distance"}
+KEYS = (*COLUMNS, "distance")
 
 
 @dataclass(frozen=True)
@@ -55,39 +82,22 @@ class Order:
                 raise ValueError(f"must name fields out of {', '.join(COLUMNS)}; -price is descending")
             if name in keys:
                 raise ValueError(f"names {name} twice")
-            keys[name] = Key(name, KEYS[name], word.startswith("-"))
+            keys[name] = Key(name, word.startswith("-"))
         return cls.with_id(*keys.values())
 
     @classmethod
     def with_id(cls, *keys: Key) -> "Order":
         """The order with `id` appended in the last key's direction: an index serves it both ways."""
-        return cls((*keys, Key("id", "room.id", bool(keys) and keys[-1].descending)))
+        return cls((*keys, Key("id", bool(keys) and keys[-1].descending)))
 
     @property
     def backwards(self) -> "Order":
         """The same order from its end on."""
-        return Order(tuple(replace(key, descending=not key.descending) for key in self.keys))
-
-    @cached_property
-    def sql(self) -> str:
-        return ", ".join(f"{key.sql} DESC" if key.descending else key.sql for key in self.keys)
-
-    def after(self, values: list[str]) -> Condition:
-        """
-        The rows behind the one with these sort values.
-
-        Where all keys have one direction it is a row comparison, which an index scan starts from. Where
-        they differ, the scan starts from the first key's bound and the other keys are compared in turn.
-        """
-        columns = [key.sql for key in self.keys]
-        signs = ["<" if key.descending else ">" for key in self.keys]
-        if len(set(signs)) == 1:
-            placeholders = ", ".join(["%s"] * len(values))
-            return f"({', '.join(columns)}) {signs[0]} ({placeholders})", values
-        sql, bound = f"{columns[-1]} {signs[-1]} %s", values[-1:]
-        for column, sign, value in zip(columns[-2::-1], signs[-2::-1], values[-2::-1], strict=True):
-            sql, bound = f"({column} {sign} %s OR ({column} = %s AND {sql}))", [value, value, *bound]
-        return f"{columns[0]} {signs[0]}= %s AND {sql}", [values[0], *bound]
+        return Order(
+            tuple(
+                replace(key, descending=not key.descending, backwards=not key.backwards) for key in self.keys
+            )
+        )
 
 
 DEFAULT_ORDER = Order.with_id()

@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 
 from rooms.api import geo
+from rooms.api.conditions import Condition, Term
 from rooms.api.errors import UNKNOWN_FILTER, FieldError, ParametersError
-from rooms.api.geo import Box, Condition, Near
+from rooms.api.geo import Box, Near
 from rooms.api.grid import MAX_ZOOM
 from rooms.api.hints import hint_for, point_from_axes
 from rooms.api.operators import FILTERS, PREFIX
@@ -110,7 +111,8 @@ PARAMETERS = {
         Parameter(
             "order",
             "Fields to sort by, the first first, - before a name for descending; rooms without a size "
-            "count as the largest. The order of entry breaks ties, in the direction of the last field.",
+            "come last in both directions. The order of entry breaks ties, in the direction of the last "
+            "field.",
             "price,-size",
             {
                 "type": "array",
@@ -130,7 +132,7 @@ PARAMETERS = {
         Parameter(
             "limit",
             f"Rooms on a page; {DEFAULT_LIMIT} where it is not given, "
-            "all of them in CSV, NDJSON and GeoJSON.",
+            "all of them in CSV, NDJSON and GeoJSON. HTML shows 100 at most.",
             "10",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
             lambda text: parse_value(text, WHOLE_NUMBER, (1, MAX_LIMIT)),
@@ -197,7 +199,9 @@ class Search:
 
     given: dict[str, str]
     """The parameters as text, unparsed; a list that came as repeated names is joined by commas."""
-    conditions: tuple[Condition, ...] = ()
+    terms: tuple[Term, ...] = ()
+    boxes: tuple[Box, ...] | None = None
+    """Boxes that contain all the rooms, none across the antimeridian; None where an axis has no bounds."""
     near: Near | None = None
     order: Order = DEFAULT_ORDER
     limit: int | None = None
@@ -254,7 +258,8 @@ class Search:
 
         search = cls(
             {name: given[name] for name in values},
-            tuple(column_conditions(values)),
+            tuple(column_terms(values)),
+            bounding_boxes(values, near),
             near,
             order,
             values.get("limit"),
@@ -271,6 +276,10 @@ class Search:
         if cursors:
             search = replace(search, after=cursors.get("after", ()), before=cursors.get("before", ()))
         return search, errors
+
+    @property
+    def conditions(self) -> list[Condition]:
+        return [term.condition for term in self.terms]
 
     @property
     def scope(self) -> str:
@@ -296,13 +305,40 @@ class Search:
         return write_cursor(values, self.scope)
 
 
-def column_conditions(values: dict[str, Any]) -> Iterator[Condition]:
-    """The SQL conditions of the filters and the bounding box."""
+def column_terms(values: dict[str, Any]) -> Iterator[Term]:
+    """The conditions of the filters and the bounding box."""
     for name, value in values.items():
         if name in FILTERS:
-            yield FILTERS[name].sql, [value]
+            yield FILTERS[name].term(value)
         elif name == "bbox":
-            yield value.condition
+            yield from value.terms
+
+
+def bounding_boxes(values: dict[str, Any], near: Near | None) -> tuple[Box, ...] | None:
+    """What `bbox`, `near` and the filters on coordinates have in common; None where an axis has no bound."""
+    sides: dict[str, list[tuple[str, float]]] = {"latitude": [], "longitude": []}
+    for name, value in values.items():
+        if name in FILTERS and FILTERS[name].column.name in sides:
+            operator = FILTERS[name].operator
+            if operator.bound:
+                sides[FILTERS[name].column.name].append((operator.bound, value))
+            elif operator.key == "eq":
+                sides[FILTERS[name].column.name] += [(">", value), ("<", value)]
+    boxes = [Box(-180, -90, 180, 90)]
+    for given in ([values["bbox"]] if "bbox" in values else [], near.boxes() if near and near.within else []):
+        if given:
+            halves = [half for box in given for half in box.halves]
+            boxes = [common for box in boxes for half in halves if (common := box.overlap(half))]
+    bounded = "bbox" in values or (near is not None and near.within is not None) or all(sides.values())
+    if bounded:
+        limit = Box(
+            max((value for sign, value in sides["longitude"] if sign == ">"), default=-180),
+            max((value for sign, value in sides["latitude"] if sign == ">"), default=-90),
+            min((value for sign, value in sides["longitude"] if sign == "<"), default=180),
+            min((value for sign, value in sides["latitude"] if sign == "<"), default=90),
+        )
+        boxes = [common for box in boxes if (common := box.overlap(limit))]
+    return tuple(boxes) if bounded else None
 
 
 def unknown_parameter_error(name: str, allowed: Collection[str], hinted: bool) -> FieldError:

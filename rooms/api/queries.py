@@ -5,19 +5,30 @@ Queries: a page of rooms, all rooms or one room, as text in a format or as value
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db import connection, transaction
 
+from rooms.api import paging, plans
+from rooms.api.conditions import Condition, conjunction
+from rooms.api.errors import FieldError, ParametersError
 from rooms.api.formats import Format, Names
-from rooms.api.geo import Condition
 from rooms.api.nearest import narrowed
 from rooms.api.pagination import DEFAULT_LIMIT
+from rooms.api.paging import Reader, TooManyRooms
 from rooms.api.parameters import Search
+from rooms.api.plans import Selection
 from rooms.columns import COLUMNS
 from rooms.counting import Count, Statement, count_rows
 
 STREAM_ROWS = 2_000
 """Rows that a stream fetches at a time."""
+
+MAX_CIRCLE = 100_000
+"""Rooms around a place that are counted exactly: the distance of each is calculated."""
+
+SMALL_CIRCLE = 1_000
+"""Metres that are suggested where a circle is too large."""
 
 NAMES: Names = tuple(COLUMNS)
 
@@ -61,17 +72,21 @@ def values_page(search: Search) -> ValuesPage:
 def fetch_page(
     search: Search, selected: str
 ) -> tuple[list[tuple[Any, ...]], list[str] | None, list[str] | None]:
-    """The selected expressions of a page's rows, and the sort values of its `Ends`."""
+    """
+    The selected expressions of a page's rows, and the sort values of its `Ends`.
+
+    It reads one room more than the page holds, to see whether another page follows. Raises ParametersError
+    where reading the page would cost too much.
+    """
     limit = search.limit or DEFAULT_LIMIT
     keys = len(search.order.keys)
-    narrow = narrowed(search)
-    with connection.cursor() as cursor:
-        cursor.execute(*page_statement(narrow, selected))
-        found = cursor.fetchall()
-        if len(found) <= limit and narrow.near and narrow.near.ring and narrow.near.ring.bounded:
-            # Rooms were deleted since it was narrowed.
-            cursor.execute(*page_statement(search, selected))
-            found = cursor.fetchall()
+    columns = ", ".join([selected, *(key.sql for key in search.order.keys)])
+    found = fetch_nearest(search, columns)
+    if found is None:
+        try:
+            found = paging.fetch(selection(search), Reader(columns))
+        except TooManyRooms:
+            raise refusal(search) from None
     more, found = len(found) > limit, found[:limit]
     if search.before:
         found.reverse()
@@ -80,6 +95,47 @@ def fetch_page(
     first = [str(value) for value in found[0][-keys:]] if found and precedes else None
     last = [str(value) for value in found[-1][-keys:]] if found and follows else None
     return [row[:-keys] for row in found], first, last
+
+
+def fetch_nearest(search: Search, columns: str) -> list[tuple[Any, ...]] | None:
+    """A page by distance, from the part of the map that has it; None where that is not known."""
+    limit = (search.limit or DEFAULT_LIMIT) + 1
+    for _ in range(2):
+        narrow = narrowed(search)
+        if not (narrow.near and narrow.near.ring):
+            return None
+        rows, values = select_rows(narrow, backwards=True)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {columns} FROM ({rows} LIMIT {limit}) AS room", values)
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+        if len(found) == limit or not narrow.near.ring.bounded:
+            return found
+        # Rooms were deleted since the search was narrowed.
+    return None
+
+
+def refusal(search: Search) -> ParametersError:
+    """The error for a page that would cost too much, with another order or a smaller circle."""
+    given = {name: text for name, text in search.given.items() if name not in {"after", "before"}}
+    if search.order.keys[0].name == "distance":
+        message = (
+            "would read too many rooms to sort them by distance; add a filter, or make the circle smaller"
+        )
+        return ParametersError(
+            [FieldError("near", message)], urlencode(given | {"within": SMALL_CIRCLE}, safe=",:")
+        )
+    ordered = search.order.keys[0].name
+    column = next(
+        (term.column for term in search.terms if term.indexed and term.column not in {ordered, "code"}), ""
+    )
+    message = (
+        "would read too many rooms: the filters leave very many, and few of them come first in this order; "
+        "add a filter, or order by a field that has one"
+    )
+    del_order = {name: text for name, text in given.items() if name != "order"}
+    suggested = del_order | ({"order": column} if column else {})
+    error = FieldError("order", message, f"order={column}" if column else "")
+    return ParametersError([error], urlencode(suggested, safe=",:"))
 
 
 def stream(search: Search, output: Format) -> Generator[str, None, None]:
@@ -127,8 +183,27 @@ def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
 
 
 def count(search: Search) -> Count:
-    """How many rooms match, counted or estimated as the search asks for it; one query, or up to four."""
-    return count_rows(matching_rooms(search), exactly=search.count == "exact")
+    """
+    How many rooms match, counted or estimated as the search asks for it; one query, or up to four.
+
+    Raises ParametersError where an exact count would calculate too many distances.
+    """
+    exactly = search.count == "exact"
+    if search.near and not search.near.within:
+        search = replace(search, near=None)  # every room has a distance
+    if search.near and exactly:
+        return count_circle(search)
+    return count_rows(matching_rooms(search), exactly=exactly)
+
+
+def count_circle(search: Search) -> Count:
+    """The exact number of rooms in a circle of MAX_CIRCLE rooms at most."""
+    number, looked_at = paging.execute(plans.count_place(selection(search), MAX_CIRCLE))[0]
+    if looked_at < MAX_CIRCLE:
+        return Count(number)
+    message = f"cannot be exact for more than {MAX_CIRCLE:,} rooms around a place; take an estimate"
+    query = urlencode(search.given | {"count": "estimated"}, safe=",:")
+    raise ParametersError([FieldError("count", message, "count=estimated")], query)
 
 
 def planner_query(search: Search) -> Statement:
@@ -138,24 +213,23 @@ def planner_query(search: Search) -> Statement:
     The planner has no statistics of distances: a circle is replaced by the boxes around it.
     """
     if search.near:
-        boxes = search.near.boxes_conditions
-        search = replace(search, near=None, conditions=(*search.conditions, *boxes))
+        search = replace(search, near=None, terms=(*search.terms, *search.near.terms))
     return matching_rooms(search)
 
 
 # --- The parts of a statement
 
 
-def page_statement(search: Search, selected: str) -> Statement:
-    """
-    The statement of a page: the selected expressions of each room, then its sort values.
-
-    It reads one room more than the page holds, to see whether another page follows.
-    """
-    rows, values = select_rows(search, backwards=bool(search.before))
-    keys = ", ".join(key.sql for key in search.order.keys)
-    limit = (search.limit or DEFAULT_LIMIT) + 1
-    return f"SELECT {selected}, {keys} FROM ({rows} LIMIT {limit}) AS room", values
+def selection(search: Search) -> Selection:
+    """The rooms of a search beyond its cursor; one more than a page."""
+    return Selection(
+        terms=(*search.terms, *(search.near.terms if search.near else ())),
+        near=search.near,
+        boxes=search.boxes,
+        keys=search.reading_order.keys,
+        after=tuple(search.cursor_values),
+        limit=(search.limit or DEFAULT_LIMIT) + 1,
+    )
 
 
 def all_names(search: Search) -> Names:
@@ -172,19 +246,25 @@ def matching_rooms(search: Search, *more: Condition) -> Statement:
     """FROM and WHERE of a search, without its cursor; the rows are named `room`."""
     source, values = search.near.source() if search.near else ("room", [])
     circle = search.near.conditions if search.near else []
-    conditions = [*search.conditions, *circle, *more]
-    where = " AND ".join(sql for sql, _ in conditions) or "TRUE"
-    return f"FROM {source} WHERE {where}", [*values, *(value for _, bound in conditions for value in bound)]
+    where, bound = conjunction([*(term.condition for term in search.terms), *circle, *more])
+    return f"FROM {source} WHERE {where}", [*values, *bound]
 
 
 def select_rows(search: Search, backwards: bool = False) -> Statement:
-    """SELECT to ORDER BY: the columns of the rooms of a search after or before its cursor."""
-    beyond = []
-    if search.after:
-        beyond.append(search.order.after(list(search.after)))
-    if search.before:
-        beyond.append(search.order.backwards.after(list(search.before)))
-    rows, values = matching_rooms(search, *beyond)
+    """
+    SELECT to ORDER BY: the columns of all the rooms of a search beyond its cursor, in the search's order or,
+    where they end before the cursor, backwards.
+    """
     columns = ", ".join(f"room.{column}" for column in ("id", *all_names(search)))
-    order = search.order.backwards if backwards else search.order
-    return f"SELECT {columns} {rows} ORDER BY {order.sql}", values
+    whole, beyond = selection(search), []
+    if search.before and not backwards:
+        beyond = [plans.after_condition(whole.keys, whole.after)]
+        whole = replace(whole, keys=search.order.keys, after=())
+    parts, values = [], []
+    for segment in whole.segments:
+        after = [plans.after_condition(segment.keys, segment.after)] if segment.after else beyond
+        rows, bound = matching_rooms(replace(search, terms=segment.terms), *after)
+        parts.append(f"(SELECT {columns} {rows} ORDER BY {plans.order_columns(segment)})")
+        values += bound
+    # A cursor's plan is not parallel: the parts come one after the other.
+    return " UNION ALL ".join(parts), values

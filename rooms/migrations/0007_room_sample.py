@@ -15,7 +15,7 @@ VACUUM_AS_USUAL = "ALTER TABLE room RESET (autovacuum_vacuum_scale_factor, autov
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rooms", "0005_round_rooms")]
+    dependencies = [("rooms", "0006_drop_size_order")]
 
     operations = [
         migrations.AddIndex(

@@ -8,13 +8,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, connection
+from django.db import OperationalError
 
 from rooms.api import queries
 from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError, error_from_database
-from rooms.api.formats import FORMATS, JSON, Format
-from rooms.api.nearest import narrowed
+from rooms.api.explaining import explain_page
+from rooms.api.formats import FORMATS, Format
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import LISTED, PARAMETERS, Search
@@ -134,10 +134,8 @@ def more(search: Search, last: list[str]) -> str:
 
 
 def explain_lines(search: Search) -> Iterable[str]:
-    """The statement of the page with its values, and PostgreSQL's plan of it, executed."""
-    statement, values = queries.page_statement(narrowed(search), JSON.line(queries.column_names(search)))
-    with connection.cursor() as cursor:
-        yield f"{cursor.mogrify(statement, values).decode()}\n\n"
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)
-        for (line,) in cursor.fetchall():
+    """The statements of the page with their values, and PostgreSQL's plans of them, executed."""
+    for statement, plan in explain_page(search):
+        yield f"{statement}\n\n"
+        for line in plan:
             yield f"{line}\n"

@@ -4,10 +4,9 @@ import random
 from math import atan2, cos, degrees, pi, radians, sin, sqrt
 
 import pytest
-from django.db import connection
 
 from rooms.api import queries
-from rooms.api.formats import JSON
+from rooms.api.explaining import explain_page
 from rooms.api.geo import EARTH_RADIUS, MAX_DISTANCE, Near
 from rooms.api.parameters import Search
 from rooms.columns import DECIMALS
@@ -263,14 +262,58 @@ def test_the_boxes_hold_the_whole_circle():
     [
         ("near=0.1,51.5&within=2000", ["room_place"]),
         ("near=0.1,51.5&within=2000&order=price", ["room_place"]),
-        ("bbox=0.1,51.5,0.11,51.51", ["room_latitude", "room_longitude"]),
+        ("bbox=0.1,51.5,0.11,51.51", ["room_place"]),
     ],
 )
 def test_a_place_is_found_through_its_index(twenty_thousand, query, indexes):
     search = Search.parse(query)
-    statement, values = queries.page_statement(search, JSON.line(queries.column_names(search)))
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", values)
-        plan = "\n".join(line for (line,) in cursor.fetchall())
+    plan = "\n".join(line for _, lines in explain_page(search) for line in lines)
     assert all(index in plan for index in indexes), plan
     assert "Seq Scan" not in plan
+
+
+@pytest.mark.parametrize(
+    ("query", "boxes"),
+    [
+        ("filter_latitude__gt=52&filter_longitude__gt=-15&filter_longitude__lt=-9", [(-15, 52, -9, 90)]),
+        ("filter_latitude__eq=52&filter_longitude__gte=1", [(1, 52, 180, 52)]),
+        ("bbox=0,50,10,60&filter_latitude__lte=55", [(0, 50, 10, 55)]),
+        ("bbox=170,-10,-170,10", [(170, -10, 180, 10), (-180, -10, -170, 10)]),
+        ("bbox=170,-10,-170,10&filter_longitude__gt=0", [(170, -10, 180, 10)]),
+        ("bbox=0,0,1,1&filter_latitude__gt=2", []),
+    ],
+)
+def test_bounds_of_both_axes_are_boxes(query, boxes):
+    found = Search.parse(query).boxes
+    assert [(box.west, box.south, box.east, box.north) for box in found] == boxes
+
+
+@pytest.mark.parametrize(
+    "query", ["", "filter_latitude__gt=52&filter_latitude__lt=53", "filter_longitude__gt=1", "near=0,0"]
+)
+def test_bounds_of_one_axis_are_no_box(query):
+    assert Search.parse(query).boxes is None
+
+
+@pytest.mark.parametrize("order", ["", "price", "-size", "longitude", "size,price"])
+def test_a_box_without_rooms_is_an_empty_page(client, order):
+    RoomFactory(latitude=51, longitude=0)
+    for query in (
+        "bbox=0,0,1,1&filter_latitude__gt=2",
+        "near=0,0&within=5&bbox=50,50,51,51",
+        "bbox=1,52,2,53",
+    ):
+        response = client.get(f"/rooms?{query}&order={order}".removesuffix("&order="))
+        assert (response.status_code, response.json()) == (200, [])
+
+
+def test_an_exact_count_around_a_place_is_refused_above_its_limit(client, monkeypatch):
+    monkeypatch.setattr(queries, "MAX_CIRCLE", 3)
+    RoomFactory.create_batch(2, latitude=51, longitude=0)
+    path = "/rooms?near=0,51&within=500&count=exact"
+    assert client.get(path).headers["X-Total-Count"] == "2"
+    RoomFactory(latitude=51, longitude=0)
+    response = client.get(path)
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["parameter"], error["hint"]) == (400, "count", "count=estimated")
+    assert client.get(response.json()["try"]).status_code == 200

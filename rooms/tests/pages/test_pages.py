@@ -116,6 +116,18 @@ def test_sending_the_form_as_it_stands_asks_for_the_same(look, rooms, query):
     assert again.codes == page.codes
 
 
+def test_a_page_shows_a_hundred_rooms_at_most_and_says_so(client, look, db):
+    Room.objects.bulk_create(RoomFactory.build_batch(103))
+    page = look("/rooms?limit=1000&order=price")
+    assert len(page.codes) == 100
+    assert "A page shows 100 rooms at most" in page.text
+    assert "/rooms.json?limit=1000&order=price" in page.links
+    (following,) = [link for link in page.links if "after=" in link and "/rooms?" in link]
+    assert len(look(following).codes) == 3
+    assert "at most" not in look("/rooms?limit=100").text
+    assert len(client.get("/rooms.json?limit=1000").json()) == 103
+
+
 def test_sending_the_form_of_a_later_page_begins_anew(look, rooms):
     first = look("/rooms?limit=2&order=price")
     (following,) = [link for link in first.links if "after=" in link and "/rooms?" in link]

@@ -96,6 +96,8 @@ class Command(ScenarioCommand):
         try:
             rooms = queries.values_page(replace(search, limit=options["limit"])).rooms
             total = queries.count(replace(search, count="exact"))
+        except ParametersError as error:
+            raise ScenarioError(f'{error}. Next: take the search "{error.suggestion}"') from None
         except DatabaseError as error:
             raise ScenarioError(f"The rooms cannot be read: {str(error).strip()}") from None
         if not rooms:

@@ -16,6 +16,7 @@ from rentomatic_site.scenarios.databases import TARGET, Database
 from rentomatic_site.scenarios.query_lab import Measurement
 from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError
+from rooms.api.explaining import explain_page
 from rooms.api.parameters import Search
 
 HEADER = ("scenario", "rooms", "ms", "plan", "index", "planned", "true", "off by")
@@ -52,8 +53,9 @@ class Command(ScenarioCommand):
                 with isolation.django_on(database.name):
                     rows.append(row(name, self.measure(search, name)))
         if options["sql"]:
-            with isolation.django_on(next(iter(chosen.values())).name), connection.cursor() as session:
-                self.stdout.write(session.mogrify(*query_lab.statement(search)).decode() + "\n")
+            with isolation.django_on(next(iter(chosen.values())).name):
+                for statement, _ in explain_page(search):
+                    self.stdout.write(f"{statement}\n")
         self.table(HEADER, rows, right=["rooms", "ms", "planned", "true"])
 
     def chosen(self, names: str | None) -> dict[str, Database]:
@@ -75,6 +77,8 @@ class Command(ScenarioCommand):
     def measure(self, search: Search, name: str) -> Measurement:
         try:
             return query_lab.measure(search)
+        except ParametersError as error:
+            raise ScenarioError(f'{error}. Next: ./manage.py query_lab "{error.suggestion}"') from None
         except DatabaseError as error:
             raise ScenarioError(
                 f"{name} cannot be asked: {str(error).strip()} Next: ./manage.py load_scenario {name} --reset"

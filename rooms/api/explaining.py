@@ -1,0 +1,37 @@
+"""The plans of a page: each statement that fetches it, executed under EXPLAIN."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from rooms.api import queries
+from rooms.api.formats import JSON
+from rooms.api.parameters import Search
+
+
+@dataclass
+class Explainer:
+    """A wrapper of Django's `execute` that explains each query before it is executed."""
+
+    options: str
+    found: list[tuple[str, list[Any]]] = field(default_factory=list)
+    """The statement with its values, and the rows of EXPLAIN."""
+
+    def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        settings, semicolon, statement = sql.rpartition("; ")
+        if statement.startswith(("SELECT", "WITH")):
+            cursor = context["cursor"]
+            execute(f"{settings}{semicolon}EXPLAIN ({self.options}) {statement}", params, many, context)
+            rows = [row for (row,) in cursor.fetchall()]
+            self.found.append((cursor.mogrify(sql, params).decode(), rows))
+        return execute(sql, params, many, context)
+
+
+def explain_page(search: Search, options: str = "ANALYZE, BUFFERS") -> list[tuple[str, list[Any]]]:
+    """Each statement of the page, and its plan: text lines, or one object where the options ask for JSON."""
+    explainer = Explainer(options)
+    with connection.execute_wrapper(explainer):
+        queries.page(search, JSON)
+    return explainer.found
