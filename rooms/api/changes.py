@@ -1,7 +1,7 @@
 """
 The feed of changes: what a mirror of the rooms has to read so as not to miss one.
 
-Triggers write a row to `room_change` for each room that is added, changed or deleted (migration 0009), with
+Triggers write a row to `room_change` for each room that is added, changed or deleted (migration 0008), with
 the id of the transaction. Transactions commit out of order, so only rows below the oldest running transaction
 are read, in the order of the transactions: nothing can appear before them later. A line is the room as it is
 now, or its deletion; a room that has changed twice may come twice.
