@@ -48,12 +48,12 @@ bench: install ## measure the API beside its peers; ARGS=--quick
 	@$(CLEAN) $(PY) -m benchmarks.changes $(ARGS)
 
 .PHONY: mutants
-mutants: install ## put faults into a copy and see which the tests notice; ARGS="--sample 60"
+mutants: install ## put faults into a copy and see which the tests notice; ARGS="--sample 5"
 	@$(CLEAN) $(PY) -m benchmarks.mutants $(ARGS)
 
 .PHONY: fuzz
 fuzz: install-testing ## thousands of odd requests, made from /openapi.json
-	@$(PY) -m pytest -m fuzz $(ARGS)
+	@$(PY) -m pytest -m fuzz -o faulthandler_timeout=900 $(ARGS)
 
 .PHONY: screenshots
 screenshots: install ## take the pictures in docs/images again; needs chromium

@@ -11,7 +11,9 @@ import pytest
 # `make test` installs no more than the tests need; `make check` and `make mutants` add the rest.
 pytest.importorskip("cosmic_ray", reason="needs the development requirements. Next: make install")
 
-from benchmarks import mutants
+from benchmarks.mutants import tests as table
+from benchmarks.mutants.project import modules
+from benchmarks.mutants.report import EQUIVALENT, Equivalent
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -27,9 +29,9 @@ FILES = {
 RUN = """
 import sys
 from pathlib import Path
-from benchmarks import mutants
+from benchmarks.mutants.__main__ import main
 tests = {"app/covered.py": ["tests/test_covered.py"], "app/uncovered.py": ["tests/test_uncovered.py"]}
-sys.exit(mutants.main(sys.argv[1:], Path.cwd(), tests))
+sys.exit(main(sys.argv[1:], Path.cwd(), tests))
 """
 
 
@@ -58,22 +60,48 @@ def small(tmp_path):
 def test_a_fault_that_no_test_notices_is_listed_with_its_line_and_change(small, tmp_path):
     done = small("--sample", "0")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^\| app/covered.py \| [1-9]\d* \| 0 \| 100% \|$", done.stdout, re.MULTILINE)
-    assert re.search(r"^\| app/uncovered.py \| 0 \| [1-9]\d* \| 0% \|$", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^\| app/covered.py \| ([1-9]\d*) \| 0 \| \1 \| 0 \| 100% \|$", done.stdout, re.MULTILINE
+    )
+    assert re.search(
+        r"^\| app/uncovered.py \| ([1-9]\d*) \| 0 \| 0 \| \1 \| 0% \|$", done.stdout, re.MULTILINE
+    )
     assert "app/uncovered.py:2\n\n```diff\n-    return nights * 40\n+    return nights" in done.stdout
     assert "app/covered.py:" not in done.stdout
     assert {name: (tmp_path / name).read_text() for name in FILES} == FILES
 
 
-def test_the_same_run_goes_on_where_it_was_and_a_change_begins_anew(small, tmp_path):
+def test_the_same_run_goes_on_where_it_was_and_changed_tests_run_again(small, tmp_path):
     first = small("--sample", "1", "--module", "app/uncovered.py")
-    assert "1/1 app/uncovered.py:2 not noticed" in first.stderr
+    assert "app/uncovered.py:2 not noticed" in first.stderr
     again = small("--sample", "1", "--module", "app/uncovered.py")
     assert (again.stdout, again.stderr) == (first.stdout, "")
     (tmp_path / "tests" / "test_uncovered.py").write_text(
         "from app.uncovered import price\n\n\ndef test_price():\n    assert price(3) == 120\n"
     )
-    assert "1/1 app/uncovered.py:2 noticed" in small("--sample", "1", "--module", "app/uncovered.py").stderr
+    assert "app/uncovered.py:2 noticed" in small("--sample", "1", "--module", "app/uncovered.py").stderr
+
+
+def test_a_larger_sample_keeps_what_a_smaller_one_has_measured(small):
+    small("--sample", "1", "--module", "app/covered.py")
+    more = small("--sample", "2", "--module", "app/covered.py")
+    assert len(more.stderr.splitlines()) == 1
+    assert "| app/covered.py | 2 | 0 | 2 | 0 | 100% |" in more.stdout
+
+
+def test_a_mutant_named_as_equivalent_is_no_part_of_the_share(small, tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / EQUIVALENT).write_text('["app/uncovered.py"]\n"return nights * 40" = "nobody rents"\n')
+    done = small("--module", "app/uncovered.py")
+    assert re.search(
+        r"^\| app/uncovered.py \| ([1-9]\d*) \| \1 \| 0 \| 0 \| – \|$", done.stdout, re.MULTILINE
+    )
+    assert "```diff" not in done.stdout
+
+
+def test_what_changes_only_annotations_is_left_out(small, tmp_path):
+    (tmp_path / "app" / "uncovered.py").write_text("def price(nights: int | None) -> str | int:\n    ...\n")
+    assert small("--sample", "0", "--module", "app/uncovered.py").stderr == ""
 
 
 def test_tests_that_fail_without_a_fault_end_the_run_with_their_command(small, tmp_path):
@@ -89,7 +117,13 @@ def test_a_module_that_is_not_there_is_named(small):
     assert done.stderr.startswith("--module app/nothing.py: there is no such module.")
 
 
+def test_each_equivalent_mutant_is_of_a_line_that_exists_and_has_a_reason():
+    equivalent = Equivalent(PROJECT)
+    assert equivalent.outdated(PROJECT) == []
+    assert all(reason for reasons in equivalent.reasons.values() for reason in reasons.values())
+
+
 def test_every_module_and_test_of_the_table_exists():
-    paths = {*mutants.TESTS, *(path for tests in mutants.TESTS.values() for path in tests)}
+    paths = {*table.TESTS, *(path for tests in table.TESTS.values() for path in tests)}
     assert sorted(path for path in paths if not (PROJECT / path).exists()) == []
-    assert mutants.modules(PROJECT, list(mutants.TESTS), mutants.TESTS)
+    assert all(table.tests_of(module, table.TESTS) for module in modules(PROJECT, list(table.TESTS)))

@@ -104,6 +104,14 @@ def test_a_slow_log_cuts_no_later_request(watchdog, client, reopened):
         logger.removeHandler(slow)
 
 
+@pytest.mark.parametrize(
+    ("database", "interval", "checks"), [(0.5, 0.125, 4), (2, 0.5, 4), (2.5, 0.625, 4), (20, 1, 20)]
+)
+def test_a_wait_is_looked_at_four_times_or_each_second(database, interval, checks):
+    watchdog = Watchdog(database=database, whole=60)
+    assert (watchdog.interval, watchdog.max_checks) == (interval, checks)
+
+
 def test_no_request_ends_between_the_decision_to_cut_it_and_the_cut(client):
     watchdog = Watchdog(database=60, whole=60)
     over = threading.Event()

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.apps import apps
@@ -55,6 +56,29 @@ def test_readyz_is_503_where_the_schema_is_newer_than_the_code(probe):
     response = probe.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reason"] == "the schema is newer than this version: rooms.9999_later"
+
+
+@pytest.mark.django_db
+def test_readyz_is_200_with_some_of_what_a_squashed_migration_replaces(
+    probe, settings, tmp_path, monkeypatch
+):
+    names = [path.stem for path in Path(apps.get_app_config("rooms").path, "migrations").glob("0*.py")]
+    (tmp_path / "squashed_rooms").mkdir()
+    (tmp_path / "squashed_rooms" / "__init__.py").touch()
+    (tmp_path / "squashed_rooms" / "0001_all.py").write_text(
+        "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
+        f"    replaces = {[('rooms', name) for name in names]}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.MIGRATION_MODULES = {"rooms": "squashed_rooms"}
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("rooms", "0001_all")
+    recorder.record_unapplied("rooms", names[0])
+    probes.migrations.cache_clear()
+    try:
+        assert probe.get("/readyz").json() == {"ready": True}
+    finally:
+        probes.migrations.cache_clear()
 
 
 @pytest.mark.django_db

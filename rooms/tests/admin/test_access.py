@@ -84,12 +84,31 @@ def test_changes_without_the_permission_are_403(client, room, urls, group):
 
 
 @pytest.mark.django_db
-def test_an_editor_changes_but_does_not_delete(as_editor, room):
+def test_an_editor_changes_but_does_not_delete(as_editor, boss, room):
     text = page_text(as_editor.get(LIST))
     assert "Change prices…" in text
-    assert "Delete…" not in text
-    as_editor.post(LIST, {"action": "delete_selected", "_selected_action": room.pk, "confirm": "yes"})
+    assert "Delete" not in text
+    form = {"action": "delete_selected", "_selected_action": room.pk}
+    as_boss = Client()
+    as_boss.force_login(boss)
+    confirmed = form | {"confirm": "yes", "fingerprint": as_boss.post(LIST, form).context["fingerprint"]}
+    as_editor.post(LIST, confirmed)
     assert Room.objects.count() == 1
+    as_boss.post(LIST, confirmed)
+    assert Room.objects.count() == 0
+
+
+@pytest.mark.django_db
+def test_a_viewer_does_not_change_prices_that_an_editor_has_previewed(as_editor, viewer, room):
+    form = {"action": "change_prices", "_selected_action": room.pk, "change": "5", "unit": "euros"}
+    shown = as_editor.post(LIST, form | {"preview": "yes"})
+    confirmed = form | {"confirm": "yes", "fingerprint": shown.context["fingerprint"]}
+    as_viewer = Client()
+    as_viewer.force_login(viewer)
+    as_viewer.post(LIST, confirmed)
+    assert Room.objects.get().price == 39
+    as_editor.post(LIST, confirmed)
+    assert Room.objects.get().price == 44
 
 
 @pytest.mark.django_db

@@ -7,6 +7,7 @@ from rooms.admin.actions import bulk
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import page_text
+from rooms.tests.conftest import insert_rooms
 
 LIST = "/admin/rooms/room/"
 pytestmark = pytest.mark.django_db
@@ -229,6 +230,16 @@ def test_a_forged_confirmation_deletes_nothing(as_boss):
         response = act(as_boss, "delete_selected", [room], confirm="yes", fingerprint=fingerprint)
         assert "nothing was done yet" in page_text(response)
     assert Room.objects.count() == 1
+
+
+def test_an_action_takes_ten_thousand_rooms_and_shows_a_hundred(as_boss):
+    insert_rooms(10_001)
+    rooms = list(Room.objects.order_by("id"))
+    refused = act(as_boss, "delete_selected", rooms[:1], select_across="1")
+    assert "More than 10,000 rooms are selected." in page_text(refused)
+    rooms[0].delete()
+    shown = page_text(act(as_boss, "delete_selected", rooms[1:2], select_across="1"))
+    assert [str(room.code) in shown for room in rooms[1:102]] == [True] * 100 + [False]
 
 
 def test_more_rooms_than_an_action_allows_is_an_error(as_boss, monkeypatch):

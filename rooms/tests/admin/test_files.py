@@ -4,6 +4,7 @@ from io import BytesIO
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
@@ -72,6 +73,18 @@ def test_a_file_is_previewed_imported_and_logged(as_editor, kind, write):
         str(added.pk): "added by an import",
     }
     assert not [s for s in Session.objects.all() if "upload" in s.get_decoded()]
+
+
+def test_a_file_may_have_five_megabytes_and_no_byte_more(as_editor):
+    content = as_csv((CODES[0], 20, 39, 1, 1)).ljust(5_000_000, b"\n")
+    assert "1 to add" in page_text(upload(as_editor, content, CSV))
+    assert "Larger than 5 MB." in page_text(upload(as_editor, content + b"\n", CSV))
+
+
+def test_an_uploaded_file_is_kept_for_an_hour(as_editor):
+    upload(as_editor, as_csv((CODES[0], 20, 39, 1, 1)), CSV)
+    (stored,) = [s for s in Session.objects.all() if "upload" in s.get_decoded()]
+    assert SessionStore(stored.session_key).get_expiry_age() == 3600
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """The form of a room in the admin, and concurrent edits."""
 
 import re
+from datetime import timedelta
 from threading import Barrier, Thread
 from urllib.parse import urlencode
 
 import pytest
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import connection
 from django.test import Client
 
+from rooms.admin.history import last_log_entry, log_changes
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import page_text
@@ -267,3 +269,13 @@ def test_a_value_just_past_its_limit_is_an_error_of_its_field(as_editor, field, 
     assert list(refused.context["adminform"].form.errors) == [field]
     room.refresh_from_db()
     assert room.version == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("seconds", "shown"), [(1.9, True), (2.1, False)])
+def test_a_log_entry_is_the_last_changes_up_to_two_seconds_before_it(editor, seconds, shown):
+    room = RoomFactory()
+    room.refresh_from_db()
+    (entry,) = log_changes(editor, CHANGE, [(room, "price 39 → 45")])
+    LogEntry.objects.update(action_time=room.updated_at - timedelta(seconds=seconds))
+    assert last_log_entry(room) == (entry if shown else None)

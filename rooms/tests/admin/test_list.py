@@ -1,9 +1,12 @@
 """The list of rooms in the admin: search, filters, order and pages."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.sites import site
 from django.db import connection
 from django.urls import reverse
+from django.utils import timezone
 
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -65,6 +68,22 @@ def test_filters_by_range_by_missing_size_and_by_change(as_editor):
     assert codes(as_editor.get(LIST, {"size__isnull": "true"})) == [str(unknown.code)]
     assert set(codes(as_editor.get(LIST, {"changed": "24h"}))) == {str(small.code), str(unknown.code)}
     assert set(codes(as_editor.get(LIST, {"changed": "today"}))) == {str(small.code), str(unknown.code)}
+
+
+def test_rooms_of_one_price_are_in_the_second_order_then_by_age(as_editor):
+    rooms = [RoomFactory(price=10, size=size) for size in (3, 1, 1)]
+    listed = codes(as_editor.get(LIST, {"o": "3.2"}))  # price, size
+    assert listed == [str(rooms[number].code) for number in (1, 2, 0)]
+
+
+@pytest.mark.parametrize(("choice", "hours"), [("24h", 24), ("7d", 7 * 24)])
+def test_a_room_leaves_a_time_span_at_its_end(as_editor, choice, hours):
+    within, before = RoomFactory(), RoomFactory()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room DISABLE TRIGGER room_touch")
+    for room, age in ((within, hours - 0.5), (before, hours + 0.5)):
+        Room.objects.filter(pk=room.pk).update(updated_at=timezone.now() - timedelta(hours=age))
+    assert codes(as_editor.get(LIST, {"changed": choice})) == [str(within.code)]
 
 
 @pytest.mark.parametrize("value", ["abc", "1.5", " 5", "-1", "99999999999999999999", "1_0"])

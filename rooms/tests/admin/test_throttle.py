@@ -62,8 +62,17 @@ def test_a_delayed_login_attempt_is_not_counted(client, boss, clock):
     for _ in range(5):
         log_in(client)
     assert {log_in(client).status_code for _ in range(10)} == {429}
-    clock.let_pass(2)
+    clock.let_pass(2.5)
     assert log_in(client, right=True).status_code == 302
+
+
+@pytest.mark.django_db
+def test_a_wait_is_told_in_minutes_from_two_minutes_on(client, boss, clock):
+    fail(10)
+    clock.let_pass(480)
+    assert "Wait 2 minutes" in page_text(log_in(client))
+    clock.let_pass(1)
+    assert "Wait 119 seconds" in page_text(log_in(client))
 
 
 @pytest.mark.django_db

@@ -365,4 +365,6 @@ def test_an_error_in_the_error_handler_is_500(client, monkeypatch, part, accept)
     assert response.status_code == 500
     assert b"Something went wrong on our side." in response.content
     assert b"secret" not in response.content
+    if response.headers["Content-Type"] == "application/problem+json":
+        assert response.json()["status"] == 500
     assert response.headers["Cache-Control"] == "no-store"
