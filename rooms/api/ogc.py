@@ -19,7 +19,7 @@ from rooms.api.errors import FieldError, ParametersError
 from rooms.api.formats import GEOJSON, JSON
 from rooms.api.pagination import MAX_LIMIT
 from rooms.api.parameters import PARSERS, Search
-from rooms.columns import COLUMNS, WHOLE_NUMBER
+from rooms.columns import COLUMNS, DEGREES, MAX_CHARACTERS, WHOLE_NUMBER
 from rooms.counting import Count
 
 ROOT = "/ogc"
@@ -66,8 +66,9 @@ def parse(given: QueryDict) -> Search:
     return search
 
 
-TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
-INSTANT = re.compile(TIME, re.ASCII | re.IGNORECASE)
+TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+INTERVAL = rf"^({TIME}(/({TIME}|\.\.)?)?|(\.\.)?/{TIME})$"
+"""A time, or two with a slash between, one of which may be open."""
 
 
 def pop_datetime(query: QueryDict) -> FieldError | None:
@@ -75,24 +76,18 @@ def pop_datetime(query: QueryDict) -> FieldError | None:
     texts = query.pop("datetime", [])
     if len(texts) > 1:
         return FieldError("datetime", "is given twice")
+    hint = "datetime=2026-01-01T00:00:00Z/.."
     for text in texts:
-        ends = text.split("/")
-        is_open = [end in {"", ".."} for end in ends]
-        if len(ends) > 2 or is_open == [True] or not all(map(is_end, ends)) or is_open == [True, True]:
-            return FieldError(
-                "datetime",
-                "must be a time of RFC 3339 or an interval of two; .. leaves an end open",
-                "datetime=2026-01-01T00:00:00Z/..",
-            )
+        if not re.fullmatch(INTERVAL, text):
+            message = "must be a time of RFC 3339 or an interval of two; .. leaves an end open"
+            return FieldError("datetime", message, hint)
+        if not all(end in {"", ".."} or is_time(end) for end in text.split("/")):
+            return FieldError("datetime", "names a time that does not exist", hint)
     return None
 
 
-def is_end(text: str) -> bool:
-    """Whether an end of an interval is open or a time."""
-    if text in {"", ".."}:
-        return True
-    if not INSTANT.fullmatch(text):
-        return False
+def is_time(text: str) -> bool:
+    """Whether a text of the form TIME names a day and a time that exist."""
     try:
         datetime.fromisoformat(re.sub(r"\.[0-9]+", "", text.upper()))
     except ValueError:
@@ -102,13 +97,14 @@ def is_end(text: str) -> bool:
 
 def greatest_limit(text: str) -> str:
     """Requirement fc-limit-response: a limit that is too large is no error."""
-    return str(MAX_LIMIT) if WHOLE_NUMBER.pattern.fullmatch(text) and int(text) > MAX_LIMIT else text
+    is_number = WHOLE_NUMBER.pattern.fullmatch(text) and len(text) <= MAX_CHARACTERS
+    return str(MAX_LIMIT) if is_number and int(text) > MAX_LIMIT else text
 
 
 def without_heights(text: str) -> str:
     """A box of six numbers without the heights, as rooms have none."""
     numbers = text.split(",")
-    if len(numbers) != HEIGHTS:
+    if len(numbers) != HEIGHTS or not all(DEGREES.pattern.fullmatch(number) for number in numbers):
         return text
     west, south, _, east, north, _ = numbers
     return ",".join((west, south, east, north))

@@ -11,7 +11,8 @@ from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, JSON, NDJSON
 from rooms.api.geo import MAX_DISTANCE
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import LISTED, MAPPED, PARAMETERS, PARSERS, WHERE
+from rooms.api.pagination import MAX_LIMIT
+from rooms.api.parameters import LISTED, MAPPED, PARAMETERS, PARSERS, WHERE, tuple_schema
 from rooms.columns import COLUMNS, DECIMALS, Column
 
 Schema = dict[str, Any]
@@ -93,7 +94,7 @@ def paths() -> Iterator[tuple[str, Schema]]:
     feed["get"]["responses"] |= {
         "200": {
             "description": CHANGES,
-            "content": {NDJSON.media_type: {"schema": TEXT | {"description": CHANGE_LINES}}},
+            "content": {NDJSON.media_type: {"schema": lines_of("RoomChange", CHANGE_LINES)}},
         },
         "410": problem("The changes since then are not kept: begin again without parameters"),
     }
@@ -137,10 +138,26 @@ def ogc_paths(code: Schema) -> Iterator[tuple[str, Schema]]:
         yield path, operation(name, summary, (), {JSON.media_type: {"type": "object"}}, {}, "features")
     summary = "The rooms that match as features, a page at a time"
     features = {GEOJSON.media_type: {"$ref": "#/components/schemas/FeaturePage"}}
-    items = operation("listFeatures", summary, ogc.ALLOWED, features, {"Link": PAGED["Link"]}, "features")
+    more_tolerant = {"limit", "bbox"}
+    items = operation(
+        "listFeatures", summary, ogc.ALLOWED - more_tolerant, features, {"Link": PAGED["Link"]}, "features"
+    )
     items["get"]["parameters"] += [
-        *(parameter(name, f"Rooms whose {name} is this.", COLUMNS[name].schema) for name in ogc.EQUALS),
-        parameter("datetime", "A time or an interval. Rooms have none: all of them match.", TEXT),
+        parameter(
+            "limit", f"Rooms on a page; above {MAX_LIMIT:,} as many.", {"type": "integer", "minimum": 1}
+        ),
+        parameter(
+            "bbox", PARAMETERS["bbox"].description + " It may have heights, which rooms have not.", BOX
+        ),
+        *(
+            parameter(name, f"Rooms whose {name} is this; the same as {same}.", COLUMNS[name].schema)
+            for name, same in ogc.EQUALS.items()
+        ),
+        parameter(
+            "datetime",
+            "A time or an interval. Rooms have none: all of them match.",
+            TEXT | {"pattern": ogc.INTERVAL},
+        ),
     ]
     yield ogc.ITEMS, items
     item = operation("getFeature", "One room as a feature", (), {GEOJSON.media_type: FEATURE}, {}, "features")
@@ -209,6 +226,12 @@ def problem(description: str) -> Schema:
     }
 
 
+def lines_of(name: str, description: str) -> Schema:
+    """Text whose lines each have this schema."""
+    line = {"$ref": f"#/components/schemas/{name}"}
+    return TEXT | {"description": description, "contentMediaType": NDJSON.media_type, "contentSchema": line}
+
+
 def header(description: str, **schema: Any) -> Schema:
     return {"description": description, "schema": schema}
 
@@ -264,6 +287,12 @@ LINKS: Schema = {
     "type": "array",
     "items": object_schema(("href", "rel"), href=TEXT, rel=TEXT, type=TEXT, title=TEXT),
 }
+BOX: Schema = {
+    "type": "array",
+    "items": {"type": "number"},
+    "oneOf": [PARAMETERS["bbox"].schema, tuple_schema(*[{"type": "number"}] * ogc.HEIGHTS)],
+}
+"""The parameter `bbox` of OGC API – Features."""
 FEATURE["properties"]["links"] = LINKS | {"description": "in OGC API – Features"}
 
 
@@ -320,7 +349,7 @@ SCHEMAS = {
         links=LINKS,
         timeStamp={"type": "string", "format": "date-time"},
         numberReturned=NATURAL,
-        numberMatched=NATURAL | {"description": "where it is known exactly: up to 10,000"},
+        numberMatched=NATURAL | {"description": "where it is known exactly: up to about 10,000"},
     ),
     "Statistics": object_schema(
         ("count", "sampled", "price", "size", "bbox"),
@@ -371,7 +400,7 @@ BODIES: dict[str, Schema] = {
         type={"const": "FeatureCollection"},
         features={"type": "array", "items": FEATURE},
     ),
-    "ndjson": TEXT,
+    "ndjson": lines_of("ListedRoom", "Each line is one of ListedRoom."),
     "csv": TEXT,
 }
 CLUSTERS: dict[str, Schema] = {
