@@ -28,9 +28,11 @@ from rooms.counting import planned_rows
 FEW = 1_000
 """Rooms that are read without dividing the map; four times those of a page more."""
 CELL_ROOMS = 32
-"""Rooms up to which a cell is counted, and above which it is divided."""
-MAX_CELLS = 3_000
-"""Cells after which it costs less to read all rooms."""
+"""Rooms up to which a cell is counted, and above which it is divided; more where a page has many."""
+CELLS_OF_A_PAGE = 16
+"""Cells that have a page's rooms, where it has more than 16 times CELL_ROOMS."""
+MAX_CELLS = 1_500
+"""Cells after which the page is read without the map, or refused: some 50 ms."""
 MAX_PROBE = 5_000
 """Rooms that a probe reads."""
 MIN_SIDE = 1e-6
@@ -98,7 +100,7 @@ def find_ring(search: Search, near: Near, sign: int, share: float) -> Ring | Non
     there would be too many of them.
     """
     wanted = page_rooms(search)
-    few = FEW + 4 * wanted
+    few, cell_rooms = FEW + 4 * wanted, max(CELL_ROOMS, wanted // CELLS_OF_A_PAGE)
     start = sign * float(search.cursor_values[0]) if search.cursor_values else -inf
     limit = float(near.within) if near.within and sign > 0 else inf
     end = limit
@@ -123,7 +125,7 @@ def find_ring(search: Search, near: Near, sign: int, share: float) -> Ring | Non
         if looked_at > MAX_CELLS:
             return None
         cells = [cell for cell in cells if not cell.is_divisible]
-        cells += measure(search, near, sign, boxes, CELL_ROOMS)
+        cells += measure(search, near, sign, boxes, cell_rooms)
 
 
 def rank_of_page(cells: Iterable[Cell], start: float, wanted: int) -> float:

@@ -19,13 +19,16 @@ from rooms.api.paging import Reader, TooManyRooms
 from rooms.api.parameters import Search
 from rooms.api.plans import Selection
 from rooms.columns import COLUMNS
-from rooms.counting import Count, Statement, count_rows
+from rooms.counting import Count, Statement, count_rows, estimate_rows, planned_cost
 
 STREAM_ROWS = 2_000
 """Rows that a stream fetches at a time."""
 
-MAX_CIRCLE = 100_000
+MAX_CIRCLE = 30_000
 """Rooms around a place that are counted exactly: the distance of each is calculated."""
+
+MAX_COST = 50_000
+"""What an exact count may cost, in the planner's units: all of two million rooms, by any filters."""
 
 SMALL_CIRCLE = 1_000
 """Metres that are suggested where a circle is too large."""
@@ -186,24 +189,34 @@ def count(search: Search) -> Count:
     """
     How many rooms match, counted or estimated as the search asks for it; one query, or up to four.
 
-    Raises ParametersError where an exact count would calculate too many distances.
+    Raises ParametersError where an exact count would read too many rooms, or calculate too many distances.
     """
     exactly = search.count == "exact"
     if search.near and not search.near.within:
         search = replace(search, near=None)  # every room has a distance
     if search.near and exactly:
         return count_circle(search)
+    if exactly and planned_cost(matching_rooms(search)) > MAX_COST:
+        raise inexact(search, "so many rooms")
     return count_rows(matching_rooms(search), exactly=exactly)
 
 
 def count_circle(search: Search) -> Count:
     """The exact number of rooms in a circle of MAX_CIRCLE rooms at most."""
-    number, looked_at = paging.execute(plans.count_place(selection(search), MAX_CIRCLE))[0]
-    if looked_at < MAX_CIRCLE:
-        return Count(number)
-    message = f"cannot be exact for more than {MAX_CIRCLE:,} rooms around a place; take an estimate"
+    # A sample says at once what is far beyond the limit, and reads no table.
+    place = tuple(term for term in search.terms if term.column in {"latitude", "longitude"})
+    if (estimate_rows(matching_rooms(replace(search, terms=place))) or 0) <= 2 * MAX_CIRCLE:
+        number, looked_at = paging.execute(plans.count_place(selection(search), MAX_CIRCLE))[0]
+        if looked_at < MAX_CIRCLE:
+            return Count(number)
+    raise inexact(search, f"more than {MAX_CIRCLE:,} rooms around a place")
+
+
+def inexact(search: Search, what: str) -> ParametersError:
+    """The error for an exact count that would cost too much."""
+    message = f"cannot be exact for {what}; take an estimate"
     query = urlencode(search.given | {"count": "estimated"}, safe=",:")
-    raise ParametersError([FieldError("count", message, "count=estimated")], query)
+    return ParametersError([FieldError("count", message, "count=estimated")], query)
 
 
 def planner_query(search: Search) -> Statement:

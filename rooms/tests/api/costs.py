@@ -7,6 +7,7 @@ from django.db import connection
 from django.test import Client
 
 from rooms.api.explaining import Explainer
+from rooms.api.formats import JSON
 
 OPTIONS = "ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON"
 
@@ -17,7 +18,7 @@ class Cost:
 
     status: int
     returned: int
-    """Rooms in the response."""
+    """Rooms in a JSON response."""
     rows: int
     """Rows that were read from the table, those that a filter discarded included."""
     entries: int
@@ -65,7 +66,8 @@ def cost_of(url: str) -> Cost:
                     "Rows Removed by Index Recheck", 0
                 )
                 rows += round((node["Actual Rows"] + discarded) * loops)
-    returned = len(response.json()) if response.status_code == 200 else 0
+    is_list = response.status_code == 200 and response.headers["Content-Type"] == JSON.media_type
+    returned = len(response.json()) if is_list else 0
     return Cost(
         response.status_code,
         returned,

@@ -317,3 +317,14 @@ def test_an_exact_count_around_a_place_is_refused_above_its_limit(client, monkey
     (error,) = response.json()["errors"]
     assert (response.status_code, error["parameter"], error["hint"]) == (400, "count", "count=estimated")
     assert client.get(response.json()["try"]).status_code == 200
+    assert client.get(f"{path}&bbox=1,50,2,51").headers["X-Total-Count"] == "0"
+
+
+def test_an_exact_count_that_would_cost_too_much_is_refused(client, monkeypatch):
+    RoomFactory()
+    assert client.get("/rooms?count=exact").headers["X-Total-Count"] == "1"
+    monkeypatch.setattr(queries, "MAX_COST", 1)
+    response = client.get("/rooms?count=exact&filter_price__gt=5")
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["parameter"], error["hint"]) == (400, "count", "count=estimated")
+    assert response.json()["try"] == "/rooms?count=estimated&filter_price__gt=5"
