@@ -3,7 +3,9 @@
 from itertools import combinations
 
 import pytest
+from django.db import connection
 
+from rooms.api.parameters import Search
 from rooms.api.plans import COLLECTED, COLLECTED_AROUND, FIRST_WALK, LONG_WALK, PLACE, SMALL_PLACE
 from rooms.tests.api.costs import cost_of
 from rooms.tests.api.test_pagination import next_link
@@ -75,14 +77,21 @@ def test_a_page_of_one_filter_discards_few_rooms_or_is_bounded(order):
             assert cost.rows <= max(100 * cost.returned, 2 * PLACE) + LONG_WALK + COLLECTED_AROUND
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [pair for pair in combinations(FILTERS, 2) if len(set(names(pair))) == len(names(pair))],
-    ids=lambda text: text[:30],
-)
-def test_a_page_of_two_filters_is_bounded(first, second):
-    for order in ("", "-code", "size", "-price", "latitude", "size,price"):
-        assert_bounded(url([first, second], order))
+PAIRS = [pair for pair in combinations(FILTERS, 2) if len(set(names(pair))) == len(names(pair))]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0][:30]}-{pair[1][:30]}")
+def test_a_page_of_two_filters_is_bounded(pair):
+    """Every third order with each pair; the neighbouring pairs take the others."""
+    for order in ORDERS[PAIRS.index(pair) % 3 :: 3]:
+        assert_bounded(url(pair, order))
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_page_of_any_two_filters_is_bounded_in_any_order(order):
+    for pair in PAIRS:
+        assert_bounded(url(pair, order))
 
 
 @pytest.mark.parametrize(
@@ -127,3 +136,22 @@ def test_an_order_that_few_matches_come_first_in_is_refused_with_another(client)
     assert (error["parameter"], error["hint"]) == ("order", "order=longitude")
     assert response.json()["try"] == "/rooms?filter_longitude__gt=13&order=longitude"
     assert len(client.get(response.json()["try"]).json()) == 100
+
+
+@pytest.mark.parametrize("limit", [100, 1000])
+@pytest.mark.parametrize("order", ["distance", "-distance"])
+@pytest.mark.parametrize("more", ["", "&filter_price__gt=60"])
+def test_a_page_by_distance_is_read_through_the_index_at_any_depth(order, limit, more):
+    query = f"near=-0.1276,51.5072&order={order}&limit={limit}{more}"
+    search = Search.parse(query)
+    metres, point = search.near.distance
+    for identity in (1, 200_000, 500_000, 900_000):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {metres}, id FROM room WHERE id >= %s ORDER BY id LIMIT 1", [*point, identity]
+            )
+            place = search.cursor([str(value) for value in cursor.fetchone()])
+        cost = assert_bounded(f"/rooms?{query}&after={place}")
+        assert cost.status == 200
+        assert cost.rows <= 90_000, cost
+        assert cost.entries <= 90_000, cost
