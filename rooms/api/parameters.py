@@ -154,7 +154,8 @@ PARAMETERS = {
         Parameter(
             "count",
             "Counts the matching rooms in the header X-Total-Count; X-Total-Count-Precision says how: exact, "
-            "or estimated from a sample to within 10 %, where they are more than about 10,000.",
+            "or estimated from a sample to within 10 %, where they are more than about 10,000. `exact` is "
+            "refused where it would read too many rooms.",
             "estimated",
             {"type": "string", "enum": ["exact", "estimated"]},
             choice_parser("exact", "estimated"),
