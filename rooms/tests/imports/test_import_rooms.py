@@ -12,10 +12,11 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from rentomatic_site.testing.rig import wait_until
 from rooms.factories import RoomFactory
-from rooms.imports import writer
+from rooms.imports import progress, writer
 from rooms.imports.reader import MAX_LINE_SIZE
 from rooms.models import Room
 
@@ -93,6 +94,7 @@ def test_files_as_programs_write_them_are_read(import_text, content):
         ("code,size,price,latitude", "line 1, longitude: this column is missing"),
         ("code,size,price,price,latitude,longitude", "line 1, price: given twice"),
         ("code;size;price;latitude;longitude", "line 1: the columns are separated by ';', not by commas"),
+        ("code;,size,price,latitude,longitude", "line 1, 'code;': unknown column; do you mean code?"),
         ('code,size,"price', "line 1: not CSV"),
         ("", "line 1, code: this column is missing"),
     ],
@@ -113,6 +115,7 @@ def test_a_header_with_wrong_columns_is_rejected_by_name(import_text, header, me
         (f"{CODES[0]},215,1_000,51.75,-0.09", "line 2, price: must be a whole number, not '1_000'"),
         (f"{CODES[0]},215,٣٩,51.75,-0.09", "line 2, price: must be a whole number"),
         (f"{CODES[0]},215,,51.75,-0.09", "line 2, price: is empty"),
+        (f"{CODES[0]},215,{'9' * 51},51.75,-0.09", f"at most, not '{'9' * 49}…'"),
         (f"{CODES[0]},0,39,51.75,-0.09", "line 2, size: must be from 1 to 100000, not '0'"),
         (f"{CODES[0]},215,39,NaN,-0.09", "line 2, latitude: must be a decimal number, not 'NaN'"),
         (f"{CODES[0]},215,39,1e999,-0.09", "line 2, latitude: must be from -90 to 90"),
@@ -257,6 +260,48 @@ def test_a_database_error_in_the_last_batch_rolls_back_the_first(many_lines, imp
     with pytest.raises(CommandError, match=r"Nothing was imported\."):
         import_text(lines([39] * 20_001 + [13]))
     assert not Room.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("rooms", "analyzed"), [(2, False), (3, True)])
+def test_the_table_is_analyzed_after_more_than_a_batch(import_text, monkeypatch, rooms, analyzed):
+    monkeypatch.setattr(writer, "BATCH", 2)
+    with CaptureQueriesContext(connection) as queries:
+        import_text(lines([39] * rooms))
+    assert ("ANALYZE room" in [query["sql"] for query in queries]) == analyzed
+
+
+# --- Progress
+
+
+@pytest.mark.django_db
+def test_the_progress_of_batches_counts_each_line_once(import_text, monkeypatch, capsys):
+    monkeypatch.setattr(writer, "BATCH", 2)
+    monkeypatch.setattr(progress, "LINE_INTERVAL", 0)
+    import_text(lines([39] * 4))
+    written = [line for line in capsys.readouterr().err.splitlines() if "written" in line]
+    assert written == ["2 of 5 lines written", "4 of 5 lines written", "5 of 5 lines written"]
+
+
+@pytest.mark.parametrize(("total", "of_total"), [(1_000, " of 1,000"), (None, "")])
+def test_progress_in_a_log_is_a_line_every_two_seconds(monkeypatch, capsys, total, of_total):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.progress(total, "rooms") as advance:
+        for now in (101.9, 102, 103, 104.5):  # noqa: B007, the clock reads it
+            advance(100)
+    assert capsys.readouterr().err == f"200{of_total} rooms\n400{of_total} rooms\n"
+
+
+def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.progress(1_000, "rooms") as advance:
+        advance(250)
+        advance(750)
+    assert "| 0/1000 [" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r")
 
 
 @pytest.mark.django_db
