@@ -5,7 +5,11 @@ from pathlib import Path
 from benchmarks.mutants.project import MutantsError
 
 API, ADMIN, SITE = "rooms/tests/api/test_", "rooms/tests/admin/test_", "rentomatic_site/tests/test_"
-PAGES, SCENARIOS = "rooms/tests/pages/test_", "rentomatic_site/scenarios/tests/test_"
+ROOMS, PAGES, SCENARIOS = (
+    "rooms/tests/test_",
+    "rooms/tests/pages/test_",
+    "rentomatic_site/scenarios/tests/test_",
+)
 TESTS = {
     "rooms/imports": ["rooms/tests/imports"],
     "rooms/admin/actions": [f"{ADMIN}bulk.py", f"{ADMIN}locks.py", f"{ADMIN}access.py"],
@@ -27,13 +31,18 @@ TESTS = {
     "rentomatic_site/scenarios/loading.py": [f"{SCENARIOS}loading.py"],
     "rentomatic_site/scenarios/locks.py": [f"{SCENARIOS}safety.py"],
     "rentomatic_site/scenarios/running.py": [f"{SCENARIOS}loading.py"],
-    "rooms/columns.py": ["rooms/tests/test_coordinates.py", f"{API}operators.py", "rooms/tests/imports"],
-    "rooms/counting.py": [f"{API}http.py", f"{API}statistics.py", f"{ADMIN}list.py", f"{API}estimates.py"],
-    "rooms/sampling.py": [f"{API}clusters.py", f"{API}estimates.py"],
+    "rooms/columns.py": [
+        f"{ROOMS}columns.py",
+        f"{ROOMS}coordinates.py",
+        f"{API}openapi.py",
+        f"{ROOMS}seeding.py",
+    ],
+    "rooms/counting.py": [f"{API}statistics.py", f"{API}http.py", f"{ADMIN}list.py"],
+    "rooms/sampling.py": [f"{API}statistics.py", f"{API}clusters.py"],
     "rooms/views.py": [f"{API}http.py", f"{API}statistics.py", f"{PAGES}pages.py", f"{API}formats.py"],
     "rooms/api/arguments.py": ["rooms/tests/test_rooms_command.py"],
     "rooms/api/changes.py": [f"{API}changes.py", "rooms/tests/test_room_changes.py"],
-    "rooms/api/clusters.py": [f"{API}clusters.py", f"{API}estimates.py"],
+    "rooms/api/clusters.py": [f"{API}clusters.py"],
     "rooms/api/conditions.py": [f"{API}operators.py", f"{API}geo.py"],
     "rooms/api/errors.py": [f"{API}http.py", f"{API}faults.py", f"{API}exports.py", f"{API}bad_input.py"],
     "rooms/api/exports.py": [f"{API}exports.py", f"{API}formats.py"],
@@ -45,12 +54,12 @@ TESTS = {
     "rooms/api/negotiation.py": [f"{API}http.py", f"{API}formats.py"],
     "rooms/api/ogc.py": [f"{API}ogc.py"],
     "rooms/api/openapi.py": [f"{API}openapi.py"],
-    "rooms/api/operators.py": [f"{API}operators.py", f"{API}bad_input.py"],
+    "rooms/api/operators.py": [f"{API}bad_input.py", f"{API}openapi.py", f"{API}pagination.py"],
     "rooms/api/pagination.py": [f"{API}pagination.py", f"{API}bad_input.py"],
-    "rooms/api/paging.py": [f"{API}pagination.py", f"{API}plans.py"],
-    "rooms/api/parameters.py": [f"{API}operators.py", f"{API}http.py", f"{API}bad_input.py"],
-    "rooms/api/plans.py": [f"{API}pagination.py", f"{API}plans.py"],
-    "rooms/api/queries.py": [f"{API}operators.py", f"{API}pagination.py", f"{API}geo.py"],
+    "rooms/api/paging.py": [f"{API}pagination.py", f"{API}geo.py"],
+    "rooms/api/parameters.py": [f"{API}bad_input.py", f"{API}geo.py", f"{API}pagination.py"],
+    "rooms/api/plans.py": [f"{API}pagination.py", f"{API}geo.py"],
+    "rooms/api/queries.py": [f"{API}pagination.py", f"{API}geo.py", f"{API}exports.py"],
     "rooms/api/statistics.py": [f"{API}statistics.py"],
     "rooms/api/timing.py": [f"{API}http.py"],
 }
