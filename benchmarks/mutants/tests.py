@@ -19,7 +19,7 @@ TESTS = {
     "rooms/admin/list_filters.py": [f"{ADMIN}list.py", f"{ADMIN}odd_input.py"],
     "rooms/admin/listing.py": [f"{ADMIN}list.py", f"{ADMIN}speed.py"],
     "rooms/admin/locks.py": [f"{ADMIN}locks.py", f"{ADMIN}bulk.py", f"{ADMIN}file_bounds.py"],
-    "rooms/admin/room.py": [f"{ADMIN}form.py", f"{ADMIN}list.py", f"{ADMIN}bulk.py", f"{ADMIN}access.py"],
+    "rooms/admin/room.py": [f"{ADMIN}form.py", f"{ADMIN}list.py", f"{ADMIN}locks.py", f"{ADMIN}access.py"],
     "rentomatic_site/logins.py": [f"{ADMIN}throttle.py", f"{ADMIN}access.py"],
     "rentomatic_site/middleware.py": [f"{SITE}middleware.py", f"{ADMIN}throttle.py", f"{API}http.py"],
     "rentomatic_site/probes.py": [f"{SITE}probes.py"],

@@ -2,13 +2,13 @@
 
 import random
 from collections import defaultdict
-from math import ceil, floor
+from math import ceil, exp, factorial, floor
 from statistics import fmean
 
 import pytest
 from django.db import connection
 
-from rooms.api.clusters import LOOKED_AT
+from rooms.api.clusters import LOOKED_AT, most_of_few
 from rooms.api.geo import Box
 from rooms.api.grid import MAX_CELLS, MAX_ZOOM, WORLD, Grid
 from rooms.columns import COLUMNS
@@ -318,6 +318,14 @@ def test_single_rooms_are_on_a_sampled_map_at_every_zoom(client, thirty_thousand
     assert body["sampled"] is True
     found = {tuple(cell["bbox"][:2]): cell for cell in body["cells"] if cell["bbox"][2] <= -90}
     check(found, rooms, body["cell_size"])
+
+
+@pytest.mark.parametrize("share", [1 / 64, 1 / 16, 1 / 8])
+def test_few_rooms_are_hardly_ever_taken_for_many(share):
+    """The Poisson distribution says how often a sample has more of LOOKED_AT rooms than that."""
+    mean, most = LOOKED_AT * share, floor(most_of_few(share))
+    more = 1 - sum(exp(-mean) * mean**rooms / factorial(rooms) for rooms in range(most + 1))
+    assert 1e-6 < more < 1e-3
 
 
 def test_a_sampled_cell_of_few_rooms_is_exact(client, thirty_thousand):

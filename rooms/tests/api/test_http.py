@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from rooms.api import timing
 from rooms.api.formats import BY_MEDIA_TYPE
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -250,6 +251,16 @@ def test_server_timing_has_the_milliseconds_of_the_database(client, room):
         assert (
             0 < float(re.fullmatch(r"db;dur=([0-9.]+)", client.get(path).headers["Server-Timing"])[1]) < 5000
         )
+
+
+def test_server_timing_adds_up_milliseconds(monkeypatch):
+    times = iter([5, 5.25, 6, 6.5])
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(times))
+    timer = timing.QueryTimer()
+    with connection.execute_wrapper(timer), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        cursor.execute("SELECT 2")
+    assert (timer.queries, timer.header) == (2, "db;dur=750.00")
 
 
 # --- Counts

@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from rooms.api import changes
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import LISTED, MAPPED, PARAMETERS, PARSERS, WHERE
+from rooms.api.parameters import LISTED, LISTS, MAPPED, PARAMETERS, PARSERS, WHERE
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
@@ -144,6 +144,7 @@ ASKED = [
     ("/rooms", "/rooms"),
     ("/rooms", "/rooms?limit=3&order=price,-size&count=exact"),
     ("/rooms", "/rooms?near=0,0&within=20000000"),
+    ("/rooms", "/rooms?near=1.5,2.5&within=1"),
     ("/rooms", "/rooms?filter_price__lt=0"),
     ("/rooms", "/rooms?filter_size__isnull=true"),
     ("/rooms", "/rooms?fields=price,code"),
@@ -190,7 +191,7 @@ ASKED = [
 )
 def test_responses_match_the_openapi_document(client, document, path, url, accept):
     Room.objects.bulk_create(varied_rooms(30))
-    RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a")
+    RoomFactory(code="f853578c-fc0f-4e65-81b8-566c5dffa35a", longitude=1.5, latitude=2.5)
     response = client.get(url, HTTP_ACCEPT=accept)
     body = b"".join(response).decode()
     media_type = response.headers["Content-Type"].partition(";")[0]
@@ -218,6 +219,13 @@ def test_an_overstated_schema_fails_validation(document):
     schema = strict(schema_of(document, "/rooms", 200, "application/json"))
     assert not Draft202012Validator(schema).is_valid([{"price": "x"}])
     assert not Draft202012Validator(schema).is_valid({})
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_an_empty_list_is_invalid_by_its_schema_too(client, document, name):
+    schema = document["components"]["parameters"][name]["schema"]
+    assert not Draft202012Validator(schema).is_valid([])
+    assert client.get(f"/rooms?{name}=").status_code == 400
 
 
 @pytest.mark.parametrize("name", PARSERS)

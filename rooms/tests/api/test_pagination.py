@@ -185,6 +185,21 @@ def test_a_filter_holds_on_every_page(client, rooms, order):
     assert found == in_order(cheap, order)
 
 
+@pytest.mark.parametrize("order", ["price", "-price", "-price,size"])
+@pytest.mark.parametrize(
+    ("query", "prices"),
+    [
+        ("filter_price__eq=62", [62]),
+        ("filter_price__in=61,63", [61, 63]),
+        ("filter_price__gt=60&filter_price__lte=63", [61, 62, 63]),
+    ],
+)
+def test_a_filter_on_the_first_key_holds_behind_a_cursor(client, rooms, query, prices, order):
+    chosen = [room for room in rooms if room.price in prices]
+    assert len(chosen) > 4
+    assert walk(client, f"/rooms?{query}&order={order}&limit=2") == in_order(chosen, order)
+
+
 @pytest.mark.parametrize("order", ["", "price", "-price", "size", "-size", "price,-size", "-code"])
 def test_pages_are_stable_while_rows_are_added_and_deleted(client, rooms, order):
     chance = random.Random(3)
