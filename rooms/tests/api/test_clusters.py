@@ -336,6 +336,18 @@ def test_a_sampled_cell_of_few_rooms_is_exact(client, thirty_thousand):
     assert found[(-67.5, -33.75)]["room"] is None
 
 
+def test_a_cell_that_the_sample_misses_has_the_rooms_that_were_looked_at(client, thirty_thousand):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT code FROM (SELECT gen_random_uuid() AS code FROM generate_series(1, 400)) AS made"
+            " WHERE uuid_hash(code) > 0 LIMIT %s",
+            [2 * LOOKED_AT],
+        )
+        codes = [code for (code,) in cursor.fetchall()]
+    Room.objects.bulk_create(RoomFactory.build(code=code, longitude=-120, latitude=30) for code in codes)
+    assert cells(client, "zoom=3")[(-123.75, 22.5)]["count"] == LOOKED_AT + 1
+
+
 def test_a_match_among_many_rooms_of_a_sparse_cell_is_no_single_room(client, thirty_thousand):
     """Only the first rooms of the cell are looked at: others may match, too."""
     RoomFactory(longitude=-120, latitude=30, price=900_000)
