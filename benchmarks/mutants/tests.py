@@ -56,10 +56,10 @@ TESTS = {
     "rooms/api/openapi.py": [f"{API}openapi.py"],
     "rooms/api/operators.py": [f"{API}bad_input.py", f"{API}openapi.py", f"{API}pagination.py"],
     "rooms/api/pagination.py": [f"{API}pagination.py", f"{API}bad_input.py"],
-    "rooms/api/paging.py": [f"{API}pagination.py", f"{API}geo.py"],
+    "rooms/api/paging.py": [f"{API}pagination.py", f"{API}geo.py", f"{API}plans.py"],
     "rooms/api/parameters.py": [f"{API}bad_input.py", f"{API}geo.py", f"{API}pagination.py"],
-    "rooms/api/plans.py": [f"{API}pagination.py", f"{API}geo.py"],
-    "rooms/api/queries.py": [f"{API}pagination.py", f"{API}geo.py", f"{API}exports.py"],
+    "rooms/api/plans.py": [f"{API}pagination.py", f"{API}geo.py", f"{API}plans.py"],
+    "rooms/api/queries.py": [f"{API}pagination.py", f"{API}geo.py", f"{API}formats.py", f"{API}plans.py"],
     "rooms/api/statistics.py": [f"{API}statistics.py"],
     "rooms/api/timing.py": [f"{API}http.py"],
 }
