@@ -4,7 +4,7 @@ Fetching a page: the attempts of `plans`, from the cheapest on, until one of the
 Most pages take one statement. Where no attempt fills the page, reading it would cost too much.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.db import connection
 from rooms.api import plans
 from rooms.api.conditions import Term
 from rooms.api.plans import Attempt, Selection
+from rooms.counting import Statement
 
 Row = tuple[Any, ...]
 
@@ -34,7 +35,7 @@ class Reader:
         """The rows that an attempt finds; raises TooManyRooms where the page has cost too much already."""
         if attempt.limit > self.left:
             raise TooManyRooms
-        found = execute(attempt)
+        found = execute(attempt.statement, attempt.settings)
         flagged = next((number for number, row in enumerate(found) if row[-1]), None)
         if flagged is None:
             return Result([row[:-2] for row in found], len(found))
@@ -70,7 +71,7 @@ def fetch(selection: Selection, reader: Reader) -> list[Row]:
 def fetch_segment(selection: Selection, reader: Reader) -> list[Row]:
     """The page's rooms, where the first key is always known or never."""
     if not selection.discards:
-        return reader.run(plans.read_in_order(selection, reader.selected)).rows
+        return execute(plans.read_in_order(selection, reader.selected))
     if selection.keys[0].name == "distance":
         return collect_by_distance(selection, reader)
     if selection.boxes is not None:
@@ -135,13 +136,17 @@ def fetch_groups(selection: Selection, reader: Reader, walk: Result) -> list[Row
     return rows
 
 
-def execute(attempt: Attempt) -> list[Row]:
-    sql, values = attempt.statement
-    avoided = "".join(f"SET LOCAL {setting} = {value}; " for setting, value in attempt.settings.items())
+def execute(statement: Statement, settings: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of a statement; the settings are valid for it only."""
+    sql, values = statement
     with connection.cursor() as cursor:
+        if not settings:
+            cursor.execute(sql, values)
+            return cursor.fetchall()
+        avoided = "".join(f"SET LOCAL {setting} = {value}; " for setting, value in settings.items())
         # Statements that are sent together share a transaction, and no time is spent on the way.
         cursor.execute(avoided + sql, values)
         rows: list[Row] = cursor.fetchall()
-        if avoided and connection.in_atomic_block:  # a transaction around this one keeps what was set
-            cursor.execute("; ".join(f"SET LOCAL {setting} = DEFAULT" for setting in attempt.settings))
+        if connection.in_atomic_block:  # a transaction around this one keeps what was set
+            cursor.execute("; ".join(f"SET LOCAL {setting} = DEFAULT" for setting in settings))
     return rows

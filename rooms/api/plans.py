@@ -6,8 +6,8 @@ the index of a filter finds rooms that have to be sorted. Which one is cheap dep
 correlate, which the planner does not know. So each attempt here reads a limited number of rooms. Where it
 reaches its limit before the page is full, its result says so, and the next attempt follows.
 
-An attempt's rows are the selected expressions, then the first sort key's value and a flag: the row that has
-it is the last one that the attempt could read, and it is no result.
+A limited attempt's rows are the selected expressions, then the first sort key's value and a flag: the row
+that has it is the last one that the attempt could read, and it is no result.
 """
 
 from dataclasses import dataclass, field, replace
@@ -152,7 +152,7 @@ def compared(columns: list[str], keys: tuple[Key, ...], values: tuple[str, ...])
 # --- The rooms that an attempt reads, as SELECT
 
 
-def ordered_entries(selection: Selection, limit: int) -> Statement:
+def ordered_entries(selection: Selection, limit: int, selected: str = "room.*") -> Statement:
     """The rooms of the order's index from the cursor on, no more than the limit."""
     first = selection.keys[0]
     lead = selection.lead
@@ -167,7 +167,7 @@ def ordered_entries(selection: Selection, limit: int) -> Statement:
             conditions = [(f"{first.column} {first.sign}= %s", [selection.after[0]])]
     where, values = conjunction([*(term.condition for term in lead), *conditions])
     order = index_order(selection)
-    return f"SELECT room.* FROM room WHERE {where} ORDER BY {order} LIMIT {limit}", values
+    return f"SELECT {selected} FROM room WHERE {where} ORDER BY {order} LIMIT {limit}", values
 
 
 def index_order(selection: Selection) -> str:
@@ -209,11 +209,9 @@ def matching_entries(selection: Selection, limit: int) -> Statement:
 # --- Attempts
 
 
-def read_in_order(selection: Selection, selected: str) -> Attempt:
+def read_in_order(selection: Selection, selected: str) -> Statement:
     """The page of an index that has no other rooms."""
-    rows, values = ordered_entries(selection, selection.limit)
-    first = selection.keys[0].sql
-    return Attempt((f"SELECT {selected}, {first}, FALSE FROM ({rows}) AS room", values))
+    return ordered_entries(selection, selection.limit, selected)
 
 
 def walk(selection: Selection, selected: str, limit: int) -> Attempt:

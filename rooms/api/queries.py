@@ -206,7 +206,8 @@ def count_circle(search: Search) -> Count:
     # A sample says at once what is far beyond the limit, and reads no table.
     place = tuple(term for term in search.terms if term.column in {"latitude", "longitude"})
     if (estimate_rows(matching_rooms(replace(search, terms=place))) or 0) <= 2 * MAX_CIRCLE:
-        number, looked_at = paging.execute(plans.count_place(selection(search), MAX_CIRCLE))[0]
+        attempt = plans.count_place(selection(search), MAX_CIRCLE)
+        number, looked_at = paging.execute(attempt.statement, attempt.settings)[0]
         if looked_at < MAX_CIRCLE:
             return Count(number)
     raise inexact(search, f"more than {MAX_CIRCLE:,} rooms around a place")
