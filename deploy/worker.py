@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http import errors
+from gunicorn.http import errors, wsgi
 from gunicorn.workers.gthread import ThreadWorker
 
 from deploy.watchdog import Watchdog
@@ -25,6 +25,30 @@ PARSER_ERRORS = {
     errors.ParseException: (400, "The request is no valid HTTP."),
 }
 """Status and message for each exception of gunicorn's parser, subclasses first."""
+
+
+class Response(wsgi.Response):
+    """
+    gunicorn's response, of which a body that comes in one piece is sent together with the headers.
+
+    gunicorn sends the headers first: another system call, packet, and wake-up of the client, 30 µs together.
+    """
+
+    def write(self, arg: bytes) -> None:
+        whole = self.response_length == len(arg) and not (
+            self.headers_sent or self.chunked or self._omits_body
+        )
+        if not whole:
+            super().write(arg)
+            return
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
+        self.sock.sendall("".join([*lines, "\r\n"]).encode("latin-1") + arg)
+        self.headers_sent = True
+        self.sent = len(arg)
+
+
+wsgi.Response = Response  # type: ignore[misc]
+"""gunicorn has no setting for it."""
 
 
 class Worker(ThreadWorker):

@@ -8,7 +8,10 @@ import signal
 import socket
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http import get_parser, wsgi
 
+from deploy import worker
 from rentomatic_site.testing import rig
 
 
@@ -50,6 +53,45 @@ def test_a_connection_is_kept_for_the_next_request(gunicorn):
         assert connection.getresponse().read() == b'{"live": true}'
         assert connection.sock is not None  # http.client drops it when the server says `close`
     connection.close()
+
+
+def packets(method: str, headers: list[tuple[str, str]], *pieces: bytes) -> list[bytes]:
+    """What is sent for a response, one item for each system call: the socket keeps them apart."""
+    client, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with client, server:
+        client.sendall(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        request = next(get_parser(Config(), server, ("127.0.0.1", 1)))
+        response, _ = wsgi.create(request, server, ("127.0.0.1", 1), ("127.0.0.1", 2), Config())
+        assert isinstance(response, worker.Response)
+        response.start_response("200 OK", headers)
+        for piece in pieces:
+            response.write(piece)
+        response.close()
+        server.shutdown(socket.SHUT_WR)
+        return list(iter(lambda: client.recv(10_000), b""))
+
+
+def test_a_body_in_one_piece_is_sent_with_the_headers():
+    (packet,) = packets("GET", [("Content-Type", "text/plain"), ("Content-Length", "5")], b"rooms")
+    head, _, body = packet.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nContent-Type: text/plain\r\n" in head
+    assert body == b"rooms"
+
+
+@pytest.mark.parametrize(
+    ("method", "length", "pieces", "body"),
+    [
+        ("HEAD", "5", [], b""),
+        ("GET", "10", [b"rooms", b"rooms"], b"roomsrooms"),
+        ("GET", "4", [b"rooms"], b"room"),
+        ("GET", "", [b"rooms", b"rooms"], b"5\r\nrooms\r\n5\r\nrooms\r\n0\r\n\r\n"),
+    ],
+    ids=["none", "several", "too long", "chunked"],
+)
+def test_other_bodies_are_sent_as_they_come(method, length, pieces, body):
+    sent = b"".join(packets(method, [("Content-Length", length)] if length else [], *pieces))
+    assert sent.partition(b"\r\n\r\n")[2] == body
 
 
 def test_no_control_socket_and_no_file_outside_memory(gunicorn):
