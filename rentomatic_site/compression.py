@@ -56,7 +56,8 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {"br": new_brotli, "gzip": Gzip}
 def compress(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """The response in the coding that the client prefers; its ETag has to be weak already."""
     patch_vary_headers(response, ["Accept-Encoding"])
-    coding = preferred_coding(request.META.get("HTTP_ACCEPT_ENCODING", ""))
+    accept = request.META.get("HTTP_ACCEPT_ENCODING", "")
+    coding = preferred_coding(accept) if accept else ""
     if not coding or response.has_header("Content-Encoding"):
         return response
     if isinstance(response, StreamingHttpResponse):

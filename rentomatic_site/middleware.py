@@ -1,14 +1,16 @@
 """Middleware for every request; settings.MIDDLEWARE has the order."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Callable
 from ipaddress import IPv6Address
 
+from corsheaders.middleware import CorsMiddleware
 from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
+from django.utils.cache import patch_vary_headers
 
 from rentomatic_site.compression import compress
 from rentomatic_site.logs import request_id
@@ -28,7 +30,7 @@ def request_ids(get_response: GetResponse) -> GetResponse:
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         sent = request.META.get("HTTP_X_REQUEST_ID", "")
-        request.id = sent if SENT_ID.fullmatch(sent) else uuid.uuid4().hex  # type: ignore[attr-defined]
+        request.id = sent if SENT_ID.fullmatch(sent) else secrets.token_hex(16)  # type: ignore[attr-defined]
         # Not reset at the end: Django logs error responses after the outermost middleware. The thread's next
         # request overwrites it.
         request_id.set(request.id)  # type: ignore[attr-defined]
@@ -98,11 +100,26 @@ def client_address(request: HttpRequest) -> str:
     return str(IPv6Address(number >> 64 << 64))
 
 
-class PagePolicy(CSPMiddleware):
-    """The Content-Security-Policy on HTML only: browsers do not apply it to JSON, and it costs 60 µs."""
+class CrossOrigin(CorsMiddleware):
+    """CORS for requests of other origins; the others get `Vary` only, which saves two thirds of the time."""
 
-    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        if not response.headers.get("Content-Type", "").startswith("text/html"):
-            return response
-        with_policy: HttpResponseBase = super().process_response(request, response)
-        return with_policy
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+        if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
+            return super().__call__(request)  # type: ignore[return-value]
+        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
+        if self.is_enabled(request):
+            patch_vary_headers(response, ["origin"])
+        return response
+
+
+class PagePolicy(CSPMiddleware):
+    """
+    The Content-Security-Policy on HTML only: browsers do not apply it to JSON, and it costs 60 µs. It has no
+    nonce, for which `process_request` would prepare.
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = self.get_response(request)
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            response = self.process_response(request, response)
+        return response

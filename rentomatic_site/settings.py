@@ -80,7 +80,7 @@ MIDDLEWARE = [
     "rentomatic_site.probes.middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    "rentomatic_site.middleware.CrossOrigin",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "rentomatic_site.middleware.PagePolicy",
     "django.middleware.common.CommonMiddleware",

@@ -137,6 +137,17 @@ def test_any_site_may_read_the_api_and_its_headers(client, room, path):
     }
 
 
+def test_a_response_to_the_own_site_has_no_cors_header_but_its_vary(client, room):
+    response = client.get("/rooms")
+    assert not [name for name in response.headers if name.startswith("Access-Control-")]
+    assert {name.lower() for name in response.headers["Vary"].split(", ")} == {
+        "accept",
+        "accept-encoding",
+        "origin",
+    }
+    assert "origin" not in client.get("/admin/login/").headers["Vary"].lower()
+
+
 def test_a_preflight_is_answered(client):
     response = client.options(
         "/rooms", HTTP_ORIGIN="https://elsewhere.example", HTTP_ACCESS_CONTROL_REQUEST_METHOD="GET"
