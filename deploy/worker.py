@@ -35,10 +35,8 @@ class Response(wsgi.Response):
     """
 
     def write(self, arg: bytes) -> None:
-        whole = self.response_length == len(arg) and not (
-            self.headers_sent or self.chunked or self._omits_body
-        )
-        if not whole:
+        whole = self.response_length == len(arg) and not (self.headers_sent or self.chunked)
+        if not whole or self._omits_body:  # type: ignore[attr-defined]
             super().write(arg)
             return
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]

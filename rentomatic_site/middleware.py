@@ -103,7 +103,7 @@ def client_address(request: HttpRequest) -> str:
 class CrossOrigin(CorsMiddleware):
     """CORS for requests of other origins; the others get `Vary` only, which saves two thirds of the time."""
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:  # type: ignore[override]
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
             return super().__call__(request)  # type: ignore[return-value]
         response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
@@ -119,7 +119,7 @@ class PagePolicy(CSPMiddleware):
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = self.get_response(request)
+        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
         if response.headers.get("Content-Type", "").startswith("text/html"):
             response = self.process_response(request, response)
         return response

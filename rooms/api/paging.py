@@ -140,13 +140,10 @@ def execute(statement: Statement, settings: Mapping[str, str] | None = None) -> 
     """The rows of a statement; the settings are valid for it only."""
     sql, values = statement
     with connection.cursor() as cursor:
-        if not settings:
-            cursor.execute(sql, values)
-            return cursor.fetchall()
-        avoided = "".join(f"SET LOCAL {setting} = {value}; " for setting, value in settings.items())
+        avoided = "".join(f"SET LOCAL {setting} = {value}; " for setting, value in (settings or {}).items())
         # Statements that are sent together share a transaction, and no time is spent on the way.
         cursor.execute(avoided + sql, values)
         rows: list[Row] = cursor.fetchall()
-        if connection.in_atomic_block:  # a transaction around this one keeps what was set
+        if settings and connection.in_atomic_block:  # a transaction around this one keeps what was set
             cursor.execute("; ".join(f"SET LOCAL {setting} = DEFAULT" for setting in settings))
     return rows
