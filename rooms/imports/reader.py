@@ -6,13 +6,14 @@ what is read here; the admin's import uses the rules of columns and cells.
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain, count
+from operator import itemgetter
 from typing import Any, BinaryIO
 
-from rooms.columns import COLUMNS
+from rooms.columns import COLUMNS, DECIMALS, DEGREES, Column
 
 MAX_COLUMNS = 100
 """Columns of a file whose names are compared with those of a room, for a suggestion."""
@@ -97,6 +98,41 @@ def parse_cell(column: str, text: str) -> Any:
         raise ValueError(f"{error}, not {quote(text)}") from None
 
 
+def below(limit: int) -> str:
+    """A pattern for the digits of a whole number less than the limit (more than 0)."""
+    digits = str(limit)
+    choices = [f"[0-9]{{1,{len(digits) - 1}}}"] if len(digits) > 1 else []
+    for place, digit in enumerate(digits):
+        if digit != "0":
+            rest = len(digits) - place - 1
+            choices.append(f"{digits[:place]}[0-{int(digit) - 1}][0-9]{{{rest}}}")
+    return f"(?:{'|'.join(choices)})"
+
+
+def plain_cell(column: Column) -> str:
+    """
+    A pattern for texts that `parse_cell` accepts, and that PostgreSQL reads as the value that it returns.
+    Other texts may be valid too.
+    """
+    if column.limits is None:
+        pattern = column.type.pattern
+        plain = f"(?i:{pattern.pattern})" if pattern.flags & re.IGNORECASE else f"(?:{pattern.pattern})"
+    else:
+        low, high = column.limits
+        sign = {0: "", 1: "(?!0)", -high: "-?"}.get(low, "(?!)")
+        decimals = rf"(?:\.[0-9]{{1,{DECIMALS}}})?" if column.type is DEGREES else ""
+        plain = f"(?:{sign}{below(high)}{decimals})"
+    return f"{plain}?" if column.nullable else plain
+
+
+def plain_line(columns: Sequence[str]) -> re.Pattern[str]:
+    """
+    A pattern for lines of CSV that have only plain cells. Nearly all lines of a large file match, which takes
+    a tenth of the time of parsing their cells.
+    """
+    return re.compile(",".join(plain_cell(COLUMNS[column]) for column in columns), re.ASCII)
+
+
 # --- Lines
 
 
@@ -161,9 +197,9 @@ def parse_json_line(text: str) -> list[str]:
 
 def read_records(
     stream: BinaryIO, errors: LineErrors, advance: Callable[[int], None]
-) -> Iterator[tuple[int, list[str]]]:
+) -> Iterator[tuple[int, Sequence[str], bool]]:
     """
-    The file's records with their line numbers, cells in the order of COLUMNS.
+    The file's records: line number, cells in the order of COLUMNS, and whether they are known to be valid.
 
     A file that begins with a brace is NDJSON, any other is CSV with a header. Raises FileRejectedError for a
     header with errors, without reading further: each line would repeat them.
@@ -171,19 +207,31 @@ def read_records(
     numbered = read_lines(stream, errors, advance)
     first_number, first = next(numbered, (1, ""))
     if first.startswith("{"):
-        parse_line, order = parse_json_line, list(range(len(COLUMNS)))
-        numbered = chain([(first_number, first)], numbered)
-    else:
-        try:
-            header = parse_csv_line(first) if first else []
-        except ValueError as error:
-            errors.add(LineError(first_number, "", str(error)))
-            raise FileRejectedError(errors) from None
-        for column, reason in column_errors(header):
-            errors.add(LineError(first_number, column, reason))
-        if errors.total:
-            raise FileRejectedError(errors)
-        parse_line, order = parse_csv_line, [header.index(column) for column in COLUMNS]
+        yield from parse_lines(chain([(first_number, first)], numbered), parse_json_line, errors)
+        return
+    try:
+        header = parse_csv_line(first) if first else []
+    except ValueError as error:
+        errors.add(LineError(first_number, "", str(error)))
+        raise FileRejectedError(errors) from None
+    for column, reason in column_errors(header):
+        errors.add(LineError(first_number, column, reason))
+    if errors.total:
+        raise FileRejectedError(errors)
+    in_order = itemgetter(*(header.index(column) for column in COLUMNS))
+    is_plain = plain_line(header).fullmatch
+    for number, text in numbered:
+        if is_plain(text):
+            yield number, in_order(text.split(",")), True
+        else:
+            for _, cells, _ in parse_lines([(number, text)], parse_csv_line, errors):
+                yield number, in_order(cells), False
+
+
+def parse_lines(
+    numbered: Iterable[tuple[int, str]], parse_line: Callable[[str], list[str]], errors: LineErrors
+) -> Iterator[tuple[int, Sequence[str], bool]]:
+    """The records of these lines, whose cells are to be parsed."""
     for number, text in numbered:
         try:
             cells = parse_line(text)
@@ -191,5 +239,5 @@ def read_records(
                 raise ValueError(f"{len(cells)} values instead of {len(COLUMNS)}")
         except ValueError as error:
             errors.add(LineError(number, "", str(error)))
-            continue
-        yield number, [cells[position] for position in order]
+        else:
+            yield number, cells, False

@@ -126,10 +126,7 @@ def test_a_header_with_wrong_columns_is_rejected_by_name(import_text, header, me
         (f"{CODES[0]},215,39,51.75", "line 2: 4 values instead of 5"),
         (f"{CODES[0]},215,39,51.75,-0.09,7", "line 2: 6 values instead of 5"),
         (f"{CODES[0]},215,39,51.75,-0.09,", "line 2: 6 values instead of 5"),
-        (
-            f"{CODES[0]},215,39,51.,-0.09",
-            "line 2, latitude: must be a decimal number with a digit before and after the point",
-        ),
+        (f"{CODES[0]},215,39,51.,-0.09", "a digit before and after the point, as in 0.5, not '51.'"),
         (f'{CODES[0]},215,"39,51.75,-0.09', "line 2: not CSV"),
         (b"\xff\xfe,215,39,51.75,-0.09", "line 2: not UTF-8 at byte 1"),
         ("9" * 10_000_000, f"line 2: longer than {MAX_LINE_SIZE} bytes"),
