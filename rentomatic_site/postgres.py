@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import connection as django_connection
 from psycopg2 import errors, sql
 from psycopg2.extensions import connection, cursor
+from psycopg2.extras import wait_select
 
 from rentomatic_site.embedded import server as embedded_server
 
@@ -173,6 +174,16 @@ def drop_database(server: cursor, name: str) -> None:
         # statement cancels that one without the privilege.
         end_sessions(server, name)
         server.execute(statement)
+
+
+def begin_to_drop(name: str) -> None:
+    """
+    Let the server drop a database that has no sessions, without waiting for it: the server executes the
+    statement although its client has gone. The database stays where the server fails or is stopped.
+    """
+    with closing(psycopg2.connect(**settings.POSTGRES, async_=True)) as sender:
+        wait_select(sender)
+        sender.cursor().execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def end_sessions(server: cursor, name: str) -> None:

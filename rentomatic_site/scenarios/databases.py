@@ -182,7 +182,9 @@ def find(server: cursor, name: str) -> Database | None:
 def with_metadata(server: cursor, only: str | None = None) -> Iterator[Database]:
     """The databases that have metadata, in the order of their names, or only that one; no protected ones."""
     server.execute(
-        "SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END,"
+        # The size of a database that is being dropped is an error as soon as it is gone.
+        "SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT') AND datconnlimit <> -2"
+        " THEN pg_database_size(oid) END,"
         " shobj_description(oid, 'pg_database'), pg_has_role(datdba, 'USAGE'), datconnlimit = -2"
         " FROM pg_database WHERE datname ~ '^(scenario|tpl)_' AND datname = coalesce(%s, datname)"
         " AND datname <> ALL(%s) ORDER BY datname",
@@ -255,8 +257,9 @@ def stamped(metadata: Metadata) -> Metadata:
 
 def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> None:
     """
-    Rename a built database to `new_name` and write its metadata, in one transaction; then drop the database
-    that had the name. Templates refuse connections from then on.
+    Rename a built database to `new_name` and write its metadata, in one transaction. Templates refuse
+    connections from then on. The server drops the database that had the name while the command goes on; where
+    that is interrupted, the next load finds it as one that was being built.
 
     postgres.InUseError where this role may not end a session in one of the two; nothing has changed then.
     """
@@ -283,7 +286,7 @@ def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> Non
                     "Next: stop them, then load again."
                 ) from None
     if replaced:
-        postgres.drop_database(server, away)
+        postgres.begin_to_drop(away)
 
 
 def drop(server: cursor, name: str) -> bool:

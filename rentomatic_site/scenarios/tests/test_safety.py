@@ -115,8 +115,39 @@ def test_a_load_that_is_stopped_leaves_the_old_state(
     workshop.write("t_slow", ONE.replace("30", "32"))
     assert workshop.load("t_slow", "--reset").returncode == 0
     assert workshop.prices("t_slow") == [32]
-    kinds = sorted(metadata.kind for metadata in workshop.databases().values())
-    assert kinds == [databases.TARGET, databases.TEMPLATE]
+    wait_until(
+        lambda: (
+            sorted(metadata.kind for metadata in workshop.databases().values())
+            == [databases.TARGET, databases.TEMPLATE]
+        ),
+        "the end of the databases that were replaced",
+    )
+
+
+def test_a_database_is_dropped_after_its_client_has_gone(workshop: Workshop) -> None:
+    name = databases.building_name("t_one")
+    with postgres.session() as server:
+        postgres.create_database(server, name)
+        with postgres.session(name):  # a DROP DATABASE waits for its end
+            postgres.begin_to_drop(name)
+            assert postgres.database_exists(server, name)
+        wait_until(lambda: not postgres.database_exists(server, name), "the end of the database")
+
+
+def test_a_replaced_database_that_stayed_is_dropped_by_the_next_load(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.write("t_one", ONE)
+    workshop.load("t_one")
+    with postgres.session() as server:
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(postgres, "begin_to_drop", lambda name: None)
+            workshop.load("t_one", "--reset")
+        (stayed,) = [
+            name for name, metadata in workshop.databases().items() if metadata.kind == databases.BUILDING
+        ]
+        workshop.load("t_one", "--reset")
+        assert not postgres.database_exists(server, stayed)
 
 
 def test_two_loads_of_one_name_at_once_are_one_database(workshop: Workshop) -> None:
