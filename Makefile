@@ -46,6 +46,7 @@ bench: install ## measure the API beside its peers; ARGS=--quick
 	@$(CLEAN) $(PY) -m benchmarks $(ARGS)
 	@$(CLEAN) $(PY) -m benchmarks.edge $(ARGS)
 	@$(CLEAN) $(PY) -m benchmarks.changes $(ARGS)
+	@$(CLEAN) $(PY) -m benchmarks.writes $(ARGS)
 
 .PHONY: mutants
 mutants: install ## put faults into a copy and see which the tests notice; ARGS="--sample 5"

@@ -129,7 +129,7 @@ def many_rooms(
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT count(*), coalesce(max(id), 0) FROM room")
         rows, first = cursor.fetchone()
-        indexes = _rebuild_indexes(cursor) if n >= max(MIN_ROOMS_WITHOUT_INDEXES, rows) else nullcontext()
+        indexes = rebuilt_indexes(cursor) if n >= max(MIN_ROOMS_WITHOUT_INDEXES, rows) else nullcontext()
         with indexes, progress(n, "rooms") as advance:
             for start in range(0, n, BATCH):
                 count = min(BATCH, n - start)
@@ -199,7 +199,7 @@ def _insert(
 
 
 @contextmanager
-def _rebuild_indexes(cursor: Any) -> Iterator[None]:
+def rebuilt_indexes(cursor: Any) -> Iterator[None]:
     """Drop the table's indexes except the primary key, and create the same ones again afterwards."""
     cursor.execute("""
         SELECT c.relname, pg_get_indexdef(i.indexrelid), u.conname, pg_get_constraintdef(u.oid)
