@@ -19,7 +19,7 @@ from rooms.api.geo import Box
 from rooms.api.grid import MAX_ZOOM, WORLD, Grid
 from rooms.api.parameters import Search
 from rooms.api.queries import NAMES, matching_rooms, planner_query
-from rooms.columns import round_degrees
+from rooms.columns import DECIMALS, round_degrees
 from rooms.counting import estimate_rows, planned_cost
 from rooms.sampling import SAMPLED, sample, share_of
 
@@ -155,6 +155,14 @@ def fetch_sparse(search: Search, grid: Grid, cells: set[int]) -> Iterator[Group]
     )
 
 
+def mean(name: str) -> str:
+    """
+    SQL of the mean of a coordinate, from an exact sum: a sum of floats depends on the order of the rows, and
+    a centre would move while one pans.
+    """
+    return f"(avg((room.{name} * {10**DECIMALS})::bigint) / {10**DECIMALS})::float8"
+
+
 def fetch_clusters(
     search: Search, keys: str, prefix: str = "", prefix_values: Sequence[Any] = (), more: str = "TRUE"
 ) -> Iterator[Group]:
@@ -165,7 +173,7 @@ def fetch_clusters(
         cursor.execute(
             f"{prefix}SELECT ARRAY[{keys}], count(*), min(room.price),"
             " percentile_disc(0.5) WITHIN GROUP (ORDER BY room.price),"
-            f" avg(room.longitude), avg(room.latitude), {samples} {rows} GROUP BY {keys}",
+            f" {mean('longitude')}, {mean('latitude')}, {samples} {rows} GROUP BY {keys}",
             [*prefix_values, *values],
         )
         for keys_found, count, lowest, median, longitude, latitude, *room in cursor.fetchall():
