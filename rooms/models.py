@@ -5,6 +5,7 @@ from copy import copy
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib.postgres.indexes import GistIndex
 from django.db import models
 from django.db.models import F, Func, Q
@@ -83,3 +84,41 @@ class Room(models.Model):
 
     def get_absolute_url(self) -> str:
         return f"/rooms/{self.code}"
+
+
+class BulkChange(models.Model):
+    """
+    A change of more rooms than one transaction takes, made in batches: what, by whom, how far it came.
+
+    Its rooms are those of a list at the time of the preview. They are found by the list's query and the
+    database's snapshot, so that nothing is stored for each room (rooms/admin/actions/large.py).
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        DONE = "done"
+        CANCELLED = "cancelled"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    operation = models.CharField(max_length=20)
+    parameters = models.JSONField(help_text="Of the operation, such as the amount.")
+    query = models.TextField(help_text="The query string of the list.")
+    seen_at = models.DateTimeField(help_text="When the preview was made.")
+    snapshot = models.TextField(help_text="pg_current_snapshot() of the preview.")
+    total = models.BigIntegerField(help_text="Rooms that the preview found to change.")
+    changed = models.BigIntegerField(default=0)
+    last_id = models.BigIntegerField(default=0, help_text="The key of the last room that was changed.")
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        db_table = "room_bulk_change"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.operation}, {self.changed:,} of {self.total:,} rooms"
+
+    @property
+    def left(self) -> int:
+        """Rooms of the preview that are not changed."""
+        return max(self.total - self.changed, 0)

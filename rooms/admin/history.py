@@ -59,6 +59,10 @@ def format_room(room: Room) -> str:
     return ", ".join(f"{name} {format_value(value)}" for name, value in values(room).items())
 
 
+ROOM_SQL = ", ".join(f"concat('{name} ', coalesce(room.{name}::text, 'unknown'))" for name in COLUMNS)
+"""The parts of `format_room` as SQL."""
+
+
 def format_time(time: datetime) -> str:
     """A time such as "3 Jan 2026, 14:05", in UTC."""
     return f"{time:%-d %b %Y, %H:%M}"

@@ -5,7 +5,7 @@ An invalid filter is an error, and the list is empty: were it ignored, a bulk ac
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -29,6 +29,12 @@ def add_filter_error(request: HttpRequest, message: str) -> str:
     if message not in filter_errors(request):
         filter_errors(request).append(message)
     return message
+
+
+def selection_time(request: HttpRequest) -> datetime:
+    """The time from which filters count, the same for all that a request selects."""
+    moment: datetime = request.__dict__.setdefault("selection_time", timezone.now())
+    return moment
 
 
 class RangeFilter(admin.ListFilter):
@@ -141,7 +147,7 @@ class ChangedFilter(ChoiceFilter):
         return [("today", "Today"), ("24h", "In the last 24 hours"), ("7d", "In the last 7 days")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        now = timezone.now()
+        now = selection_time(request)
         since = {
             "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
             "24h": now - timedelta(hours=24),

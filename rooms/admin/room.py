@@ -23,6 +23,7 @@ from rooms.admin import history
 from rooms.admin.actions.bulk import check_keys
 from rooms.admin.actions.delete import delete_selected
 from rooms.admin.actions.prices import change_prices
+from rooms.admin.actions.progress import ProgressMixin
 from rooms.admin.files.mixin import SpreadsheetMixin
 from rooms.admin.files.resource import RoomCSV, RoomXLSX
 from rooms.admin.form import RoomForm
@@ -46,7 +47,7 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 
 @admin.register(Room)
-class RoomAdmin(SpreadsheetMixin, admin.ModelAdmin):
+class RoomAdmin(ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm

@@ -3,7 +3,8 @@ Bulk actions: a confirmation page shows exactly what will be done, and only that
 
 Rooms may change between the page and its confirmation. The confirmation therefore has a fingerprint of the
 rooms and versions that were shown; where it differs, the page is shown again. The changes are computed before
-the rooms are locked, so that locks are held for the writing only.
+the rooms are locked, so that locks are held for the writing only. Selections of more than MAX_ROOMS are
+changed in batches (large.py).
 """
 
 import re
@@ -12,6 +13,7 @@ from functools import wraps
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from rooms.admin.room import RoomAdmin
 
 MAX_ROOMS = 10_000
-"""Rooms of one action; import_rooms handles more, and reports its progress."""
+"""Rooms that are changed in one transaction, all or none; more are changed in batches (large.py)."""
 MAX_SHOWN = 100
 """Rooms that a confirmation page lists."""
 
@@ -51,8 +53,12 @@ def is_confirmed(request: HttpRequest, current: str) -> bool:
         return False
     if request.POST.get("fingerprint") == current:
         return True
-    messages.warning(request, "This is no longer what you were shown. Look again; nothing was done yet.")
+    warn_of_changes(request)
     return False
+
+
+def warn_of_changes(request: HttpRequest) -> None:
+    messages.warning(request, "This is no longer what you were shown. Look again; nothing was done yet.")
 
 
 def confirmation_page(
@@ -86,23 +92,37 @@ def room_table(rooms: list[Room]) -> dict[str, Any]:
     return {"columns": columns, "rows": rows}
 
 
-def bulk_action(work: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
-    """Decorator: make `work(model_admin, request, rooms)` an admin action on at most MAX_ROOMS rooms."""
+def takes_whole_list(request: HttpRequest) -> bool:
+    """Whether all rooms of the list are selected, as Django reads it, and not those that are ticked."""
+    return bool(forms.BooleanField(required=False).to_python(request.POST.get("select_across")))
 
-    @wraps(work)
-    def action(model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]) -> Any:
-        rooms = list(queryset.order_by("pk")[: MAX_ROOMS + 1])
-        if len(rooms) > MAX_ROOMS:
-            messages.error(
-                request,
-                f"More than {MAX_ROOMS:,} rooms are selected. Filter them into smaller groups, "
-                "or use ./manage.py import_rooms.",
-            )
-            return None
-        try:
-            return work(model_admin, request, rooms)
-        except StaleVersionError:
-            # The rooms that are read now have another fingerprint, so that the page is shown again.
-            return work(model_admin, request, list(queryset.order_by("pk")[:MAX_ROOMS]))
 
-    return action
+def bulk_action(
+    large: Callable[..., HttpResponse | None],
+) -> Callable[[Callable[..., HttpResponse | None]], Any]:
+    """
+    Decorator: make `work(model_admin, request, rooms)` an admin action on at most MAX_ROOMS rooms, and
+    `large(model_admin, request, queryset)` on more.
+    """
+
+    def decorate(work: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
+        @wraps(work)
+        def action(model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]) -> Any:
+            rooms = list(queryset.order_by("pk")[: MAX_ROOMS + 1])
+            if len(rooms) > MAX_ROOMS:
+                if takes_whole_list(request):
+                    return large(model_admin, request, queryset)
+                messages.error(
+                    request,
+                    f"More than {MAX_ROOMS:,} rooms are ticked. Select all rooms of a filtered list instead.",
+                )
+                return None
+            try:
+                return work(model_admin, request, rooms)
+            except StaleVersionError:
+                # The rooms that are read now have another fingerprint, so that the page is shown again.
+                return work(model_admin, request, list(queryset.order_by("pk")[:MAX_ROOMS]))
+
+        return action
+
+    return decorate

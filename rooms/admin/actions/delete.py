@@ -3,9 +3,13 @@
 from typing import TYPE_CHECKING
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import DELETION
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from rooms.admin import history
+from rooms.admin.actions import large
 from rooms.admin.actions.bulk import (
     MAX_SHOWN,
     bulk_action,
@@ -13,6 +17,7 @@ from rooms.admin.actions.bulk import (
     fingerprint,
     is_confirmed,
     room_table,
+    warn_of_changes,
 )
 from rooms.admin.locks import lock_rooms
 from rooms.counting import Count
@@ -22,8 +27,46 @@ if TYPE_CHECKING:
     from rooms.admin.room import RoomAdmin
 
 
+DELETE = large.Operation(
+    permission="delete",
+    title=lambda parameters: "Delete rooms",
+    participle="deleted",
+    rooms=lambda rooms, parameters: rooms.values("id"),
+    write=f"""
+        DELETE FROM room USING batch WHERE room.id = batch.id
+        RETURNING room.id, room.code, concat_ws(', ', {history.ROOM_SQL}) AS message
+    """,  # noqa: S608, of our own parts
+    flag=DELETION,
+)
+
+
+def delete_in_batches(
+    model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]
+) -> HttpResponse | None:
+    """The confirmation page of many rooms, then their deletion in batches."""
+    change = large.confirmed(request, "delete", {})
+    if change:
+        return large.start(change)
+    if "confirm" in request.POST:
+        warn_of_changes(request)
+    snapshot = large.current_snapshot()
+    number = queryset.count()
+    return confirmation_page(
+        model_admin,
+        request,
+        "admin/rooms/delete_rooms.html",
+        f"Delete {Count(number)}?",
+        {
+            "table": room_table(list(queryset.order_by("pk")[:MAX_SHOWN])),
+            "number": number,
+            "fingerprint": large.sign(request, "delete", {}, snapshot, number),
+            "in_batches": True,
+        },
+    )
+
+
 @admin.action(description="Delete…", permissions=["delete"])
-@bulk_action
+@bulk_action(delete_in_batches)
 def delete_selected(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
     """Delete the rooms, after a confirmation page that lists them."""
     number = str(Count(len(rooms)))

@@ -3,19 +3,41 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE
 from django.db import connection, transaction
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    DecimalField,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+)
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Round
 from django.http import HttpRequest, HttpResponse
 
 from rooms.admin import history
-from rooms.admin.actions.bulk import MAX_SHOWN, bulk_action, confirmation_page, fingerprint, is_confirmed
+from rooms.admin.actions import large
+from rooms.admin.actions.bulk import (
+    MAX_SHOWN,
+    bulk_action,
+    confirmation_page,
+    fingerprint,
+    is_confirmed,
+    warn_of_changes,
+)
 from rooms.admin.locks import lock_rooms
 from rooms.columns import COLUMNS
-from rooms.counting import Count
+from rooms.counting import Count as RoomCount
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -34,12 +56,16 @@ WHERE room.id = new.id
 class PriceForm(forms.Form):
     """The amount or percentage by which prices change."""
 
+    extreme = False
+    """Whether the sum of the prices becomes more than five times as much, or less than a fifth."""
+
     change = forms.DecimalField(
         max_digits=9,
         decimal_places=2,
         help_text="With a minus to lower: -5",
         widget=forms.NumberInput(attrs={"step": "any", "required": True}),
     )
+    sure = forms.BooleanField(required=False)
     unit = forms.ChoiceField(
         choices=[("euros", "euros per day"), ("percent", "percent")],
         initial="euros",
@@ -55,6 +81,17 @@ class PriceForm(forms.Form):
             self.add_error("change", "Prices are whole euros.")
         return cleaned
 
+    def note_sums(self, before: int, after: int) -> None:
+        """Take the sums of all prices into account: a change that is hardly meant is asked for twice."""
+        self.extreme = after > 5 * before or 5 * after < before
+
+    def is_sure(self) -> bool:
+        """Whether the change is moderate, or was ticked as meant; adds an error where it was not."""
+        if self.extreme and not self.cleaned_data["sure"]:
+            self.add_error("sure", "Tick this to go on.")
+            return False
+        return True
+
     @property
     def summary(self) -> str:
         """As in "+5 %" or "-3 euros per day"."""
@@ -68,6 +105,36 @@ class PriceForm(forms.Form):
             return lambda price: price + int(change)
         factor = 1 + change / 100
         return lambda price: int((price * factor).quantize(Decimal(1), ROUND_HALF_UP))
+
+    def changed_price(self) -> Combinable:
+        """The same as an expression of the database."""
+        change = self.cleaned_data["change"]
+        if self.cleaned_data["unit"] == "euros":
+            return ExpressionWrapper(F("price") + Value(int(change)), IntegerField())
+        factor = Value(1 + change / 100)
+        product = ExpressionWrapper(F("price") * factor, DecimalField(max_digits=20, decimal_places=4))
+        return Cast(Round(product), BigIntegerField())
+
+
+def with_new_price(rooms: QuerySet, parameters: dict[str, Any]) -> QuerySet:
+    form = PriceForm(parameters)
+    form.full_clean()
+    new_price = form.changed_price()
+    changing: QuerySet = rooms.annotate(new_price=new_price).exclude(price=F("new_price"))
+    return changing
+
+
+PRICES = large.Operation(
+    permission="change",
+    title=lambda parameters: f"Change prices by {parameters['summary']}",
+    participle="changed",
+    rooms=lambda rooms, parameters: with_new_price(rooms, parameters).values("id", "new_price"),
+    write="""
+        UPDATE room SET price = batch.new_price FROM batch WHERE room.id = batch.id
+        RETURNING room.id, room.code, concat('price ', old.price, ' → ', new.price, %s::text) AS message
+    """,
+    message=lambda parameters: [f" ({parameters['summary']})"],
+)
 
 
 @dataclass(frozen=True)
@@ -86,8 +153,66 @@ class NewPrice:
         return self.price - self.room.price
 
 
+def change_prices_in_batches(
+    model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]
+) -> HttpResponse | None:
+    """Ask for the change, preview its sums and its first prices, then change many rooms in batches."""
+    submitted = "change" in request.POST
+    form = PriceForm(request.POST if submitted else None)
+    context: dict[str, Any] = {"form": form, "in_batches": True}
+    snapshot = large.current_snapshot()
+    if submitted and form.is_valid():
+        parameters = {"change": str(form.cleaned_data["change"]), "unit": form.cleaned_data["unit"]}
+        parameters["summary"] = form.summary
+        context |= preview(queryset.annotate(new_price=form.changed_price()), form)
+        change = large.confirmed(request, "prices", parameters)
+        if change and context["ready"] and form.is_sure():
+            return large.start(change)
+        if "confirm" in request.POST and not change:
+            warn_of_changes(request)
+        context["fingerprint"] = large.sign(request, "prices", parameters, snapshot, context["changing"])
+    else:
+        context["number"] = queryset.count()
+    return confirmation_page(
+        model_admin,
+        request,
+        "admin/rooms/change_prices.html",
+        "Change prices",
+        {**context, "valid": submitted and not form.errors},
+    )
+
+
+def preview(rooms: QuerySet, form: PriceForm) -> dict[str, Any]:
+    """The context of a preview of many rooms, in two or three queries."""
+    outside = Q(new_price__lt=LOWEST) | Q(new_price__gt=HIGHEST)
+    found = rooms.aggregate(
+        number=Count("pk"),
+        changing=Count("pk", filter=~Q(new_price=F("price"))),
+        rejected=Count("pk", filter=outside),
+        before=Sum("price"),
+        after=Sum("new_price"),
+    )
+    form.note_sums(found.pop("before") or 0, found.pop("after") or 0)
+    shown = rooms.filter(outside) if found["rejected"] else rooms.exclude(new_price=F("price"))
+    if found["rejected"]:
+        form.add_error("change", limits_error(found["rejected"]))
+    return {
+        **found,
+        "unchanged": found["number"] - found["changing"],
+        "ready": bool(found["changing"]) and not found["rejected"],
+        "changes": [NewPrice(room, room.new_price) for room in shown.order_by("pk")[:MAX_SHOWN]],
+    }
+
+
+def limits_error(number: int) -> str:
+    return (
+        f"{number:,} of the rooms would leave the limits of {LOWEST} to "
+        f"{HIGHEST:,} euros per day. Nothing is changed."
+    )
+
+
 @admin.action(description="Change prices…", permissions=["change"])
-@bulk_action
+@bulk_action(change_prices_in_batches)
 def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
     """Ask for the change, preview the new prices, then write all of them or none, with their log entries."""
     submitted = "change" in request.POST
@@ -96,16 +221,13 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
     if submitted and form.is_valid():
         new_price = form.new_price()
         changes = [NewPrice(room, new_price(room.price)) for room in rooms]
+        form.note_sums(sum(room.price for room in rooms), sum(change.price for change in changes))
     rejected = [change for change in changes if not change.allowed]
     changing = [change for change in changes if change.difference]
     current = fingerprint((change.room, change.price) for change in changing)
     if rejected:
-        form.add_error(
-            "change",
-            f"{len(rejected):,} of the rooms would leave the limits of {LOWEST} to "
-            f"{HIGHEST:,} euros per day. Nothing is changed.",
-        )
-    elif changing and is_confirmed(request, current):
+        form.add_error("change", limits_error(len(rejected)))
+    elif changing and is_confirmed(request, current) and form.is_sure():
         write(request, form, changing)
         return None
     return confirmation_page(
@@ -140,4 +262,4 @@ def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> Non
         history.log_changes(request.user, CHANGE, lines)
         lock_rooms([change.room for change in changes])
         cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
-    messages.success(request, f"Prices of {Count(len(changes))} changed by {form.summary}.")
+    messages.success(request, f"Prices of {RoomCount(len(changes))} changed by {form.summary}.")

@@ -232,20 +232,22 @@ def test_a_forged_confirmation_deletes_nothing(as_boss):
     assert Room.objects.count() == 1
 
 
-def test_an_action_takes_ten_thousand_rooms_and_shows_a_hundred(as_boss):
+def test_up_to_ten_thousand_rooms_are_one_transaction_and_a_hundred_are_shown(as_boss):
     insert_rooms(10_001)
     rooms = list(Room.objects.order_by("id"))
-    refused = act(as_boss, "delete_selected", rooms[:1], select_across="1")
-    assert "More than 10,000 rooms are selected." in page_text(refused)
+    many = page_text(act(as_boss, "delete_selected", rooms[:1], select_across="1"))
+    assert "So many rooms are deleted in batches" in many
+    assert "The first 100 of 10,001." in many
     rooms[0].delete()
     shown = page_text(act(as_boss, "delete_selected", rooms[1:2], select_across="1"))
+    assert "in batches" not in shown
     assert [str(room.code) in shown for room in rooms[1:102]] == [True] * 100 + [False]
 
 
-def test_more_rooms_than_an_action_allows_is_an_error(as_boss, monkeypatch):
+def test_more_ticked_rooms_than_one_transaction_takes_is_an_error(as_boss, monkeypatch):
     monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
     rooms = RoomFactory.create_batch(3)
-    assert "More than 2 rooms are selected." in page_text(act(as_boss, "delete_selected", rooms))
+    assert "More than 2 rooms are ticked." in page_text(act(as_boss, "delete_selected", rooms))
     assert Room.objects.count() == 3
 
 

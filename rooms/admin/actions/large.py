@@ -1,0 +1,179 @@
+"""
+Bulk changes of more rooms than one transaction takes: batches of BATCH rooms, in the order of their keys,
+each one transaction with its history. Readers never wait, and other writers for one batch at most.
+
+A preview remembers the database's snapshot, signed. A batch takes the rooms of the list whose rows that
+snapshot had: a room that somebody changed or added since is left as it is, and so is one that an earlier
+batch has changed. A batch that is repeated, or run twice at the same time, therefore changes nothing twice.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.admin.models import CHANGE
+from django.contrib.contenttypes.models import ContentType
+from django.core import signing
+from django.db import connection, transaction
+from django.db.models import BooleanField, QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import HttpRequest, HttpResponseRedirect, QueryDict
+from django.urls import reverse
+from django.utils import timezone
+
+from rooms.admin.list_filters import selection_time
+from rooms.models import BulkChange, Room
+
+if TYPE_CHECKING:
+    from rooms.admin.room import RoomAdmin
+
+BATCH = 5_000
+"""Rooms of one transaction, which locks them for about 0.3 s."""
+LIFETIME = timedelta(days=1)
+"""How long after its preview a change may go on: transaction ids are compared, which begin again one day."""
+SALT = "rooms.admin.actions.large"
+
+# A row's xmin has the last 32 bits of the transaction id that wrote it. The rest follows from the
+# transactions that begin within this request, fewer than 2^24; a row of more than 4 billion transactions ago
+# is frozen, and at worst is taken for changed.
+IN_SNAPSHOT = """
+pg_visible_in_snapshot(
+    greatest(%s - ((%s - room.xmin::text::bigint) & 4294967295), 3)::text::xid8, %s::pg_snapshot
+)
+"""
+HORIZON = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint + (1 << 24)"
+
+LOGGED = """
+INSERT INTO django_admin_log (
+    action_time, user_id, content_type_id, object_id, object_repr, action_flag, change_message
+)
+SELECT clock_timestamp(), %s, %s, id::text, code::text, %s, message FROM written
+"""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a bulk change does with each room."""
+
+    permission: str
+    title: Callable[[dict[str, Any]], str]
+    participle: str
+    """As in "5 rooms changed"."""
+    rooms: Callable[[QuerySet, dict[str, Any]], QuerySet]
+    """Those of the rooms that are to change, with what `write` reads of them; without order."""
+    write: str
+    """SQL: changes the rooms of `batch`, returning `id`, `code` and the `message` of the history."""
+    message: Callable[[dict[str, Any]], list[Any]] = lambda parameters: []
+    """The values of the placeholders in `write`."""
+    flag: int = CHANGE
+
+
+def in_snapshot(rooms: QuerySet, snapshot: str) -> QuerySet:
+    """The rooms whose rows are as the snapshot saw them."""
+    with connection.cursor() as cursor:
+        cursor.execute(HORIZON)
+        (horizon,) = cursor.fetchone()
+    return rooms.filter(RawSQL(IN_SNAPSHOT, [horizon, horizon, snapshot], BooleanField()))  # noqa: S611
+
+
+def current_snapshot() -> str:
+    """The snapshot of the preview, to be taken before its rooms are read."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_snapshot()::text")
+        (snapshot,) = cursor.fetchone()
+    return str(snapshot)
+
+
+def sign(request: HttpRequest, operation: str, parameters: dict[str, Any], snapshot: str, total: int) -> str:
+    """What a preview showed, for its confirmation."""
+    shown = {
+        "user": request.user.pk,
+        "operation": operation,
+        "parameters": parameters,
+        "query": request.GET.urlencode(),
+        "seen_at": selection_time(request).isoformat(),
+        "snapshot": snapshot,
+        "total": total,
+    }
+    return signing.dumps(shown, salt=SALT)
+
+
+def confirmed(request: HttpRequest, operation: str, parameters: dict[str, Any]) -> BulkChange | None:
+    """The change that the request confirms; None where it confirms none, or another one."""
+    if "confirm" not in request.POST:
+        return None
+    try:
+        shown = signing.loads(request.POST.get("fingerprint", ""), salt=SALT, max_age=LIFETIME)
+    except signing.BadSignature:
+        return None
+    asked = [request.user.pk, operation, parameters, request.GET.urlencode()]
+    if [shown.pop("user"), shown["operation"], shown["parameters"], shown["query"]] != asked:
+        return None
+    shown["seen_at"] = datetime.fromisoformat(shown["seen_at"])
+    return BulkChange(user_id=request.user.pk, **shown)
+
+
+def start(change: BulkChange) -> HttpResponseRedirect:
+    """Store the change, and redirect to its page, which begins it."""
+    change.save()
+    return HttpResponseRedirect(f"{page_url(change)}?start=yes")
+
+
+def page_url(change: BulkChange) -> str:
+    return reverse("admin:rooms_room_bulk_change", args=[change.pk])
+
+
+def selection(model_admin: "RoomAdmin", request: HttpRequest, change: BulkChange) -> QuerySet:
+    """The rooms of the list that the change was begun from; filters on time count from the preview."""
+    request.GET = QueryDict(change.query)
+    request.selection_time = change.seen_at  # type: ignore[attr-defined]
+    rooms: QuerySet = model_admin.get_export_queryset(request)
+    return rooms
+
+
+def run(change: BulkChange, operation: Operation, rooms: QuerySet, seconds: float) -> BulkChange:
+    """Run batches for so long, at least one; returns how far it came."""
+    stop = time.monotonic() + seconds
+    while True:
+        change = run_batch(change.pk, operation, rooms)
+        if change.state != BulkChange.State.RUNNING or time.monotonic() >= stop:
+            return change
+
+
+@transaction.atomic
+def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> BulkChange:
+    """Change the next rooms; rooms and history are written by one statement."""
+    change = BulkChange.objects.select_for_update().get(pk=pk)
+    if change.state != BulkChange.State.RUNNING:
+        return change
+    if change.seen_at < timezone.now() - LIFETIME:
+        return finish(change, BulkChange.State.CANCELLED)
+    batch = operation.rooms(in_snapshot(rooms, change.snapshot), change.parameters)
+    batch = batch.filter(pk__gt=change.last_id).order_by("pk")[:BATCH].select_for_update()
+    batch_sql, values = batch.query.sql_with_params()
+    room_type = ContentType.objects.get_for_model(Room).pk
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH batch AS MATERIALIZED ({batch_sql}), written AS ({operation.write}), "
+            f"logged AS ({LOGGED}) SELECT count(*), max(id) FROM written",  # noqa: S608, of our own parts
+            [*values, *operation.message(change.parameters), change.user_id, room_type, operation.flag],
+        )
+        number, last = cursor.fetchone()
+    change.changed += number
+    change.last_id = last or change.last_id
+    return finish(change, BulkChange.State.RUNNING if number == BATCH else BulkChange.State.DONE)
+
+
+def finish(change: BulkChange, state: str) -> BulkChange:
+    change.state = state
+    change.save()
+    return change
+
+
+@transaction.atomic
+def cancel(change: BulkChange) -> BulkChange:
+    """Stop after the batch that is under way."""
+    change = BulkChange.objects.select_for_update().get(pk=change.pk)
+    return finish(change, BulkChange.State.CANCELLED) if change.state == change.State.RUNNING else change
