@@ -237,8 +237,8 @@ class RoomAdmin(ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
 
     @admin.action(description="Export as CSV", permissions=["export"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
-        return self.export_as(request, queryset, RoomCSV())
+        return self._do_file_export(RoomCSV(), request, queryset)
 
     @admin.action(description="Export as XLSX", permissions=["export"])
     def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
-        return self.export_as(request, queryset, RoomXLSX())
+        return self._do_file_export(RoomXLSX(), request, queryset)

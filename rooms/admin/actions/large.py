@@ -156,8 +156,8 @@ def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> BulkChange:
     room_type = ContentType.objects.get_for_model(Room).pk
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH batch AS MATERIALIZED ({batch_sql}), written AS ({operation.write}), "
-            f"logged AS ({LOGGED}) SELECT count(*), max(id) FROM written",  # noqa: S608, of our own parts
+            f"WITH batch AS MATERIALIZED ({batch_sql}), written AS ({operation.write}), "  # noqa: S608, of our own parts
+            f"logged AS ({LOGGED}) SELECT count(*), max(id) FROM written",
             [*values, *operation.message(change.parameters), change.user_id, room_type, operation.flag],
         )
         number, last = cursor.fetchone()

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from rooms.admin.locks import retry_page
 
 RETRY_AFTER = 5
-"""Seconds; the longest work, 50,000 rooms as XLSX, takes 4 s of CPU time."""
+"""Seconds; the longest work, 10,000 rooms, takes 3 s of CPU time."""
 
 spreadsheet_lock = threading.Lock()
 

@@ -1,6 +1,8 @@
 """The admin's pages for import and export: upload, preview with differences, then all rows or none."""
 
 from base64 import b64decode, b64encode
+from collections.abc import Generator
+from itertools import chain
 from typing import Any
 
 from django import forms
@@ -8,9 +10,9 @@ from django.contrib import messages
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db import IntegrityError
+from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
@@ -22,14 +24,15 @@ from import_export.tmp_storages import BaseStorage
 from rooms.admin.files.concurrency import one_at_a_time
 from rooms.admin.files.resource import FORMATS, UNREADABLE_FILE, RoomResource
 from rooms.admin.list_filters import filter_errors
-from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout
+from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, retry_page
+from rooms.api.errors import TooManyExports
+from rooms.api.exports import with_slot
 from rooms.columns import COLUMNS
-from rooms.counting import count_queryset
 from rooms.models import Room
 
 MAX_FILE_SIZE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
-MAX_EXPORTED = 50_000
-"""Rooms of one export in the admin; /rooms.csv streams any number."""
+STREAM_ROWS = 2_000
+"""Rooms that an export fetches at a time."""
 
 UPLOAD_LIFETIME = 3600  # seconds between preview and confirmation
 
@@ -154,36 +157,49 @@ class SpreadsheetMixin(ImportExportMixin):
         return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"
 
     @offer_retry_on_lock_timeout
-    @one_at_a_time
     def export_action(self, request: HttpRequest) -> Any:
         """The export page, or (POST) the file."""
         if self.has_export_permission(request):
-            queryset = self.get_export_queryset(request)
+            self.get_export_queryset(request)
             if filter_errors(request):
-                return self.back_to_list(request)
-            if request.method == "POST":
-                rejection = self.reject_large_export(request, queryset)
-                if rejection:
-                    return rejection
+                return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
         return super().export_action(request)
 
-    def reject_large_export(self, request: HttpRequest, queryset: QuerySet[Room]) -> HttpResponse | None:
-        number = count_queryset(queryset)
-        if number <= MAX_EXPORTED:
-            return None
-        messages.error(
-            request,
-            f"These are {number}; a spreadsheet takes {MAX_EXPORTED:,} at once. "
-            "Filter them into smaller groups; /rooms.csv streams any number.",
-        )
-        return self.back_to_list(request)
+    def _do_file_export(
+        self, file_format: Any, request: HttpRequest, queryset: QuerySet[Room], export_form: Any = None
+    ) -> Any:
+        """The rooms as a file, streamed in constant memory, in one of the slots of the API's exports."""
+        chunks = with_slot(stream(queryset, file_format))
+        try:
+            first = next(chunks)  # before the status is sent: an error is a page, not a truncated file
+        except TooManyExports as error:
+            return retry_page(
+                request,
+                self.admin_site,
+                "Other exports are under way",
+                "As many exports are under way as this site streams at once. Try again in a few seconds.",
+                status=503,
+                retry_after=int(error.headers["Retry-After"]),
+            )
+        response = StreamingHttpResponse(chain_closing(first, chunks), file_format.get_content_type())
+        filename = self.get_export_filename(request, queryset, file_format)
+        response["Content-Disposition"] = f'attachment; filename="{filename}"'
+        response["Cache-Control"] = "no-store"
+        response["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
+        return response
 
-    @staticmethod
-    def back_to_list(request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
 
-    @one_at_a_time
-    def export_as(self, request: HttpRequest, queryset: QuerySet[Room], file_format: Any) -> HttpResponse:
-        """The selected rooms as a file."""
-        rejection = self.reject_large_export(request, queryset)
-        return rejection or self._do_file_export(file_format, request, queryset)
+def stream(queryset: QuerySet[Room], file_format: Any) -> Generator[bytes, None, None]:
+    """The file in chunks, read by a server-side cursor."""
+    sql, values = queryset.values_list(*COLUMNS).query.sql_with_params()
+    with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
+        # A client may read slowly.
+        session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
+        cursor.execute(sql, values)
+        yield from file_format.stream(chain.from_iterable(iter(lambda: cursor.fetchmany(STREAM_ROWS), [])))
+
+
+def chain_closing(first: bytes, rest: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    """`itertools.chain` that closes the rest when it is closed, which ends the query."""
+    yield first
+    yield from rest

@@ -1,8 +1,10 @@
 """Import and export of spreadsheets in the admin: a preview of each row, then all or nothing."""
 
+import tracemalloc
 from io import BytesIO
 
 import pytest
+from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
@@ -10,7 +12,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from openpyxl import Workbook, load_workbook
 
-from rooms.admin.files import mixin, resource, workbook
+from rooms.admin.files import export, mixin, resource, workbook
+from rooms.api.exports import slots
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import page_text
@@ -216,7 +219,7 @@ def test_the_rooms_of_a_filtered_list_are_exported(as_editor):
     room = RoomFactory(price=39, size=None, latitude=-51.5, longitude=-0.25)
     response = as_editor.post(f"{EXPORT}?price__lte=100", {"format": CSV, "resource": "0"})
     assert response["Content-Type"] == "text/csv"
-    assert response.content.decode().splitlines() == [
+    assert response.getvalue().decode().splitlines() == [
         "code,size,price,latitude,longitude",
         f"{room.code},,39,-51.5,-0.25",
     ]
@@ -225,7 +228,7 @@ def test_the_rooms_of_a_filtered_list_are_exported(as_editor):
 def test_selected_rooms_are_exported_as_a_workbook_with_numbers(as_editor):
     room, other = RoomFactory(price=39, size=None, latitude=-51.5), RoomFactory()
     response = as_editor.post("/admin/rooms/room/", {"action": "export_xlsx", "_selected_action": [room.pk]})
-    rows = list(load_workbook(BytesIO(response.content)).active.iter_rows(values_only=True))
+    rows = list(load_workbook(BytesIO(response.getvalue())).active.iter_rows(values_only=True))
     assert rows == [HEADER, (str(room.code), None, 39, -51.5, room.longitude)]
     assert str(other.code) not in str(rows)
 
@@ -234,16 +237,16 @@ def test_an_export_comes_in_again_without_a_change(as_editor):
     RoomFactory.create_batch(3)
     RoomFactory(size=None)
     for kind in (CSV, XLSX):
-        exported = as_editor.post(EXPORT, {"format": kind, "resource": "0"}).content
+        exported = as_editor.post(EXPORT, {"format": kind, "resource": "0"}).getvalue()
         assert "0 to add, 0 to change, 4 unchanged." in page_text(upload(as_editor, exported, kind))
 
 
 def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe():
     for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"):
-        dataset = resource.RoomResource().export(
-            [RoomFactory.build(code=text, size=1, price=2, latitude=-3.5, longitude=4)]
-        )
-        assert dataset[0] == (f"'{text}", 1, 2, -3.5, 4)
+        assert export.cell(text) == f"'{text}"
+        (line,) = b"".join(export.stream_csv(("a", "b"), [(text, -3.5)])).decode().split("\n", 1)[1:]
+        assert line.lstrip('"').startswith(f"'{text[0]}")
+        assert line.rstrip().endswith(",-3.5")
 
 
 def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
@@ -251,36 +254,45 @@ def test_a_formula_in_a_workbook_is_not_read_as_a_number(as_editor):
     assert "price is empty" in page_text(response)
 
 
-def test_a_large_export_is_rejected_with_the_url_of_the_stream(as_editor, monkeypatch):
-    monkeypatch.setattr(mixin, "MAX_EXPORTED", 2)
+@pytest.mark.parametrize("kind", [CSV, XLSX])
+def test_an_export_is_streamed_and_ends_its_query_with_its_client(as_editor, monkeypatch, kind):
+    monkeypatch.setattr(export, "ROWS", 1)
     RoomFactory.create_batch(3)
-    response = as_editor.post(f"{EXPORT}?price__gte=0", {"format": CSV, "resource": "0"}, follow=True)
-    assert "These are 3 rooms; a spreadsheet takes 2 at once." in page_text(response)
-    assert response.redirect_chain[-1][0] == "/admin/rooms/room/?price__gte=0"
+    response = as_editor.post(EXPORT, {"format": kind, "resource": "0"})
+    assert response.streaming
+    next(iter(response.streaming_content))
+    assert slots._value == settings.EXPORTS_AT_ONCE - 1
+    response.close()
+    assert slots._value == settings.EXPORTS_AT_ONCE
 
 
-@pytest.mark.parametrize(
-    ("url", "form"),
-    [
-        (EXPORT, {"format": CSV, "resource": "0"}),
-        (EXPORT, {"format": XLSX, "resource": "0"}),
-        ("/admin/rooms/room/", {"action": "export_csv"}),
-        ("/admin/rooms/room/", {"action": "export_xlsx"}),
-    ],
-    ids=["page, CSV", "page, XLSX", "action, CSV", "action, XLSX"],
-)
-def test_an_export_of_as_many_rooms_as_it_takes_is_a_file_and_of_one_more_a_message(
-    as_editor, monkeypatch, url, form
-):
-    monkeypatch.setattr(mixin, "MAX_EXPORTED", 2)
-    rooms = RoomFactory.create_batch(2)
-    form |= {"_selected_action": [room.pk for room in rooms]} if "action" in form else {}
-    assert "rooms-" in as_editor.post(url, form)["Content-Disposition"]
-    rooms.append(RoomFactory())
-    form |= {"_selected_action": [room.pk for room in rooms]} if "action" in form else {}
-    refused = as_editor.post(url, form, follow=True)
-    assert "These are 3 rooms; a spreadsheet takes 2 at once." in page_text(refused)
-    assert "Content-Disposition" not in refused
+@pytest.mark.parametrize("write", [export.stream_csv, export.stream_xlsx])
+def test_an_export_of_any_length_takes_the_same_memory(write):
+    def peak(number):
+        rows = ((CODES[0], None, 39, n / 7, -0.25) for n in range(number))
+        tracemalloc.start()
+        try:
+            size = sum(map(len, write(HEADER, rows)))
+            return size, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # loads what is loaded once
+    (small, memory), (large, more) = peak(4_000), peak(40_000)
+    assert large > 5 * small
+    assert more < 1.5 * memory
+
+
+def test_rooms_beyond_a_sheet_continue_on_the_next_one(monkeypatch):
+    monkeypatch.setattr(export, "MAX_SHEET_ROWS", 3)
+    for number, sheets in ((0, [0]), (2, [2]), (3, [2, 1]), (5, [2, 2, 1])):
+        content = b"".join(export.stream_xlsx(("code", "size"), [(f"<{n}&", n) for n in range(number)]))
+        book = load_workbook(BytesIO(content))
+        rows = [list(sheet.iter_rows(values_only=True)) for sheet in book]
+        assert [len(sheet) - 1 for sheet in rows] == sheets
+        assert [row for sheet in rows for row in sheet[1:]] == [(f"<{n}&", n) for n in range(number)]
+        assert {sheet[0] for sheet in rows} == {("code", "size")}
+    assert book.sheetnames == ["Rooms", "Rooms 2", "Rooms 3"]
 
 
 @pytest.mark.parametrize(("kind", "write"), [(CSV, as_csv), (XLSX, as_xlsx)], ids=["CSV", "XLSX"])
