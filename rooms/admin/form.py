@@ -77,7 +77,7 @@ class RoomForm(forms.ModelForm):
         entry = last_log_entry(self.instance)
         who = entry.user.get_username() if entry else "Somebody (an import or another program)"
         notes = [
-            f"{who} changed this room on {format_time(self.instance.updated_at)} UTC, while you had it open. "
+            f"{who} changed this room on {format_time(self.instance.updated_at)}, while you had it open. "
             "Nothing of yours is saved yet."
         ]
         touched = set(self.changed_data)

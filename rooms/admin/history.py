@@ -6,9 +6,15 @@ from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.utils import timezone
 
 from rooms.columns import COLUMNS
 from rooms.models import Room
+
+
+def person(user: Any) -> str:
+    """A user's name as people write it: the full name where there is one."""
+    return user.get_full_name() or user.get_username()
 
 
 def format_value(value: Any) -> str:
@@ -64,8 +70,8 @@ ROOM_SQL = ", ".join(f"concat('{name} ', coalesce(room.{name}::text, 'unknown'))
 
 
 def format_time(time: datetime) -> str:
-    """A time such as "3 Jan 2026, 14:05", in UTC."""
-    return f"{time:%-d %b %Y, %H:%M}"
+    """A time such as "3 Jan 2026, 14:05 UTC", in the operator's time zone."""
+    return f"{timezone.localtime(time):%-d %b %Y, %H:%M %Z}"
 
 
 def last_log_entry(room: Room) -> LogEntry | None:

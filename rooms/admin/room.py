@@ -11,6 +11,7 @@ from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import unquote
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied
+from django.core.paginator import Paginator
 from django.db import IntegrityError, OperationalError
 from django.db.models import QuerySet
 from django.forms import Form, ModelForm
@@ -24,6 +25,7 @@ from rooms.admin.actions.bulk import check_keys
 from rooms.admin.actions.delete import delete_selected
 from rooms.admin.actions.prices import change_prices
 from rooms.admin.actions.progress import ProgressMixin
+from rooms.admin.activity import ActivityMixin
 from rooms.admin.files.mixin import SpreadsheetMixin
 from rooms.admin.files.resource import RoomCSV, RoomXLSX
 from rooms.admin.form import RoomForm
@@ -47,7 +49,7 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 
 @admin.register(Room)
-class RoomAdmin(ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
+class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm
@@ -70,6 +72,8 @@ class RoomAdmin(ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     actions = [change_prices, "export_csv", "export_xlsx", delete_selected]
+
+    import_export_change_list_template = "admin/rooms/change_list.html"
 
     # --- The list
 
@@ -97,15 +101,22 @@ class RoomAdmin(ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
             add_filter_error(request, str(error))
             return queryset, False
 
-    @admin.display(description="last change, UTC", ordering="updated_at")
+    @admin.display(description="last change", ordering="updated_at")
     def changed(self, room: Room) -> str:
         return history.format_time(room.updated_at)
 
-    @admin.display(description="added, UTC")
+    @admin.display(description="added")
     def added(self, room: Room) -> str:
         return history.format_time(room.created_at)
 
     # --- One room
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet, per_page: int, *args: Any, **kwargs: Any
+    ) -> Paginator:
+        """Django paginates the history of a room by this, too."""
+        paginator = RoomPaginator if queryset.model is Room else Paginator
+        return paginator(queryset, per_page, *args, **kwargs)
 
     @admin.display(description="map")
     def location_map(self, room: Room | None) -> SafeString:

@@ -4,11 +4,16 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+# The history of a room by its code, which is what is left of a deleted one.
+ADD = "CREATE INDEX room_history_code ON django_admin_log (object_repr, id)"
+DROP = "DROP INDEX room_history_code"
+
 
 class Migration(migrations.Migration):
 
     dependencies = [
         ('rooms', '0008_room_changes'),
+        ('admin', '0003_logentry_add_action_flag_choices'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
@@ -34,4 +39,5 @@ class Migration(migrations.Migration):
                 'default_permissions': (),
             },
         ),
+        migrations.RunSQL(ADD, DROP),
     ]
