@@ -8,12 +8,12 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.sessions.backends.db import SessionStore
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
 from import_export.admin import ImportExportMixin
@@ -22,7 +22,7 @@ from import_export.results import Result, RowResult
 from import_export.tmp_storages import BaseStorage
 
 from rooms.admin.files.concurrency import one_at_a_time
-from rooms.admin.files.resource import FORMATS, UNREADABLE_FILE, RoomResource
+from rooms.admin.files.resource import FORMATS, UNREADABLE_FILE, RoomResource, RoomXLSX
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, retry_page
 from rooms.api.errors import TooManyExports
@@ -115,6 +115,18 @@ class SpreadsheetMixin(ImportExportMixin):
         if "confirm_form" not in context and hasattr(upload, "tmp_storage_name"):
             UploadStorage(name=upload.tmp_storage_name).remove()
         return response
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.import_template)
+        return [path("import/template/", view, name="rooms_room_import_template"), *super().get_urls()]
+
+    def import_template(self, request: HttpRequest) -> HttpResponse:
+        """An empty workbook with the columns."""
+        if not self.has_import_permission(request):
+            raise PermissionDenied
+        content = b"".join(RoomXLSX().stream([]))
+        headers = {"Content-Disposition": 'attachment; filename="rooms.xlsx"'}
+        return HttpResponse(content, RoomXLSX().get_content_type(), headers=headers)
 
     def add_data_read_fail_error_to_form(self, form: forms.Form, error: Exception) -> None:
         form.add_error("import_file", error if isinstance(error, ValidationError) else UNREADABLE_FILE)

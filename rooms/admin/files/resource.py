@@ -2,11 +2,11 @@
 The django-import-export resource and formats of rooms: CSV and XLSX, by the rules of rooms.imports.reader.
 """
 
-import csv
+import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from html import escape
-from io import StringIO
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,10 @@ from import_export.instance_loaders import BaseInstanceLoader
 from import_export.results import Result
 
 from rooms.admin import history
-from rooms.admin.files import export, workbook
+from rooms.admin.files import export, tables, workbook
 from rooms.admin.locks import StaleVersionError, lock_rooms
 from rooms.columns import CODE, COLUMNS
-from rooms.imports.reader import column_errors, parse_cell
+from rooms.imports.reader import MAX_COLUMNS, parse_cell, quote
 from rooms.imports.writer import UPDATABLE
 from rooms.models import Room
 
@@ -43,44 +43,59 @@ UPDATED = attrgetter("pk", *UPDATABLE)
 UNREADABLE_FILE = "This is neither CSV in UTF-8 nor an XLSX workbook, whichever was chosen."
 
 HEADER = tuple(COLUMNS)
+NEEDED = [column.name for column in COLUMNS.values() if not column.nullable]
+"""The columns without which no room can be added."""
 
 
-def build_dataset(rows: Iterable[tuple[int, list[str]]], *, exact: bool) -> tablib.Dataset:
+def build_dataset(rows: Iterable[tables.Row], *, exact: bool) -> tablib.Dataset:
     """
-    The dataset of a file, from its rows with their line numbers; the first non-empty row is the header.
+    The dataset of a file, from its rows with their line numbers: the columns of a room that it has.
 
-    Empty rows are skipped. `exact` rejects rows that are longer or shorter than the header. ValidationError
-    for an error of the file as a whole. The dataset's `lines` are the line numbers of its rows.
+    `exact` rejects rows that are longer or shorter than the header. ValidationError for an error of the file
+    as a whole. The dataset's `lines` are the line numbers of its rows, `ignored` the names of other columns.
     """
-    filled = ((line, row) for line, row in rows if any(row))
-    _, header = next(filled, (1, []))
-    while header and not header[-1]:
-        header.pop()
-    if errors := [f"{column}: {reason}" if column else reason for column, reason in column_errors(header)]:
-        raise ValidationError(errors)
-    dataset = tablib.Dataset(headers=header)
+    header, filled = tables.split_header(rows)
+    check_header(header)
+    places = [place for place, name in enumerate(header) if name in COLUMNS]
+    dataset = tablib.Dataset(headers=[header[place] for place in places])
     dataset.lines = []
+    dataset.ignored = [name or "(without a name)" for name in header if name not in COLUMNS]
     for line, row in filled:
         if len(dataset.lines) == MAX_ROOMS:
             raise ValidationError(
                 f"More than {MAX_ROOMS:,} rooms. Use ./manage.py import_rooms for larger files."
             )
-        if exact and len(row) != len(header):
+        if exact and (len(row) < len(header) or any(row[len(header) :])):
             raise ValidationError(f"Line {line}: {len(row):,} values instead of {len(header)}.")
-        dataset.append((*row, *[""] * len(header))[: len(header)])
+        padded = [*row, *[""] * len(header)]
+        dataset.append([tables.cell_text(header[place], padded[place]) for place in places])
         dataset.lines.append(line)
     return dataset
+
+
+def check_header(header: list[str]) -> None:
+    """Other columns than a room's are allowed, where they are not misspelled ones; the code is needed."""
+    if len(header) > MAX_COLUMNS:
+        raise ValidationError(f"{len(header):,} columns; those of a room are {', '.join(COLUMNS)}")
+    errors = [f"{name}: given twice" for name in COLUMNS if header.count(name) > 1]
+    for title in header:
+        near = "" if title in COLUMNS else tables.near_miss(title, header)
+        if near:
+            errors.append(f"{quote(title)}: unknown column; do you mean {near}?")
+    if "code" not in header:
+        errors.append(
+            "code: this column is missing. The first row of the table names the columns: "
+            f"{', '.join(COLUMNS)}, of which only code is needed for rooms that are known."
+        )
+    if errors:
+        raise ValidationError(errors)
 
 
 class RoomCSV(CSV):
     """CSV as in `import_rooms`, at most MAX_ROOMS rooms."""
 
     def create_dataset(self, in_stream: str) -> tablib.Dataset:
-        reader = csv.reader(StringIO(in_stream, newline=""), strict=True)
-        try:
-            return build_dataset(((reader.line_num, row) for row in reader), exact=True)
-        except csv.Error as error:
-            raise ValidationError(f"Line {reader.line_num}: not CSV ({error}).") from None
+        return build_dataset(tables.read_csv(in_stream), exact=True)
 
     def stream(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
         return export.stream_csv(HEADER, rows)
@@ -132,6 +147,24 @@ def normalize_code(code: str) -> str:
         return str(parse_cell("code", code or ""))
     except ValueError:
         return ""
+
+
+def number_or_text(text: str) -> Any:
+    """A number as such: as text a negative one would look like a formula."""
+    return float(text) if re.fullmatch(r"-[0-9]+(\.[0-9]+)?", text, re.ASCII) else text
+
+
+def corrections(dataset: tablib.Dataset, invalid: Iterable[Any]) -> str:
+    """The file as a data URL of CSV, with a column of mistakes, which is ignored when it is sent again."""
+    mistakes = {
+        row.number: "; ".join(
+            f"{column} {error}" for column, errors in row.field_specific_errors.items() for error in errors
+        )
+        for row in invalid
+    }
+    rows = ((*map(number_or_text, row), mistakes.get(number, "")) for number, row in enumerate(dataset, 1))
+    content = b"".join(export.stream_csv((*dataset.headers, "mistakes"), rows))
+    return f"data:text/csv;charset=utf-8;base64,{b64encode(content).decode()}"
 
 
 class RowDiff:
@@ -215,6 +248,10 @@ class RoomResource(resources.ModelResource):
             super().import_instance(instance, row, **kwargs)
         except ValidationError as error:
             errors = error.update_error_dict(errors)
+        if instance.pk is None:
+            for name in NEEDED:
+                if name not in row:
+                    errors[name] = [ValidationError("is needed: no room has this code, so that it is new")]
         line = self.lines[kwargs["row_number"] - 1]
         first = self.first_lines.setdefault(normalize_code(row["code"]) or f"line {line}", line)
         if first != line:
@@ -224,7 +261,11 @@ class RoomResource(resources.ModelResource):
 
     def after_import(self, dataset: tablib.Dataset, result: Result, **kwargs: Any) -> None:
         """Replace row numbers by line numbers of the file, which has empty lines, too."""
+        result.ignored = dataset.ignored
+        if result.invalid_rows:
+            result.corrections = corrections(dataset, result.invalid_rows)
         for row in result.invalid_rows:
+            row.code = dataset["code"][row.number - 1]
             row.number = self.lines[row.number - 1]
 
     def bulk_create(self, *args: Any, **kwargs: Any) -> None:

@@ -8,13 +8,16 @@ and in constant memory, up to the first limit that is exceeded.
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
-from typing import IO
+from itertools import islice
+from typing import IO, Any
 from xml.parsers import expat
 
 from django.core.exceptions import ValidationError
 from openpyxl import load_workbook
 from openpyxl.utils import column_index_from_string, get_column_letter
 from openpyxl.xml.constants import SHEET_MAIN_NS
+
+from rooms.admin.files import tables
 
 MAX_UNPACKED_SIZE = 20_000_000
 """Bytes of all parts; 10,000 rooms take about 2.5 MB."""
@@ -36,12 +39,22 @@ TOO_LARGE = (
 
 def read_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
     """
-    The filled rows of the first sheet with their numbers, each cell as the text that CSV would have.
+    The filled rows of a sheet with their numbers, each cell as the text that CSV would have: of the first
+    sheet with the columns of rooms, else of the first.
 
     ValidationError where the workbook exceeds a limit; any other exception where the file is invalid.
     """
     check_size(data)
-    sheet = load_workbook(BytesIO(data), read_only=True, data_only=True).worksheets[0]
+    sheets = load_workbook(BytesIO(data), read_only=True, data_only=True).worksheets
+    rooms = next((sheet for sheet in sheets if has_rooms(sheet)), sheets[0])
+    yield from sheet_rows(rooms)
+
+
+def has_rooms(sheet: Any) -> bool:
+    return any(tables.is_header(row) for _, row in islice(sheet_rows(sheet), tables.HEADER_ROWS))
+
+
+def sheet_rows(sheet: Any) -> Iterator[tables.Row]:
     sheet.reset_dimensions()  # the dimensions in the file may be wrong
     for number, row in enumerate(sheet.iter_rows(max_col=MAX_COLUMNS, values_only=True), 1):
         if row.count(None) < len(row):

@@ -133,11 +133,10 @@ def test_empty_lines_of_a_csv_file_are_not_kept():
         (as_csv((CODES[0], 1, 1, 1, 1)) + b"\nx,1\n", "Line 3: 2 values instead of 5."),
         (as_csv((CODES[0], 1, 1, 1, 1, 1)), "Line 2: 6 values instead of 5."),
         (as_csv((CODES[0], 1, 1, 1, 1)) + b'\n"x', "Line 3: not CSV"),
-        (b"code;size;price;latitude;longitude\nx;1;1;51,5;-0,1\n", "separated by ';', not by commas"),
         (b",".join(b"c%d" % number for number in range(200_000)), "200,000 columns; those of a room are"),
-        (b"code,size,price,latitude," + b"x" * 100_000, "unknown column"),
+        (b"cod,size,price,latitude," + b"x" * 100_000, "do you mean code?"),
     ],
-    ids=["short", "long", "quote", "semicolons", "many columns", "long name"],
+    ids=["short", "long", "quote", "many columns", "long name"],
 )
 def test_a_csv_file_is_rejected_with_the_line_number(as_editor, content, message):
     assert message in page_text(upload(as_editor, content))
@@ -147,7 +146,7 @@ def test_a_csv_file_is_rejected_with_the_line_number(as_editor, content, message
 def test_errors_have_the_line_number_after_empty_lines(as_editor):
     content = as_csv((CODES[0], 1, 1, 1, 1)) + f"\n\n,,,,\n{CODES[0]},1,x,1,1\n".encode()
     text = page_text(upload(as_editor, content))
-    assert "5 price must be a whole number, not 'x' code is already in line 2" in text
+    assert f"5 {CODES[0]} price must be a whole number, not 'x' code is already in line 2" in text
 
 
 # --- One at a time

@@ -115,7 +115,7 @@ def test_an_invalid_row_is_an_error_and_nothing_is_imported(as_editor, row, mess
     response = upload(as_editor, as_csv((CODES[1], 20, 39, 1, 1), row, (CODES[2], 20, 39, 1, 1)))
     text = page_text(response)
     assert "Nothing was imported: 1 row with mistakes." in text
-    assert f"3 {message}" in text
+    assert f"3 {row[0]} {message}" in text
     assert "<script>" not in response.content.decode()
     assert "confirm_form" not in response.context
     assert not Room.objects.exists()
@@ -125,7 +125,8 @@ def test_an_invalid_row_is_an_error_and_nothing_is_imported(as_editor, row, mess
     ("header", "message"),
     [
         (("code", "size", "prize", "latitude", "longitude"), "'prize': unknown column; do you mean price?"),
-        (("code", "size", "price", "latitude", "x"), "longitude: this column is missing"),
+        (("cod", "size", "price", "latitude", "longitude"), "'cod': unknown column; do you mean code?"),
+        (("id", "size", "price", "latitude", "longitude"), "code: this column is missing"),
         (("code", "price", "price", "latitude", "longitude"), "price: given twice"),
     ],
 )
