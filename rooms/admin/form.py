@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
 
-from rooms.admin.history import format_time, format_value, last_log_entry
+from rooms.admin.history import format_time, format_value, last_log_entry, person
 from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
 from rooms.models import Room
 
@@ -52,7 +52,13 @@ class RoomForm(forms.ModelForm):
         for name, field in self.fields.items():
             limits = COLUMNS[name].limits if name in COLUMNS else None
             if limits:
-                field.validators += [MinValueValidator(limits[0]), MaxValueValidator(limits[1])]
+                bounds = f"{limits[0]:,} to {limits[1]:,} {COLUMNS[name].symbol}".replace(" °", "°")
+                field.help_text = f"{field.help_text} {bounds}.".strip()
+                message = f"{COLUMNS[name].label} is from {bounds}."
+                field.validators += [
+                    MinValueValidator(limits[0], message),
+                    MaxValueValidator(limits[1], message),
+                ]
         if self.instance.pk:
             self.initial["loaded_version"] = self.instance.version
             for name in COLUMNS:
@@ -75,7 +81,7 @@ class RoomForm(forms.ModelForm):
     def merge(self) -> list[str]:
         """Merge the room's current values into the form; returns messages about them."""
         entry = last_log_entry(self.instance)
-        who = entry.user.get_username() if entry else "Somebody (an import or another program)"
+        who = person(entry.user) if entry else "Somebody (an import or another program)"
         notes = [
             f"{who} changed this room on {format_time(self.instance.updated_at)}, while you had it open. "
             "Nothing of yours is saved yet."

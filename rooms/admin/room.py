@@ -54,7 +54,7 @@ class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin
 
     form = RoomForm
     fieldsets = [
-        (None, {"fields": [("code", "price", "size"), "loaded_version"]}),
+        (None, {"fields": [("price", "size"), "code", "loaded_version"]}),
         ("Place", {"fields": [("latitude", "longitude"), "location_map"], "classes": ["place"]}),
     ]
     record_fieldset = ("Record", {"fields": [("added", "changed", "version")]})
@@ -202,7 +202,7 @@ class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin
             .select_related("user")
             .first()
         )
-        who = f"{entry.user.get_username()} deleted this room" if entry else "This room was deleted"
+        who = f"{history.person(entry.user)} deleted this room" if entry else "This room was deleted"
         messages.warning(
             request, f"{who} while you had it open. What you typed is below; saving adds the room again."
         )

@@ -4,6 +4,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from rooms.admin.actions import bulk, large
 from rooms.factories import RoomFactory
 from rooms.models import Room
 
@@ -145,14 +146,23 @@ def test_clicking_and_dragging_on_the_map_sets_the_coordinates(open_page):
 def test_a_pasted_place_is_understood(open_page):
     page = open_page("/admin/rooms/room/add/")
     for pasted, point in (
-        ("51.75436293, -0.09998975", ["51.754363", "-0.09999"]),
+        ("51.75436293, -0.09998975", ["51.7543629", "-0.0999898"]),
         ("91, 0", None),
         ("https://www.openstreetmap.org/#map=16/41.4042/2.1731", ["41.4042", "2.1731"]),
         ("https://www.openstreetmap.org/?mlat=41.5&mlon=2.2#map=12/41.4/2.1", ["41.5", "2.2"]),
         ("https://example.com/", None),
-        ("https://www.google.com/maps/@48.8583701,2.2944813,17z", ["48.85837", "2.294481"]),
+        ("https://www.google.com/maps/@48.8583701,2.2944813,17z", ["48.8583701", "2.2944813"]),
         ("https://www.google.com/maps/place/X/@48.8,2.2,17z/data=!3d48.85!4d2.29", ["48.85", "2.29"]),
         ("https://maps.google.com/?q=-33.8568,151.2153", ["-33.8568", "151.2153"]),
+        ("41,4034; 2,1741", ["41.4034", "2.1741"]),
+        ("41,4034 2,1741", ["41.4034", "2.1741"]),
+        ("41°24'12.2\"N 2°10'26.5\"E", ["41.4033889", "2.1740278"]),
+        ("33° 51′ 25″ S, 151° 12.9′ E", ["-33.8569444", "151.215"]),
+        ("91°0'0\"N 2°0'0\"E", None),
+        ("41°75'0\"N 2°0'0\"E", None),
+        ("https://maps.apple.com/?ll=50.894967,4.341626", ["50.894967", "4.341626"]),
+        ("https://maps.apple.com/place?coordinate=50.894967,4.341626&name=X", ["50.894967", "4.341626"]),
+        ("https://www.bing.com/maps?cp=47.677797~-122.122013&lvl=16", ["47.677797", "-122.122013"]),
         ("geo:37.786971,-122.399677", ["37.786971", "-122.399677"]),
     ):
         for name in ("Latitude", "Longitude"):
@@ -162,6 +172,43 @@ def test_a_pasted_place_is_understood(open_page):
         assert filled == (point or ["", ""]), pasted
         assert page.locator("output").inner_text().startswith("No place in this") == (point is None)
         assert page.locator(".place-pin").count() == (point is not None)
+
+
+def test_leaving_unsaved_changes_is_asked_and_leaving_none_is_not(open_page):
+    room = RoomFactory(price=39)
+    page = open_page(f"/admin/rooms/room/{room.pk}/change/")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.get_by_role("link", name="Rooms").first.click()
+    page.wait_for_url("**/rooms/room/")
+    assert asked == []
+    page.goto(f"/admin/rooms/room/{room.pk}/change/")
+    page.get_by_label("Price").fill("40")
+    page.get_by_role("link", name="Rooms").first.click()
+    page.wait_for_url("**/rooms/room/")
+    assert asked == ["beforeunload"]
+    page.goto(f"/admin/rooms/room/{room.pk}/change/")
+    page.get_by_label("Price").fill("40")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".messagelist").wait_for()
+    assert asked == ["beforeunload"]
+
+
+def test_many_prices_change_with_a_progress(open_page, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
+    monkeypatch.setattr(large, "BATCH", 2)
+    RoomFactory.create_batch(101, price=10)
+    page = open_page("/admin/rooms/room/")
+    page.locator("#action-toggle").check()
+    page.get_by_text("Select all 101").click()
+    page.get_by_label("Action:").select_option(label="Change prices…")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Change:").fill("5")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("button", name="Change 101 prices").click()
+    page.get_by_text("101 of 101 rooms changed.").wait_for()
+    assert page.locator("#bulk-form").count() == 0
+    assert set(Room.objects.values_list("price", flat=True)) == {15}
 
 
 def test_without_scripts_the_place_is_two_numbers(open_page):

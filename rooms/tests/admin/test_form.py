@@ -279,3 +279,11 @@ def test_a_log_entry_is_the_last_changes_up_to_two_seconds_before_it(editor, sec
     (entry,) = log_changes(editor, CHANGE, [(room, "price 39 → 45")])
     LogEntry.objects.update(action_time=room.updated_at - timedelta(seconds=seconds))
     assert last_log_entry(room) == (entry if shown else None)
+
+
+@pytest.mark.django_db
+def test_a_value_beyond_its_bounds_is_told_with_bounds_and_unit(as_editor):
+    room = RoomFactory()
+    text = page_text(as_editor.post(page(room), typed(as_editor.get(page(room)), price=-1, latitude=91)))
+    assert "Price is from 0 to 1,000,000 € per day." in text
+    assert "Latitude is from -90 to 90°." in text

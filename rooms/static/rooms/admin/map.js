@@ -20,18 +20,39 @@
     new RegExp(`[#&]map=[\\d.]+/${NUMBER}/${NUMBER}`),
     new RegExp(`@${NUMBER},${NUMBER}`),
     new RegExp(`^geo:${NUMBER},${NUMBER}`),
+    new RegExp(`[?&](?:cp|sll|coordinate|center)=${NUMBER}(?:,|~|%2C)${NUMBER}`, "i"), // Apple and Bing Maps
     new RegExp(`^\\(?${NUMBER}°?\\s*[,; ]\\s*${NUMBER}°?\\)?$`),
   ];
 
-  /** The [latitude, longitude] that a text means: coordinates, or an address of OpenStreetMap or Google Maps. */
-  const placeIn = (text) => {
+  const DECIMAL_COMMAS = /^(-?\d{1,3}),(\d+)\s*[;\s]\s*(-?\d{1,3}),(\d+)$/;
+  // 41° 24' 12.2" N, as maps and devices write it; minutes and seconds may be missing.
+  const ANGLE = "(\\d{1,3}(?:[.,]\\d+)?)\\s*[°d]\\s*(?:(\\d{1,2}(?:[.,]\\d+)?)\\s*['′’]\\s*)?(?:(\\d{1,2}(?:[.,]\\d+)?)\\s*(?:[\"″”]|'')\\s*)?";
+  const ANGLES = new RegExp(`^${ANGLE}([NS])[,;\\s]*${ANGLE}([EWO])$`, "i");
+
+  /** Degrees from degrees, minutes, seconds and the letter of the direction. */
+  const degrees = (parts, letter) => {
+    const [whole, minutes, seconds] = parts.map((part) => Number((part ?? "0").replace(",", ".")));
+    if (minutes >= 60 || seconds >= 60) return NaN;
+    return (whole + minutes / 60 + seconds / 3600) * ("SW".includes(letter.toUpperCase()) ? -1 : 1);
+  };
+
+  const inRange = ([lat, lng]) => Math.abs(lat) <= 90 && Math.abs(lng) <= 180;
+
+  const angles = (text) => {
+    const found = ANGLES.exec(text);
+    if (!found) return null;
+    const place = [degrees(found.slice(1, 4), found[4]), degrees(found.slice(5, 8), found[8])];
+    return inRange(place) ? place : null;
+  };
+
+  /** The [latitude, longitude] that a text means: coordinates, or a map's URL. */
+  const placeIn = (pasted) => {
+    const text = pasted.trim().replace(DECIMAL_COMMAS, "$1.$2, $3.$4");
     for (const place of PLACES) {
-      const found = place.exec(text.trim());
-      if (found && Math.abs(found[1]) <= 90 && Math.abs(found[2]) <= 180) {
-        return [Number(found[1]), Number(found[2])];
-      }
+      const found = place.exec(text);
+      if (found && inRange([found[1], found[2]])) return [Number(found[1]), Number(found[2])];
     }
-    return null;
+    return angles(text);
   };
 
   const start = (element) => {
@@ -71,10 +92,10 @@
       return true;
     };
 
-    /** Write coordinates into the fields, to 0.1 m, and dispatch their change events. */
+    /** Write coordinates into the fields, to a centimetre, and dispatch their change events. */
     const set = ([lat, lng], zoom) => {
-      latitude.value = Number(lat.toFixed(6));
-      longitude.value = Number(lng.toFixed(6));
+      latitude.value = Number(lat.toFixed(7));
+      longitude.value = Number(lng.toFixed(7));
       for (const field of [latitude, longitude]) field.dispatchEvent(new Event("change", { bubbles: true }));
       show(zoom);
     };
@@ -118,7 +139,7 @@
     input.type = "text";
     input.id = "place-paste";
     input.autocomplete = "off";
-    input.placeholder = "51.75436, -0.09999 or an address of OpenStreetMap or Google Maps";
+    input.placeholder = "51.75436, -0.09999, 51° 45' 16\" N 0° 6' W, or a map's URL";
     const message = document.createElement("output");
     message.htmlFor = "place-paste";
     const read = () => {
@@ -188,7 +209,20 @@
     }
   };
 
+  /** Asks before changes are left that are not saved. */
+  const watchChanges = (form) => {
+    const content = () => new URLSearchParams(new FormData(form)).toString();
+    const opened = form.querySelector(".errornote") ? "" : content();
+    let sent = false;
+    form.addEventListener("submit", () => (sent = true));
+    window.addEventListener("beforeunload", (event) => {
+      if (!sent && content() !== opened) event.preventDefault();
+    });
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
+    const form = document.getElementById("room_form");
+    if (form) watchChanges(form);
     for (const element of document.querySelectorAll(".room-map")) start(element);
   });
 }
