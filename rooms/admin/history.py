@@ -14,7 +14,7 @@ from rooms.models import Room
 
 def person(user: Any) -> str:
     """A user's name as people write it: the full name where there is one."""
-    return user.get_full_name() or user.get_username()
+    return str(user.get_full_name() or user.get_username())
 
 
 def format_value(value: Any) -> str:
