@@ -112,7 +112,8 @@ TEMPLATES = [
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True
-TIME_ZONE = "UTC"
+TIME_ZONE = env_str("TIME_ZONE", "UTC")
+"""Of times and of "today" in the admin; the API's times have their offset."""
 
 STATEMENT_TIMEOUT = env_int("STATEMENT_TIMEOUT", 5000)
 """Milliseconds that a request's statement may take."""

@@ -149,7 +149,7 @@ class ChangedFilter(ChoiceFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         now = selection_time(request)
         since = {
-            "today": now.replace(hour=0, minute=0, second=0, microsecond=0),
+            "today": timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0),
             "24h": now - timedelta(hours=24),
             "7d": now - timedelta(days=7),
         }

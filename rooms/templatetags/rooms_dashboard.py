@@ -17,7 +17,7 @@ register = template.Library()
 @register.inclusion_tag("admin/rooms/dashboard.html", takes_context=True)
 def rooms_dashboard(context: dict[str, Any]) -> dict[str, Any]:
     """Statistics with links to the list of their rooms. Three to six queries, all from indexes."""
-    midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
     rooms = Room.objects.all()
     return {
         "perms": context["perms"],

@@ -163,3 +163,21 @@ def test_the_index_page_shows_statistics(as_editor):
 def test_nothing_is_edited_in_the_list():
     assert site.get_model_admin(Room).list_editable == ()
     assert reverse("admin:rooms_room_changelist") == LIST
+
+
+@pytest.mark.django_db
+def test_today_and_times_are_those_of_the_operators_time_zone(as_editor, settings):
+    settings.TIME_ZONE = "Pacific/Kiritimati"
+    now = timezone.localtime()
+    assert now.utcoffset().total_seconds() == 14 * 3600
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    rooms = RoomFactory.create_batch(2)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE room DISABLE TRIGGER USER")
+        for room, second in zip(rooms, (0, -1), strict=True):
+            moment = midnight + timedelta(seconds=second)
+            cursor.execute("UPDATE room SET updated_at = %s WHERE id = %s", [moment, room.pk])
+        cursor.execute("ALTER TABLE room ENABLE TRIGGER USER")
+    response = as_editor.get("/admin/rooms/room/?changed=today")
+    assert list(response.context["cl"].result_list) == rooms[:1]
+    assert f"{midnight:%-d %b %Y}, 00:00 +14" in page_text(response)
