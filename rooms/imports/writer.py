@@ -87,7 +87,7 @@ def import_rooms(
 
     In one transaction: an error in the file (FileRejectedError with the first `limit` errors), another import
     (ImportRunningError), a lost connection or a killed process leave the table unchanged. `size` is the
-    file's size in bytes, for the progress. A million rooms take about 30 seconds.
+    file's size in bytes, for the progress.
     """
     errors = LineErrors(limit)
     with transaction.atomic(), connection.cursor() as cursor:
