@@ -75,6 +75,14 @@ threads = settings.WEB_THREADS
 # share memory.
 preload_app = True
 
+
+def when_ready(server: Any) -> None:
+    """Read the gazetteer before the fork: no first request waits for it, and workers share its 40 MB."""
+    from rooms.places.gazetteer import gazetteer
+
+    gazetteer()
+
+
 # Longer than the 60 s after which nginx closes an idle connection: if gunicorn closed first, nginx could send
 # a request on a connection that is being closed.
 keepalive = 75

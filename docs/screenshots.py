@@ -65,7 +65,7 @@ def open_first(page: Page) -> None:
 
 
 PICTURES = {
-    "search.png": Picture("/rooms?filter_price__lte=66&order=price", 690),
+    "search.png": Picture("/rooms?filter_price__lte=66&order=price", 460),
     "admin.png": Picture("/admin/", 470),
     "admin-list.png": Picture("/admin/rooms/room/?price__lte=40&size__isnull=false", 460),
     "admin-form.png": Picture("/admin/rooms/room/", 640, open_first),

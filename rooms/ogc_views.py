@@ -11,7 +11,7 @@ from rooms.api.errors import NotFound
 from rooms.api.formats import GEOJSON, JSON
 from rooms.api.parameters import Search
 from rooms.columns import COLUMNS
-from rooms.views import conditional_response, public
+from rooms.responses import conditional_response, public
 
 
 def document(request: HttpRequest, content: dict[str, Any]) -> HttpResponse:

@@ -1,23 +1,26 @@
-"""The URLs of rooms."""
+"""The URLs of rooms: the API and its pages, then what pages alone have."""
 
 from django.urls import path, re_path
 from django.views.generic import RedirectView
 
 from rooms import ogc_views, views
 from rooms.api.formats import FORMATS
+from rooms.pages import views as pages
+from rooms.responses import public
 
 urlpatterns = [
-    path("", views.public(RedirectView.as_view(url="/rooms", query_string=True))),
+    path("", pages.start, name="start"),
     re_path(
         r"^(?P<url>docs|rooms|rooms/stats|rooms/[0-9A-Fa-f-]+)/$",
-        views.public(RedirectView.as_view(url="/%(url)s", query_string=True)),
+        public(RedirectView.as_view(url="/%(url)s", query_string=True)),
     ),
     path("rooms", views.room_list, name="rooms"),
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
-    path("rooms/stats", views.room_stats),
+    path("rooms/stats", views.room_stats, name="statistics"),
     path("rooms/changes", views.room_changes),
     path("rooms/clusters", views.room_clusters),
     re_path(r"^rooms/clusters\.(?P<suffix>json|geojson)$", views.room_clusters),
+    path("rooms/map.svg", pages.map_image),
     path("rooms/<str:code>", views.room_detail, name="room"),
     path("openapi.json", views.openapi_document),
     path("docs", views.docs, name="docs"),
@@ -27,4 +30,9 @@ urlpatterns = [
     path("ogc/collections/rooms", ogc_views.collection),
     path("ogc/collections/rooms/items", ogc_views.items),
     path("ogc/collections/rooms/items/<str:code>", ogc_views.item),
+    path("map/<int:zoom>/<int:x>/<int:y>.svg", pages.map_tile, name="map_tile"),
+    path("places", pages.place_list),
+    path("robots.txt", pages.robots),
+    path("sitemap.xml", pages.sitemap),
+    re_path(r"^sitemap-rooms(?:-(?P<shard>[0-9a-f]{1,2}))?\.xml$", pages.room_sitemap),
 ]

@@ -70,6 +70,12 @@ class FieldError:
         return f"{self.parameter}: {self.message}"
 
 
+def wants_page(request: HttpRequest) -> bool:
+    """Whether `Accept` prefers an error as HTML."""
+    accept = request.META.get("HTTP_ACCEPT", "*/*")
+    return preferred_media_type(accept, [MEDIA_TYPE, "application/json", "text/html"]) == "text/html"
+
+
 class Problem(Exception):
     """An error response. Views raise it; `response` renders it."""
 
@@ -95,8 +101,7 @@ class Problem(Exception):
     def response(self, request: HttpRequest) -> HttpResponse:
         """The problem as HTML where `Accept` prefers it, else as JSON."""
         body = self.body(request.path)
-        accept = request.META.get("HTTP_ACCEPT", "*/*")
-        if preferred_media_type(accept, [MEDIA_TYPE, "application/json", "text/html"]) == "text/html":
+        if wants_page(request):
             response = HttpResponse(render_problem(body), status=self.status)
         else:
             response = HttpResponse(json.dumps(body), content_type=MEDIA_TYPE, status=self.status)

@@ -186,15 +186,15 @@ QUERIES = [
     ("/rooms?near=0,0&within=500", "*/*", ["count(*)", "distance"]),
     ("/rooms?near=0,0&order=price", "*/*", ["distance"]),
     (f"/rooms/{CODE}", "*/*", [CODE]),
-    (f"/rooms/{CODE}", "text/html", [CODE]),
+    (f"/rooms/{CODE}", "text/html", [CODE, "LIMIT 5000", "EXPLAIN", "EXPLAIN", "distance", "DEFAULT"]),
     ("/rooms?count=exact", "*/*", ["FROM room", "count(*)"]),
     ("/rooms?count=estimated", "*/*", ["FROM room", "uuid_hash", "count(*)"]),
     ("/rooms/stats", "*/*", ["uuid_hash", "GROUPING SETS"]),
-    ("/rooms?filter_price__lt=66", "text/html", ["price < 66", "uuid_hash", "GROUPING SETS"]),
+    ("/rooms?filter_price__lt=66", "text/html", ["price < 66", "uuid_hash", "GROUPING SETS", "around"]),
     ("/rooms/clusters", "*/*", ["uuid_hash", "EXPLAIN", "WITHIN GROUP"]),
     ("/openapi.json", "*/*", []),
     ("/docs", "*/*", []),
-    ("/", "*/*", []),
+    ("/", "*/*", ["uuid_hash", "GROUPING SETS", "generate_series", *3 * ["uuid_hash", "count(*)"]]),
     ("/nope", "*/*", []),
 ]
 

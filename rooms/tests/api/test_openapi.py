@@ -116,7 +116,7 @@ def test_every_parameter_that_exists_is_on_the_page(client):
 
 def test_the_page_asks_no_other_host(client):
     page = client.get("/docs").content.decode()
-    assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', page) == []
+    assert re.findall(r'(?:src|<link [^>]*href)="(?:https?:)?//[^"]*"', page) == []
 
 
 # --- Responses match the document

@@ -1,65 +1,79 @@
-"""The charts of the list page: a bar for each bin, a point for each room, north up."""
+"""The charts: a bar for each bin, which is a link; points within the axes."""
 
 import re
+from html import unescape
 
 import pytest
 from django.test import Client
 
+from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
+from rooms.pages import charts
 
-pytestmark = pytest.mark.django_db
-
-
-def page(client: Client) -> str:
-    return client.get("/rooms", headers={"Accept": "text/html"}).content.decode()
+HTML = {"Accept": "text/html"}
 
 
-def dots(html: str) -> list[tuple[float, float, str]]:
-    """x, y and title of each point."""
-    found = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="4"><title>([^<]*)', html)
-    return [(float(x), float(y), terms) for x, y, terms in found]
-
-
-def test_each_room_is_a_dot_with_its_price_and_size(client: Client) -> None:
-    RoomFactory(price=66, size=50)
-    RoomFactory(price=48, size=None)
-    assert [terms for _, _, terms in dots(page(client))] == ["66 €, 50 m²", "48 €"]
-
-
-def test_north_is_up_and_east_is_right(client: Client) -> None:
-    RoomFactory(latitude=52, longitude=0)
-    RoomFactory(latitude=51, longitude=1)
-    (north_x, north_y, _), (east_x, south_y, _) = dots(page(client))
-    assert north_y < south_y
-    assert north_x < east_x
-
-
-def test_a_degree_of_longitude_is_drawn_shorter_in_the_north(client: Client) -> None:
-    RoomFactory(latitude=59.5, longitude=10)
-    RoomFactory(latitude=60.5, longitude=12)
-    (x1, y1, _), (x2, y2, _) = dots(page(client))
-    assert (x2 - x1) == pytest.approx(y1 - y2, abs=0.5)  # at 60° two degrees east are as far as one north
-
-
-def test_rooms_on_both_sides_of_the_antimeridian_stay_together(client: Client) -> None:
-    RoomFactory(latitude=0, longitude=179.5)
-    RoomFactory(latitude=1, longitude=-179.5)
-    (west, _, _), (east, _, _) = dots(page(client))
-    assert 0 < east - west < 200
-
-
-def test_one_room_and_rooms_in_one_place_are_drawn_inside(client: Client) -> None:
-    RoomFactory.create_batch(2, latitude=51.5, longitude=-0.1)
-    assert all(0 <= x <= 600 and 0 <= y <= 160 for x, y, _ in dots(page(client)))
-
-
-def test_the_histogram_has_a_bar_for_each_bin(client: Client) -> None:
+@pytest.mark.django_db
+def test_the_histogram_has_a_bar_for_each_bin_and_each_leads_to_its_rooms(client: Client) -> None:
     for price in (10, 20, 30, 40, 1000):
-        RoomFactory(price=price)
+        RoomFactory(price=price, size=None)
     bins = client.get("/rooms/stats").json()["price"]["histogram"]
-    bars = re.findall(r"<rect [^>]*><title>([^<]*)", page(client))
-    assert len(bars) == len(bins)
-    counts = [re.search(r": (\d+) (rooms?)$", bar).groups() for bar in bars]
-    assert sum(int(count) for count, _ in counts) == 5
-    assert {noun for count, noun in counts if count == "1"} == {"room"}
-    assert {noun for count, noun in counts if count != "1"} == {"rooms"}
+    page = client.get("/rooms", headers=HTML).content.decode()
+    bars = re.findall(r'<a href="([^"]*)" aria-label="[^"]*: (\d+) (rooms?)" tabindex="-1">', page)
+    assert [int(number) for _, number, _ in bars] == [row["count"] for row in bins]
+    assert {noun for _, number, noun in bars if number == "1"} == {"room"}
+    assert {noun for _, number, noun in bars if number != "1"} == {"rooms"}
+    for url, number, _ in bars:
+        assert len(client.get(unescape(url)).json()) == int(number)
+
+
+@pytest.mark.django_db
+def test_the_axis_ends_where_the_bars_end(client: Client) -> None:
+    for price in [*range(10, 110), 9_999]:
+        RoomFactory(price=price, size=None)
+    page = client.get("/rooms", headers=HTML).content.decode()
+    (axis,) = re.findall(r'<p class="axis" aria-hidden="true"><span>(\d+)</span> <span>(\d+)(\+?)', page)
+    assert (axis[0], axis[2]) == ("10", "+")
+    assert int(axis[1]) <= 120
+
+
+def test_a_bar_that_is_not_empty_is_visible() -> None:
+    bins = [{"from": 0, "to": 10, "count": 100_000}, {"from": 10, "to": 20, "count": 1}]
+    bars = charts.histogram([*bins, {"from": 20, "to": None, "count": 0}], COLUMNS["price"])
+    assert [bar["height"] for bar in bars] == [charts.HEIGHT, 1.5, 0]
+    assert [(bar["from"], bar["to"], bar["edge"]) for bar in bars] == [
+        (0, 9, 10),
+        (10, 19, 20),
+        (20, None, 20),
+    ]
+
+
+def test_bars_of_a_sample_are_about_numbers() -> None:
+    bins = [{"from": 0, "to": 10, "count": 12_345}]
+    (bar,) = charts.histogram(bins, COLUMNS["price"], sampled=True)
+    assert "about" in bar["label"]
+
+
+@pytest.mark.parametrize(
+    ("values", "own"),
+    [([5], 5), ([5, 5, 5], 5), ([1, 2, 3], 100), (range(50, 100), 1), ([0], 9_999), (range(1_000), 500)],
+)
+def test_the_histogram_of_values_marks_the_own_one_once(values, own) -> None:
+    bars = charts.values_histogram(list(values), own)
+    assert [bar["own"] for bar in bars].count(True) == 1
+    assert len(bars) <= charts.BARS + 1
+    assert all(0 <= bar["x"] < charts.WIDTH for bar in bars)
+
+
+def test_points_of_a_scatter_are_within_its_axes() -> None:
+    points = [(size, 10 * size) for size in range(1, 100)] + [(9_999, 5)]
+    chart = charts.scatter(points)
+    assert (chart["x"], chart["y"]) == (98, 970)
+    assert all(0 <= one["x"] <= 2 * charts.WIDTH for one in chart["points"])
+    assert all(0 <= one["y"] <= 4 * charts.HEIGHT for one in chart["points"])
+    assert "9999 m²" not in str(chart)
+
+
+def test_a_scatter_without_points_or_with_one_at_zero_is_drawn() -> None:
+    assert charts.scatter([])["points"] == []
+    assert len(charts.scatter([(0, 0)])["points"]) == 1

@@ -1,0 +1,58 @@
+"""The words for a room and its numbers, as people say them."""
+
+from typing import Any
+
+from rooms.places.gazetteer import describe
+
+THIN = "\N{NARROW NO-BREAK SPACE}"
+"""Between a number and its unit, and between thousands."""
+
+
+def euros(price: float) -> str:
+    """As in "1 200 €"."""
+    return f"{number(price)}{THIN}€"
+
+
+def number(value: float) -> str:
+    """A whole number, its thousands apart."""
+    return f"{round(value):,}".replace(",", THIN)
+
+
+def square_metres(size: int) -> str:
+    return f"{number(size)}{THIN}m²"
+
+
+def per_square_metre(room: dict[str, Any]) -> str:
+    """The price of a square metre, as in "1.74 €/m²"; empty where the size is unknown."""
+    if not room["size"]:
+        return ""
+    rate = room["price"] / room["size"]
+    figure = f"{rate:.2f}" if rate < 100 else number(rate)
+    return f"{figure}{THIN}€/m²"
+
+
+def degrees(value: float) -> str:
+    """Decimal degrees to about a metre, as in "41.40275": a URL that people share."""
+    return str(round(value, 5) or 0.0).removesuffix(".0")
+
+
+def metres(distance: float) -> str:
+    """A distance as people say it: "350 m", "2.4 km", "1 200 km"."""
+    if distance < 995:
+        return f"{max(round(distance, -1), 10):.0f}{THIN}m" if distance >= 1 else f"0{THIN}m"
+    if distance < 9_950:
+        return f"{distance / 1000:.1f}".removesuffix(".0") + f"{THIN}km"
+    return f"{number(distance / 1000)}{THIN}km"
+
+
+def place_of(room: dict[str, Any]) -> str:
+    """Where a room is: "in Gràcia, Barcelona"; its coordinates far from every place."""
+    return describe(room["latitude"], room["longitude"]) or (
+        f"at {room['latitude']:.4f}, {room['longitude']:.4f}"
+    )
+
+
+def title(room: dict[str, Any]) -> str:
+    """As in "38 m² room in Gràcia, Barcelona"."""
+    kind = f"{square_metres(room['size'])} room" if room["size"] else "Room"
+    return f"{kind} {place_of(room)}"

@@ -1,0 +1,207 @@
+/*
+ * The map beside the list: every room that matches, as clusters of /rooms/clusters. Leaflet is fetched after the
+ * list is there. Cards and pins go together; moving the map searches its area, where that is chosen.
+ */
+
+const pane = document.getElementById("room-map");
+const load = (made) =>
+  new Promise((resolve, reject) => {
+    made.onload = resolve;
+    made.onerror = reject;
+    document.head.append(made);
+  });
+
+const leaflet = () =>
+  Promise.all([
+    load(Object.assign(document.createElement("script"), { src: pane.dataset.script })),
+    load(Object.assign(document.createElement("link"), { rel: "stylesheet", href: pane.dataset.style })),
+  ]);
+
+const number = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
+
+const start = async () => {
+  await leaflet();
+  const [zoom, latitude, longitude] = pane.dataset.view.split("/").map(Number);
+  pane.replaceChildren();
+  const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, zoomSnap: 1, attributionControl: Boolean(pane.dataset.tiles) });
+  map.attributionControl?.setPrefix(false);
+  L.control.scale({ imperial: false }).addTo(map);
+  L.tileLayer("/map/{z}/{x}/{y}.svg", { maxZoom: 18, className: "background" }).addTo(map);
+  if (pane.dataset.tiles) {
+    L.tileLayer(pane.dataset.tiles, { attribution: pane.dataset.attribution, maxZoom: 18, referrerPolicy: "strict-origin" }).addTo(map);
+  }
+  const pins = L.layerGroup().addTo(map);
+  map.setView([latitude, longitude], zoom, { animate: false });
+  let query = new URL(pane.dataset.clusters, location.href);
+  let pending = null;
+
+  /** The box of the map as west, south, east, north; west is above east across the antimeridian. */
+  const box = () => {
+    const bounds = map.getBounds();
+    const wrap = (degrees) => ((((degrees + 180) % 360) + 360) % 360) - 180;
+    const whole = bounds.getEast() - bounds.getWest() >= 360;
+    const sides = [
+      whole ? -180 : wrap(bounds.getWest()),
+      Math.max(bounds.getSouth(), -90),
+      whole ? 180 : wrap(bounds.getEast()),
+      Math.min(bounds.getNorth(), 90),
+    ];
+    return sides.map((degrees) => Number(degrees.toFixed(5))).join(",");
+  };
+
+  const draw = async () => {
+    pending?.abort();
+    pending = new AbortController();
+    const url = new URL(query);
+    url.searchParams.set("bbox", box());
+    url.searchParams.set("zoom", map.getZoom());
+    try {
+      const response = await fetch(url, { headers: { Accept: "application/json" }, signal: pending.signal });
+      if (!response.ok) throw new Error(response.status);
+      const found = await response.json();
+      pins.clearLayers();
+      for (const cluster of found.cells) pins.addLayer(pin(cluster, found.sampled));
+      if (pane.dataset.own && !pane.querySelector(".pin.own")) pins.addLayer(mark([latitude, longitude])); // within a cluster
+      pane.classList.remove("stale");
+    } catch (error) {
+      if (error.name !== "AbortError") pane.classList.add("stale"); // what is shown stays, in grey
+    }
+  };
+
+  /** A dot where a room is that has no pin of its own. */
+  const mark = (place) => {
+    const icon = L.divIcon({ className: "pointer", iconSize: [16, 16] });
+    return L.marker(place, { icon, interactive: false, keyboard: false, zIndexOffset: 1000 });
+  };
+
+  /** A single room is its price, several are their number. */
+  const pin = (cluster, sampled) => {
+    const single = cluster.room;
+    const middle = map.getCenter().lng;
+    const lng = cluster.longitude + 360 * Math.round((middle - cluster.longitude) / 360);
+    const text = single ? `${number(single.price)} €` : number(cluster.count);
+    const title = single
+      ? `${number(single.price)} € a day${single.size ? `, ${single.size} m²` : ""}`
+      : `${sampled ? "about " : ""}${number(cluster.count)} rooms from ${number(cluster.min_price)} €`;
+    const size = Math.round(30 + 8 * Math.log10(cluster.count));
+    const icon = L.divIcon({
+      className: single ? "pin" : "cluster",
+      html: `<span>${text}</span>`,
+      iconSize: single ? [12 + 8 * text.length, 24] : [size + 3 * text.length, size],
+    });
+    const marker = L.marker([cluster.latitude, lng], { icon, title, alt: title, riseOnHover: true });
+    marker.on("click", () => {
+      if (single) location.href = `/rooms/${single.code}`;
+      else map.setView([cluster.latitude, lng], Math.min(map.getZoom() + 2, 18));
+    });
+    marker.on("keypress", (event) => {
+      if (event.originalEvent.key === "Enter") marker.fire("click");
+    });
+    if (single) {
+      marker.on("add", () => {
+        marker.getElement().dataset.code = single.code;
+        marker.getElement().classList.toggle("own", single.code === pane.dataset.own);
+        marker.getElement().addEventListener("mouseenter", () => highlight(single.code, true));
+        marker.getElement().addEventListener("mouseleave", () => highlight(single.code, false));
+      });
+    }
+    return marker;
+  };
+
+  // --- Cards and pins in step
+
+  let pointer = null;
+  let lit = null;
+
+  const highlight = (code, on) => document.querySelector(`.results [data-code="${code}"]`)?.classList.toggle("lit", on);
+
+  /** Show where a card's room is: its own pin, else a mark within its cluster. */
+  const light = (card) => {
+    if (card === lit) return;
+    lit = card;
+    pointer?.remove();
+    pointer = null;
+    for (const old of pane.querySelectorAll(".pin.lit")) old.classList.remove("lit");
+    if (!card) return;
+    const own = pane.querySelector(`.pin[data-code="${card.dataset.code}"]`);
+    if (own) own.classList.add("lit");
+    else if (card.dataset.lat) pointer = mark([card.dataset.lat, card.dataset.lng]).addTo(map);
+  };
+  for (const event of ["mouseover", "focusin"]) {
+    document.addEventListener(event, ({ target }) => light(target.closest?.(".results [data-code]") ?? null));
+  }
+
+  map.on("moveend resize", draw);
+  draw();
+  map.getContainer().setAttribute("aria-label", "Map");
+  if (!document.querySelector(".results")) return; // the page of one room
+
+  // --- Searching the area that the map shows
+
+  const area = () => {
+    const url = new URL(location.href);
+    for (const name of ["near", "within", "after", "before", "map"]) url.searchParams.delete(name);
+    if (url.searchParams.get("order")?.includes("distance")) url.searchParams.delete("order");
+    url.searchParams.set("bbox", box());
+    url.search = url.search.replaceAll("%2C", ",");
+    url.hash = matchMedia("(min-width: 64rem)").matches ? "" : "map";
+    return url;
+  };
+
+  const control = document.createElement("div");
+  control.className = "area-control";
+  const label = document.createElement("label");
+  const follow = document.createElement("input");
+  follow.type = "checkbox";
+  follow.checked = sessionStorage.getItem("search-as-i-move") === "on";
+  label.append(follow, " search as I move");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Search this area";
+  button.hidden = true;
+  control.append(label, button);
+  L.DomEvent.disableClickPropagation(control);
+  pane.append(control);
+  button.addEventListener("click", () => location.assign(area()));
+  follow.addEventListener("change", () => {
+    sessionStorage.setItem("search-as-i-move", follow.checked ? "on" : "off");
+    if (follow.checked && !button.hidden) location.assign(area());
+  });
+
+  let moved = false;
+  map.on("movestart", () => {
+    moved = true;
+  });
+  map.on("moveend", () => {
+    if (!moved) return;
+    button.hidden = false;
+    if (follow.checked) search();
+  });
+
+  /** The list of the map's area, in place: the map stays as it is. */
+  let searching = null;
+  const search = async () => {
+    searching?.abort();
+    searching = new AbortController();
+    const url = area();
+    try {
+      const response = await fetch(url, { headers: { Accept: "text/html" }, signal: searching.signal });
+      if (!response.ok) return;
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      document.title = page.title;
+      document.querySelector(".results").replaceWith(page.querySelector(".results"));
+      query = new URL(page.getElementById("room-map").dataset.clusters, location.href);
+      // One step back leads to the search before the map was moved.
+      if (history.state?.moved) history.replaceState({ moved: true }, "", url);
+      else history.pushState({ moved: true }, "", url);
+      document.dispatchEvent(new Event("results"));
+    } catch (error) {
+      if (error.name !== "AbortError") location.assign(url);
+    }
+  };
+};
+
+addEventListener("popstate", () => location.reload());
+
+if (pane.checkVisibility?.() ?? true) start();
+else document.querySelector(".map-button").addEventListener("click", start, { once: true });
