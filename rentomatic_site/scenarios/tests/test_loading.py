@@ -178,7 +178,7 @@ def test_a_change_in_an_imported_scenario_makes_it_stale(workshop: Workshop, sta
     workshop.load("t_more", "--reset")
     assert workshop.prices("t_more") == [30, 60, 99]
     # The template of the old state has gone with it.
-    assert sorted(metadata.kind for metadata in workshop.databases().values()) == ["scenario", "template"]
+    assert sorted(metadata.kind for metadata in workshop.settled().values()) == ["scenario", "template"]
 
 
 def test_a_change_in_an_indirect_import_or_a_data_file_makes_it_stale(workshop: Workshop) -> None:

@@ -73,11 +73,11 @@ def test_an_index_is_tried_in_a_copy_and_leaves_nothing(lab: Workshop) -> None:
     before = lab.databases()
     done = lab.call(
         "query_lab",
-        "order=price,size",
+        "order=code",
         "--on",
         "t_skewed",
         "--index",
-        "price, coalesce(size, 2147483647), id",
+        "code, id",
     )
     assert cells(done.stdout, "t_skewed, before")[3] == "Incremental Sort over Index Scan"
     assert cells(done.stdout, "t_skewed, after")[3:5] == ["Index Scan", "query_lab_index"]
@@ -87,7 +87,7 @@ def test_an_index_is_tried_in_a_copy_and_leaves_nothing(lab: Workshop) -> None:
 
 def test_sql_shows_the_statement_with_its_values(lab: Workshop) -> None:
     done = lab.call("query_lab", "filter_price__lt=66", "--on", "t_few", "--sql")
-    assert re.search(r"SELECT .* WHERE room\.price < 66.* LIMIT 101", done.stdout)
+    assert re.search(r"SELECT .* WHERE \(room\.price < 66.* LIMIT 101", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,8 @@ def test_a_load_that_is_stopped_leaves_the_old_state(
     workshop.write("t_slow", ONE.replace("30", "32"))
     assert workshop.load("t_slow", "--reset").returncode == 0
     assert workshop.prices("t_slow") == [32]
-    wait_until(
-        lambda: (
-            sorted(metadata.kind for metadata in workshop.databases().values())
-            == [databases.TARGET, databases.TEMPLATE]
-        ),
-        "the end of the databases that were replaced",
-    )
+    kinds = sorted(metadata.kind for metadata in workshop.settled().values())
+    assert kinds == [databases.TARGET, databases.TEMPLATE]
 
 
 def test_a_database_is_dropped_after_its_client_has_gone(workshop: Workshop) -> None:
@@ -254,7 +249,7 @@ def test_a_template_is_as_old_as_its_last_use(workshop: Workshop) -> None:
         for name, metadata in workshop.databases().items():
             databases.write_metadata(server, name, replace(metadata, created="2020-01-01T00:00:00+00:00"))
     workshop.load("t_old", "--reset")
-    assert all(metadata.age < timedelta(hours=1) for metadata in workshop.databases().values())
+    assert all(metadata.age < timedelta(hours=1) for metadata in workshop.settled().values())
 
 
 def test_all_drops_every_database_of_ours_and_no_other(workshop: Workshop, foreign: str) -> None:

@@ -14,6 +14,7 @@ from django.test import override_settings
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import databases
 from rentomatic_site.testing.plugin import Manage
+from rentomatic_site.testing.rig import wait_until
 
 OWNER = "workshop@tests"
 """Who makes these scenarios: `drop_scenario --all` drops no template that other tests use."""
@@ -73,6 +74,14 @@ class Workshop:
 
     def prices(self, name: str) -> list[int]:
         return [price for (price,) in self.sql(name, "SELECT price FROM room ORDER BY id")]
+
+    def settled(self) -> dict[str, databases.Metadata]:
+        """The databases, once the server has dropped those that a load has replaced."""
+        wait_until(
+            lambda: all(metadata.kind != databases.BUILDING for metadata in self.databases().values()),
+            "the end of the databases that were replaced",
+        )
+        return self.databases()
 
     def databases(self) -> dict[str, databases.Metadata]:
         """Name → metadata of the databases of this test's scenarios."""
