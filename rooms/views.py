@@ -38,7 +38,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     The rooms that match: one page, or all of them where the format streams and no limit is given.
 
     Costs one query, a few more by distance and where filters and order don't go well together; an exact
-    count one more, an estimated one up to four.
+    count two more, an estimated one up to four.
     """
     output = choose_format(request, suffix)
     if output is HTML:
