@@ -12,6 +12,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from deploy.watchdog import Watchdog
+from rentomatic_site.testing.rig import wait_until
 
 
 def sleep(seconds: float) -> None:
@@ -135,6 +136,7 @@ def test_a_client_that_never_reads_is_cut_off_after_the_longest_time(client, cap
     with pytest.raises(BrokenPipeError), watchdog.watch("GET /rooms.csv", client[0]):
         client[0].sendall(b"x" * 100_000_000)
     message = "GET /rooms.csv takes too long to be read: its client is cut off"
+    wait_until(lambda: message in caplog.text, "the line in the log, written after the cut")
     assert caplog.text.count(message) == 1
 
 

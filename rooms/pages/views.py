@@ -1,6 +1,7 @@
 """The views of what people and search engines read and programs do not: pages, their map, sitemaps."""
 
 import json
+import logging
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -18,6 +19,8 @@ from rooms.pages.map import box_text, render_image, viewport_of
 from rooms.pages.start import render_start
 from rooms.places.gazetteer import gazetteer
 from rooms.responses import conditional_response, page_links, public, redirect, set_link_header
+
+logger = logging.getLogger(__name__)
 
 DATA_CACHE_CONTROL = "public, max-age=86400"
 """The gazetteer and the map change with releases only."""
@@ -59,7 +62,12 @@ def error_page(request: HttpRequest, errors: list[FieldError], suggestion: str) 
     """The form as it was sent, with each error beside its field; raises where a program asks."""
     if not wants_page(request):
         raise ParametersError(errors, suggestion)
-    response = HttpResponse(listing.render_errors(request, errors, suggestion), status=400)
+    try:
+        text = listing.render_errors(request, errors, suggestion)
+    except Exception:
+        logger.exception("The page of a search's errors could not be rendered.")
+        raise ParametersError(errors, suggestion) from None
+    response = HttpResponse(text, status=400)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Vary"] = "Accept"
     return response

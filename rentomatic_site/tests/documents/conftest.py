@@ -1,5 +1,6 @@
 """Sites on which the documents' commands run."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ Run = Callable[[Command], str]
 @contextmanager
 def site_with(scenario: str, folder: Path) -> Iterator[Run]:
     """A site with the rooms of a scenario, and what runs a command against it as a shell would."""
-    with rig.database(f"test_documents_{scenario}") as variables:
+    with rig.database(f"test_documents_{scenario}_{os.getpid()}") as variables:  # one for each worker
         variables["STATIC_ROOT"] = str(folder / "static")
         rig.manage("collectstatic", "--noinput", **variables)
         fill = f"from rooms.seeding import seed; from scenarios import {scenario}; seed(1); {scenario}.run()"
