@@ -114,8 +114,8 @@ def test_the_activity_takes_the_right_to_see_rooms(client, django_user_model):
     assert client.get(ACTIVITY).status_code == 403
 
 
-@pytest.mark.parametrize("conditions", [{}, {"room": "x"}, {"before": 15_000}], ids=str)
-def test_a_page_of_a_long_history_is_read_from_an_index(boss, conditions):
+@pytest.mark.parametrize("which", ["newest", "a room", "older"])
+def test_a_page_of_a_long_history_is_read_from_an_index(boss, which):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO django_admin_log (action_time, user_id, content_type_id, object_id, object_repr,"
@@ -124,7 +124,11 @@ def test_a_page_of_a_long_history_is_read_from_an_index(boss, conditions):
             [boss.pk, activity.ContentType.objects.get_for_model(Room).pk],
         )
         cursor.execute("ANALYZE django_admin_log")
-    arguments = {"who": "", "room": "", "what": "", "before": None} | conditions
+    arguments = {"who": "", "room": "", "what": "", "before": None}
+    if which == "a room":
+        arguments["room"] = "x"
+    if which == "older":
+        arguments["before"] = LogEntry.objects.latest("pk").pk - 5000
     plan = activity.find_entries(**arguments)[:101].explain()
     assert "Seq Scan on django_admin_log" not in plan
     assert "Sort" not in plan
