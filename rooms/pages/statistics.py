@@ -13,6 +13,7 @@ from rooms.api.queries import matching_rooms
 from rooms.columns import COLUMNS
 from rooms.counting import Count
 from rooms.pages import charts, names
+from rooms.pages.form import around
 from rooms.pages.listing import RANGES, active_filters, page_url, query_string, where_label
 from rooms.places.gazetteer import gazetteer
 
@@ -87,9 +88,7 @@ def districts(
             "median": median(values),
             "price": names.euros(median(values)),
             "width": round(charts.WIDTH * median(values) / most),
-            "url": page_url(
-                {"near": f"{place.longitude:g},{place.latitude:g}", "within": str(place.radius)} | rest
-            ),
+            "url": page_url(around(place) | rest),
         }
         for place, values in common
         if len(values) >= FEW
