@@ -11,21 +11,17 @@ from rooms.api.errors import NotFound
 from rooms.api.formats import GEOJSON, JSON
 from rooms.api.parameters import Search
 from rooms.columns import COLUMNS
-from rooms.responses import conditional_response, public
+from rooms.responses import conditional_response, public, site_url
 
 
 def document(request: HttpRequest, content: dict[str, Any]) -> HttpResponse:
     return conditional_response(request, json.dumps(content), JSON.content_type)
 
 
-def site(request: HttpRequest) -> str:
-    return f"{request.scheme}://{request.get_host()}"
-
-
 @public
 def landing_page(request: HttpRequest) -> HttpResponseBase:
     Search.parse(request.GET, allowed=())
-    return document(request, ogc.landing_page(site(request)))
+    return document(request, ogc.landing_page(site_url(request)))
 
 
 @public
@@ -37,13 +33,13 @@ def conformance(request: HttpRequest) -> HttpResponseBase:
 @public
 def collections(request: HttpRequest) -> HttpResponseBase:
     Search.parse(request.GET, allowed=())
-    return document(request, ogc.collections(site(request)))
+    return document(request, ogc.collections(site_url(request)))
 
 
 @public
 def collection(request: HttpRequest) -> HttpResponseBase:
     Search.parse(request.GET, allowed=())
-    return document(request, ogc.collection(site(request)))
+    return document(request, ogc.collection(site_url(request)))
 
 
 @public
@@ -52,7 +48,7 @@ def items(request: HttpRequest) -> HttpResponseBase:
     search = ogc.parse(request.GET)
     page = queries.page(search, GEOJSON)
     total = queries.count(search)
-    url = site(request) + request.path
+    url = site_url(request) + request.path
     asked = request.GET.urlencode(safe=",:/")
     self_url = f"{url}?{asked}" if asked else url
     links = [{"href": self_url, "rel": "self", "type": GEOJSON.media_type, "title": "These rooms"}]
@@ -74,4 +70,4 @@ def item(request: HttpRequest, code: str) -> HttpResponseBase:
     found = queries.room_text(code, GEOJSON) if COLUMNS["code"].accepts(code) else None
     if found is None:
         raise NotFound("No room has this code.")
-    return conditional_response(request, ogc.feature(found, site(request), code), GEOJSON.content_type)
+    return conditional_response(request, ogc.feature(found, site_url(request), code), GEOJSON.content_type)

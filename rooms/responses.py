@@ -44,6 +44,11 @@ def public(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseB
     return respond
 
 
+def site_url(request: HttpRequest) -> str:
+    """The scheme and the host of this site, as in https://rooms.example."""
+    return f"{request.scheme}://{request.get_host()}"
+
+
 def chain_closing(first: str, rest: Generator[str, None, None]) -> Generator[str, None, None]:
     """`itertools.chain` that closes the rest when it is closed, which ends the query."""
     yield first
@@ -93,7 +98,7 @@ def page_links(
         cursors["prev"] = {"before": search.cursor(page.first)}
     if page.last:
         cursors["next"] = {"after": search.cursor(page.last)}
-    url = f"{request.scheme}://{request.get_host()}{request.path}"
+    url = site_url(request) + request.path
     given = search.without_cursor() | (own or {})
     texts = {relation: urlencode(given | cursor, safe=",:") for relation, cursor in cursors.items()}
     return {relation: f"{url}?{text}" if text else url for relation, text in texts.items()}

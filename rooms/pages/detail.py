@@ -14,6 +14,7 @@ from rooms.pages import charts, names
 from rooms.pages.listing import room_cards
 from rooms.pages.map import Viewport, tiles_context
 from rooms.pages.surroundings import prices_around
+from rooms.responses import site_url
 
 EXCLUDED = {"code", "latitude", "longitude"}
 """Columns that the template renders in another way than as a value with its unit."""
@@ -48,7 +49,7 @@ def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
     rates = [round(100 * price / size) for price, size in around if size]
     viewport = Viewport(ZOOM, room["latitude"], room["longitude"])
     title = names.title(room)
-    url = f"{request.scheme}://{request.get_host()}/rooms/{room['code']}"
+    url = f"{site_url(request)}/rooms/{room['code']}"
     description = f"{title}, {names.euros(room['price'])} a day"
     context = {
         "room": room,

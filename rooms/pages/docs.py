@@ -9,11 +9,12 @@ from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import LISTED, PARAMETERS, Parameter
 from rooms.columns import COLUMNS, DECIMALS
+from rooms.responses import site_url
 
 
 def render_docs(request: HttpRequest) -> str:
     """Every parameter with its type, unit, example and a command that runs."""
-    base = f"{request.scheme}://{request.get_host()}"
+    base = site_url(request)
     filters = [
         {
             "column": column,

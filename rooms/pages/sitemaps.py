@@ -6,6 +6,7 @@ from django.db import connection
 from django.http import HttpRequest
 
 from rooms.counting import count_rows
+from rooms.responses import site_url
 
 MAX_URLS = 50_000
 """URLs of a sitemap at most (sitemaps.org)."""
@@ -22,12 +23,8 @@ Sitemap: {base}/sitemap.xml
 """
 
 
-def base_url(request: HttpRequest) -> str:
-    return f"{request.scheme}://{request.get_host()}"
-
-
 def robots(request: HttpRequest) -> str:
-    return ROBOTS.format(base=base_url(request))
+    return ROBOTS.format(base=site_url(request))
 
 
 def shards() -> list[str]:
@@ -38,7 +35,7 @@ def shards() -> list[str]:
 
 
 def index(request: HttpRequest) -> str:
-    base = base_url(request)
+    base = site_url(request)
     entries = "".join(
         f"<sitemap><loc>{base}/sitemap-rooms{f'-{shard}' if shard else ''}.xml</loc></sitemap>"
         for shard in shards()
@@ -54,7 +51,7 @@ def rooms(request: HttpRequest, shard: str) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
-        f"{''.join(urls(base_url(request), shard))}</urlset>"
+        f"{''.join(urls(site_url(request), shard))}</urlset>"
     )
 
 

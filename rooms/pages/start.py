@@ -15,6 +15,7 @@ from rooms.counting import Count
 from rooms.pages import names
 from rooms.pages.form import around
 from rooms.places.gazetteer import Place, gazetteer
+from rooms.responses import site_url
 
 SAMPLE = 100
 """Rooms whose places are looked up for the examples, 0.1 ms each."""
@@ -40,7 +41,7 @@ def render_start(request: HttpRequest) -> str:
         "total": Count(statistics["count"], exact=not statistics["sampled"]),
         "places": [place.name for place, _ in places.most_common(3)],
         "examples": examples,
-        "base": f"{request.scheme}://{request.get_host()}",
+        "base": site_url(request),
     }
     return render_to_string("rooms/start.html", context, request)
 
