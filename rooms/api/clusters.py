@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 from django.db import connection
 
 from rooms.api.formats import GEOJSON, JSON, Format
-from rooms.api.geo import Box
-from rooms.api.grid import MAX_ZOOM, WORLD, Grid
+from rooms.api.geo import WORLD, Box
+from rooms.api.grid import MAX_ZOOM, Grid
 from rooms.api.parameters import Search
 from rooms.api.queries import NAMES, matching_rooms, planner_query
 from rooms.columns import DECIMALS, round_degrees
@@ -92,16 +92,12 @@ def shown_box(search: Search) -> Box:
     """The search's box, else the one around its circle, else the world."""
     if "bbox" in search.given:
         return Box.parse(search.given["bbox"])
-    if search.near and search.near.within:
-        boxes = search.near.boxes()  # two of them meet at the antimeridian
-        west, east = max(box.west for box in boxes), min(box.east for box in boxes)
-        return Box(west, boxes[0].south, east, boxes[0].north)
-    return WORLD
+    return search.near.box if search.near and search.near.within else WORLD
 
 
 def search_in(search: Search, box: Box) -> Search:
     """The same search in another box: that of whole cells, whose clusters do not change while one pans."""
-    bbox = ",".join(f"{degrees:.8f}" for degrees in (box.west, box.south, box.east, box.north))
+    bbox = ",".join(f"{degrees:.8f}" for degrees in box.corners)
     return Search.parse(urlencode(search.given | {"bbox": bbox}), search.given.keys() | {"bbox"})
 
 
@@ -213,7 +209,7 @@ def cell(cluster: Cluster, box: Box) -> dict[str, Any]:
     return properties(cluster) | {
         "longitude": cluster.longitude,
         "latitude": cluster.latitude,
-        "bbox": [box.west, box.south, box.east, box.north],
+        "bbox": box.corners,
     }
 
 
@@ -221,7 +217,7 @@ def feature(cluster: Cluster, box: Box) -> dict[str, Any]:
     """A feature of RFC 7946 at the centre of the rooms, with the cell as its bbox."""
     return {
         "type": "Feature",
-        "bbox": [box.west, box.south, box.east, box.north],
+        "bbox": box.corners,
         "geometry": {"type": "Point", "coordinates": [cluster.longitude, cluster.latitude]},
         "properties": properties(cluster),
     }

@@ -49,6 +49,11 @@ class Box:
         return box
 
     @property
+    def corners(self) -> list[float]:
+        """West, south, east, north: its south-west and its north-east corner."""
+        return [self.west, self.south, self.east, self.north]
+
+    @property
     def terms(self) -> tuple[Term, ...]:
         """The conditions on latitude and longitude, edges included."""
         parallels = side("latitude", ">", self.south), side("latitude", "<", self.north)
@@ -61,10 +66,7 @@ class Box:
     @property
     def contains(self) -> Condition:
         """The same by the index on the point; the box may not cross the antimeridian."""
-        return (
-            "point(room.longitude, room.latitude) <@ box(point(%s, %s), point(%s, %s))",
-            [self.west, self.south, self.east, self.north],
-        )
+        return f"{PLACE} <@ box(point(%s, %s), point(%s, %s))", self.corners
 
     @property
     def halves(self) -> "list[Box]":
@@ -185,14 +187,11 @@ class Near:
                 f"(SELECT room.*, {metres} AS distance FROM {joined}) AS room",
                 [*values, *corners(self.ring.cells)],
             )
-        boxes = self.boxes() if self.within else []
-        inside = " OR ".join(f"{PLACE} <@ box(point(%s, %s), point(%s, %s))" for _ in boxes) or "TRUE"
+        contained = [box.contains for box in self.boxes()] if self.within else []
+        inside = " OR ".join(sql for sql, _ in contained) or "TRUE"
         return (
             f"(SELECT room.*, {metres} AS distance FROM room WHERE {inside}) AS room",
-            [
-                *values,
-                *(corner for box in boxes for corner in (box.west, box.south, box.east, box.north)),
-            ],
+            [*values, *(corner for _, bound in contained for corner in bound)],
         )
 
     @property
@@ -208,15 +207,12 @@ class Near:
     @property
     def terms(self) -> tuple[Term, ...]:
         """The boxes without the distance."""
-        if not self.within:
-            return ()
-        first, *others = self.boxes()
-        whole = Box(first.west, first.south, others[0].east, first.north) if others else first
-        return whole.terms
+        return self.box.terms if self.within else ()
 
-    def boxes(self) -> list[Box]:
+    @property
+    def box(self) -> Box:
         """
-        One or two boxes that contain every point within the distance; two have no point in common.
+        The box that contains every point within the distance; the world where no distance is given.
 
         A circle reaches asin(sin r / cos φ) to the east and west of its centre, r its angular radius and φ
         the latitude; where it contains a pole it covers every longitude.
@@ -227,14 +223,18 @@ class Near:
         south = self.latitude - degrees(radius)
         north = self.latitude + degrees(radius)
         if south <= -90 or north >= 90:
-            return [Box(-180, max(south, -90), 180, min(north, 90))]
+            return Box(-180, max(south, -90), 180, min(north, 90))
         reach = degrees(asin(min(sin(radius) / cos(radians(self.latitude)), 1)))
         west, east = self.longitude - reach, self.longitude + reach
         if west <= -180:
-            return Box(west + 360, south, east, north).halves
-        if east >= 180:
-            return Box(west, south, east - 360, north).halves
-        return [Box(west, south, east, north)]
+            west += 360
+        elif east >= 180:
+            east -= 360
+        return Box(west, south, east, north)
+
+    def boxes(self) -> list[Box]:
+        """The box as one or two that have no point in common, neither across the antimeridian."""
+        return self.box.halves
 
 
 CELLS = (

@@ -18,8 +18,6 @@ LEVELS_PER_ZOOM = 2
 MAX_CELLS = 512
 """The most cells of a response, empty ones included: the whole world at level 5."""
 
-WORLD = Box(-180, -90, 180, 90)
-
 
 @dataclass(frozen=True)
 class Grid:

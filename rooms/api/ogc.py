@@ -17,6 +17,7 @@ from django.http import QueryDict
 
 from rooms.api.errors import FieldError, ParametersError
 from rooms.api.formats import GEOJSON, JSON
+from rooms.api.geo import WORLD
 from rooms.api.pagination import MAX_LIMIT
 from rooms.api.parameters import PARSERS, Search
 from rooms.columns import COLUMNS, DEGREES, MAX_CHARACTERS, WHOLE_NUMBER
@@ -163,7 +164,7 @@ def extent() -> list[float]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT min(longitude), min(latitude), max(longitude), max(latitude) FROM room")
         box: list[float] = list(cursor.fetchone())
-    return [-180, -90, 180, 90] if None in box else box
+    return WORLD.corners if None in box else box
 
 
 def feature_collection(text: str, links: list[Link], total: Count | None) -> str:

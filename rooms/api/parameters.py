@@ -15,7 +15,7 @@ from django.http import QueryDict
 from rooms.api import geo
 from rooms.api.conditions import Condition, Term
 from rooms.api.errors import UNKNOWN_FILTER, FieldError, ParametersError
-from rooms.api.geo import Box, Near
+from rooms.api.geo import WORLD, Box, Near
 from rooms.api.grid import MAX_ZOOM
 from rooms.api.hints import hint_for, point_from_axes
 from rooms.api.operators import FILTERS, PREFIX
@@ -325,18 +325,19 @@ def bounding_boxes(values: dict[str, Any], near: Near | None) -> tuple[Box, ...]
                 sides[FILTERS[name].column.name].append((operator.bound, value))
             elif operator.key == "eq":
                 sides[FILTERS[name].column.name] += [(">", value), ("<", value)]
-    boxes = [Box(-180, -90, 180, 90)]
-    for given in ([values["bbox"]] if "bbox" in values else [], near.boxes() if near and near.within else []):
-        if given:
-            halves = [half for box in given for half in box.halves]
-            boxes = [common for box in boxes for half in halves if (common := box.overlap(half))]
-    bounded = "bbox" in values or (near is not None and near.within is not None) or all(sides.values())
+    given = [values["bbox"]] if "bbox" in values else []
+    if near and near.within:
+        given.append(near.box)
+    boxes = [WORLD]
+    for whole in given:
+        boxes = [common for box in boxes for half in whole.halves if (common := box.overlap(half))]
+    bounded = bool(given) or all(sides.values())
     if bounded:
         limit = Box(
-            max((value for sign, value in sides["longitude"] if sign == ">"), default=-180),
-            max((value for sign, value in sides["latitude"] if sign == ">"), default=-90),
-            min((value for sign, value in sides["longitude"] if sign == "<"), default=180),
-            min((value for sign, value in sides["latitude"] if sign == "<"), default=90),
+            max((value for sign, value in sides["longitude"] if sign == ">"), default=WORLD.west),
+            max((value for sign, value in sides["latitude"] if sign == ">"), default=WORLD.south),
+            min((value for sign, value in sides["longitude"] if sign == "<"), default=WORLD.east),
+            min((value for sign, value in sides["latitude"] if sign == "<"), default=WORLD.north),
         )
         boxes = [common for box in boxes if (common := box.overlap(limit))]
     return tuple(boxes) if bounded else None

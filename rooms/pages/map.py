@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.utils.html import escape
 
-from rooms.api.geo import Box, Near
+from rooms.api.geo import Box
 from rooms.api.parameters import WHERE, Search
 from rooms.map import tiles
 from rooms.map.geometry import MAX_LATITUDE, degrees, mercator
@@ -102,19 +102,10 @@ def viewport_of(search: Search, query: PageQuery, extent: list[float] | None) ->
     if "bbox" in search.given:
         return Viewport.around(Box.parse(search.given["bbox"]))
     if search.near and "within" in search.given:
-        return Viewport.around(circle_box(search.near))
+        return Viewport.around(search.near.box)
     if extent:
         return Viewport.around(Box(*extent))
     return Viewport(2, 30, 10)
-
-
-def circle_box(near: Near) -> Box:
-    boxes = near.boxes()
-    if len(boxes) == 1:
-        return boxes[0]
-    west = next(box for box in boxes if box.east == 180)
-    east = next(box for box in boxes if box.west == -180)
-    return Box(west.west, west.south, east.east, west.north)
 
 
 def map_context(search: Search, query: PageQuery, extent: list[float] | None) -> dict[str, Any]:
@@ -161,7 +152,7 @@ def drop_place(given: dict[str, str]) -> dict[str, str]:
 
 
 def box_text(box: Box) -> str:
-    return ",".join(names.degrees(side) for side in (box.west, box.south, box.east, box.north))
+    return ",".join(names.degrees(side) for side in box.corners)
 
 
 # --- The image

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection
 
 from rooms.api.clusters import LOOKED_AT, most_of_few
-from rooms.api.geo import Box
-from rooms.api.grid import MAX_CELLS, MAX_ZOOM, WORLD, Grid
+from rooms.api.geo import WORLD, Box
+from rooms.api.grid import MAX_CELLS, MAX_ZOOM, Grid
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room

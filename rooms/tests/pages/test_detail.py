@@ -139,7 +139,7 @@ def test_a_district_of_the_statistics_leads_to_the_search_in_that_place(client):
     RoomFactory.create_batch(3, latitude=-33.8837, longitude=151.2128)
     (url,) = re.findall(r'<td><a href="([^"]*)">Surry Hills[^<]*</a>', page(client, "/rooms/stats"))
     assert "near=151.2128,-33.8837" in url
-    assert "<h1 aria-live=\"polite\">3 rooms around Surry Hills" in page(client, url)
+    assert '<h1 aria-live="polite">3 rooms around Surry Hills' in page(client, url)
 
 
 @pytest.mark.parametrize("rooms", [[], [{"size": None}], [{"latitude": 89.9, "longitude": 180}]])
