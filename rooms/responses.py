@@ -1,12 +1,19 @@
 """What the public views' responses have in common: methods, errors, caching, links to other pages."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from functools import wraps
 from hashlib import blake2b
+from typing import Any
 from urllib.parse import urlencode
 
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.utils.cache import get_conditional_response
 
 from rooms.api.errors import MethodNotAllowed, Problem
@@ -49,7 +56,19 @@ def site_url(request: HttpRequest) -> str:
     return f"{request.scheme}://{request.get_host()}"
 
 
-def chain_closing(first: str, rest: Generator[str, None, None]) -> Generator[str, None, None]:
+def streaming_response(chunks: Iterator[Any], content_type: str) -> StreamingHttpResponse:
+    """
+    The chunks, text or bytes, as a response that is sent while they are read. The first is read at once, so
+    that its error has a status of its own and is no truncated file.
+    """
+    first = next(chunks, "")
+    response = StreamingHttpResponse(chain_closing(first, chunks), content_type=content_type)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
+    return response
+
+
+def chain_closing(first: Any, rest: Iterator[Any]) -> Generator[Any, None, None]:
     """`itertools.chain` that closes the rest when it is closed, which ends the query."""
     yield first
     yield from rest

@@ -4,7 +4,7 @@ import json
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from rooms.api import changes, clusters, exports, openapi, queries
 from rooms.api.errors import NotAcceptable, NotFound
@@ -26,6 +26,7 @@ from rooms.responses import (
     redirect,
     set_count_headers,
     set_link_header,
+    streaming_response,
 )
 
 STATISTICS = [JSON.media_type, HTML.media_type]
@@ -105,10 +106,7 @@ def room_changes(request: HttpRequest) -> HttpResponseBase:
         second = next(lines, "")
         if second:
             stream = exports.with_slot(chain_closing(first + second, lines))
-            response = StreamingHttpResponse(
-                chain_closing(next(stream), stream), content_type=NDJSON.content_type
-            )
-            response.headers["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
+            response = streaming_response(stream, NDJSON.content_type)
         else:
             response = HttpResponse(first, content_type=NDJSON.content_type)
     response.headers["Cache-Control"] = "no-store"
@@ -145,16 +143,11 @@ def stream_response(request: HttpRequest, search: Search, output: Format) -> Htt
     if request.method == "GET":
         steps = exports.with_slot(steps)
     total = next(steps)
-    chunks: Iterator[str] = iter(())
-    if request.method == "GET":
-        # The first rows are fetched before the status is sent: an error is a 503, not a truncated file.
-        chunks = chain_closing(next(steps), steps)
-    response = StreamingHttpResponse(chunks, content_type=output.content_type)
-    response.headers["Cache-Control"] = "no-store"
+    chunks: Iterator[str] = steps if request.method == "GET" else iter(())
+    response = streaming_response(chunks, output.content_type)
     response.headers["Vary"] = "Accept"
     response.headers["Content-Disposition"] = f'attachment; filename="rooms.{output.name}"'
     set_count_headers(response, total)
-    response.headers["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
     return response
 
 

@@ -18,16 +18,17 @@ from json import dumps
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connection, transaction
+from django.db import connection
 from django.http import QueryDict
 
 from rooms.api import queries
 from rooms.api.errors import FieldError, Gone, ParametersError
+from rooms.api.exports import STREAM_ROWS, streaming_cursor
 from rooms.api.formats import NDJSON, json_line
 from rooms.api.hints import closest_match
 from rooms.api.pagination import read_cursor, write_cursor
 from rooms.api.parameters import MAX_HINTS, MAX_NAME, PARSERS, Parameter, Search
-from rooms.api.queries import NAMES, STREAM_ROWS
+from rooms.api.queries import NAMES
 
 SCOPE = "changes"
 
@@ -242,9 +243,7 @@ def after(position: Position) -> Generator[str, None, None]:
     """
     state = State.read()
     state.refuse(position)  # before it is compared with transactions of another history
-    with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
-        # Milliseconds. Between two fetches the transaction waits for the client, which may be slow.
-        session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
+    with streaming_cursor() as cursor:
         cursor.execute(LINES, [state.history, str(position.xid), position.id, str(state.horizon)])
         found = cursor.fetchmany(STREAM_ROWS)
         # What was pruned or truncated before the cursor's snapshot is seen now.

@@ -1,12 +1,21 @@
-"""The limit of concurrent exports in a process: each uses a thread for as long as its client reads."""
+"""
+Exports: rows that are read as fast as the client reads them, and how many exports a process has at once: each
+uses a thread for as long as its client reads.
+"""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
 
 from django.conf import settings
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from rooms.api.errors import TooManyExports
+
+STREAM_ROWS = 2_000
+"""Rows that an export fetches at a time."""
 
 slots = BoundedSemaphore(settings.EXPORTS_AT_ONCE)
 
@@ -23,3 +32,11 @@ def with_slot(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
         yield from steps
     finally:
         slots.release()
+
+
+@contextmanager
+def streaming_cursor() -> Iterator[CursorWrapper]:
+    """A server-side cursor in a transaction of its own, which waits a minute at most for a slow client."""
+    with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
+        session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")  # milliseconds
+        yield cursor

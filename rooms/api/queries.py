@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connection, transaction
+from django.db import connection
 
 from rooms.api import paging, plans
 from rooms.api.conditions import Condition, conjunction
 from rooms.api.errors import FieldError, ParametersError
+from rooms.api.exports import STREAM_ROWS, streaming_cursor
 from rooms.api.formats import Format, Names
 from rooms.api.nearest import narrowed
 from rooms.api.pagination import DEFAULT_LIMIT
@@ -20,9 +21,6 @@ from rooms.api.parameters import Search
 from rooms.api.plans import Selection
 from rooms.columns import COLUMNS
 from rooms.counting import Count, Statement, count_rows, estimate_rows, planned_cost
-
-STREAM_ROWS = 2_000
-"""Rows that a stream fetches at a time."""
 
 MAX_CIRCLE = 30_000
 """Rooms around a place that are counted exactly: the distance of each is calculated."""
@@ -119,7 +117,7 @@ def fetch_nearest(search: Search, columns: str) -> list[tuple[Any, ...]] | None:
 
 def refusal(search: Search) -> ParametersError:
     """The error for a page that would cost too much, with another order or a smaller circle."""
-    given = {name: text for name, text in search.given.items() if name not in {"after", "before"}}
+    given = search.without_cursor()
     if search.order.keys[0].name == "distance":
         message = (
             "would read too many rooms to sort them by distance; add a filter, or make the circle smaller"
@@ -149,9 +147,7 @@ def stream(search: Search, output: Format) -> Generator[str, None, None]:
     """
     names = column_names(search)
     rows, values = select_rows(search)
-    with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
-        # Milliseconds. Between two fetches the transaction waits for the client, which may be slow.
-        session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
+    with streaming_cursor() as cursor:
         cursor.execute(f"SELECT {output.line(names)} FROM ({rows}) AS room", values)
         before = output.head(names)
         found = cursor.fetchmany(STREAM_ROWS)

@@ -10,9 +10,9 @@ from django.contrib import messages
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
@@ -26,13 +26,12 @@ from rooms.admin.files.resource import FORMATS, UNREADABLE_FILE, RoomResource, R
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, retry_page
 from rooms.api.errors import TooManyExports
-from rooms.api.exports import with_slot
+from rooms.api.exports import STREAM_ROWS, streaming_cursor, with_slot
 from rooms.columns import COLUMNS
 from rooms.models import Room
+from rooms.responses import streaming_response
 
 MAX_FILE_SIZE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
-STREAM_ROWS = 2_000
-"""Rooms that an export fetches at a time."""
 
 UPLOAD_LIFETIME = 3600  # seconds between preview and confirmation
 
@@ -183,7 +182,7 @@ class SpreadsheetMixin(ImportExportMixin):
         """The rooms as a file, streamed in constant memory, in one of the slots of the API's exports."""
         chunks = with_slot(stream(queryset, file_format))
         try:
-            first = next(chunks)  # before the status is sent: an error is a page, not a truncated file
+            response = streaming_response(chunks, file_format.get_content_type())
         except TooManyExports as error:
             return retry_page(
                 request,
@@ -193,25 +192,14 @@ class SpreadsheetMixin(ImportExportMixin):
                 status=503,
                 retry_after=int(error.headers["Retry-After"]),
             )
-        response = StreamingHttpResponse(chain_closing(first, chunks), file_format.get_content_type())
         filename = self.get_export_filename(request, queryset, file_format)
         response["Content-Disposition"] = f'attachment; filename="{filename}"'
-        response["Cache-Control"] = "no-store"
-        response["X-Accel-Buffering"] = "no"  # nginx passes each chunk on without buffering
         return response
 
 
 def stream(queryset: QuerySet[Room], file_format: Any) -> Generator[bytes, None, None]:
     """The file in chunks, read by a server-side cursor."""
     sql, values = queryset.values_list(*COLUMNS).query.sql_with_params()
-    with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
-        # A client may read slowly.
-        session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")
+    with streaming_cursor() as cursor:
         cursor.execute(sql, values)
         yield from file_format.stream(chain.from_iterable(iter(lambda: cursor.fetchmany(STREAM_ROWS), [])))
-
-
-def chain_closing(first: bytes, rest: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    """`itertools.chain` that closes the rest when it is closed, which ends the query."""
-    yield first
-    yield from rest
