@@ -19,6 +19,7 @@ from typing import Any
 
 from django.db import connection
 
+from rooms.api.conditions import conjunction
 from rooms.api.geo import CELLS, HALF_CIRCUMFERENCE, IN_CELL, PLACE, WORLD, Box, Near, Ring, corners
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.parameters import Search
@@ -74,7 +75,8 @@ def narrowed(search: Search) -> Search:
         return search
     share = 1.0
     if search.conditions:
-        matching = max(planned_rows((f"FROM room WHERE {filters(search)}", bound(search))), 1)
+        where, values = conjunction(search.conditions)
+        matching = max(planned_rows((f"FROM room WHERE {where}", values)), 1)
         rooms = max(planned_rows(("FROM room", [])), matching)
         # For a page of k rooms, k · rooms / matching are read around the place, some three times.
         if matching <= max(2 * FEW, isqrt(3 * page_rooms(search) * rooms)):
@@ -84,17 +86,9 @@ def narrowed(search: Search) -> Search:
     return replace(search, near=replace(near, ring=ring)) if ring else search
 
 
-def filters(search: Search) -> str:
-    return " AND ".join(sql for sql, _ in search.conditions) or "TRUE"
-
-
 def page_rooms(search: Search) -> int:
     """The rooms that a page reads: one more than it shows."""
     return (search.limit or DEFAULT_LIMIT) + 1
-
-
-def bound(search: Search) -> list[Any]:
-    return [value for _, values in search.conditions for value in values]
 
 
 def find_ring(search: Search, near: Near, sign: int, share: float) -> Ring | None:
@@ -162,7 +156,7 @@ def probe(search: Search, near: Near, sign: int, share: float) -> float:
     if search.cursor_values:
         place, place_values = f"SELECT {PLACE} AS at FROM room WHERE id = %s", [search.cursor_values[-1]]
         conditions.append(after_condition(search.reading_order.keys, tuple(search.cursor_values)))
-    where = " AND ".join(sql for sql, _ in conditions) or "TRUE"
+    where, bound = conjunction(conditions)
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH place AS ({place}), places AS (SELECT at FROM place UNION ALL"
@@ -171,7 +165,7 @@ def probe(search: Search, near: Near, sign: int, share: float) -> float:
             f" (SELECT room.id, {sign} * room.distance AS rank FROM"
             f" (SELECT room.*, {distance} AS distance FROM room ORDER BY {PLACE} <-> places.at LIMIT {rooms})"
             f" AS room WHERE {where}) AS room ORDER BY room.rank LIMIT 1 OFFSET {wanted - 1}",
-            [*place_values, *values, *(value for _, bound in conditions for value in bound)],
+            [*place_values, *values, *bound],
         )
         found = cursor.fetchone()
     return float(found[1]) if found else inf
@@ -205,16 +199,17 @@ def intervals(low: float, high: float, parts: int) -> Iterator[tuple[float, floa
 
 def measure(search: Search, near: Near, sign: int, boxes: list[Box], limit: int) -> list[Cell]:
     """The cells of these boxes, with their rooms counted up to the limit; one query."""
+    where, values = conjunction(search.conditions)
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT counted.* FROM {CELLS} CROSS JOIN LATERAL"
             " (SELECT count(*) FILTER (WHERE matches), count(*) FROM"
-            f" (SELECT {filters(search)} AS matches FROM room WHERE {IN_CELL}"
+            f" (SELECT {where} AS matches FROM room WHERE {IN_CELL}"
             # The index is read in an order and up to a limit that the planner does not know, for it would
             # else make a bitmap of the whole cell, which may have a million rooms.
             f" ORDER BY {PLACE} <-> point(cell.west, cell.south) LIMIT (SELECT {limit + 1})) AS counted)"
             " AS counted ORDER BY cell.number",
-            [*corners(boxes), *bound(search)],
+            [*corners(boxes), *values],
         )
         counts = cursor.fetchall()
     cells = []
