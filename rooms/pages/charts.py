@@ -18,28 +18,34 @@ def histogram(bins: Sequence[dict[str, Any]], column: Column, sampled: bool = Fa
     `edge`, where the bar ends on the axis; and a `label`. The last bin may have no end; `to` is None there.
     Numbers from a sample are rounded.
     """
-    width = WIDTH / max(len(bins), 1)
-    highest = max((row["count"] for row in bins), default=0) or 1
-    bars = []
-    for index, row in enumerate(bins):
-        # A bar that is not empty is visible.
-        height = max(row["count"] / highest * HEIGHT, 1.5) if row["count"] else 0
+    bars = draw_bars([row["count"] for row in bins], least=1.5)  # one that is not empty is visible
+    for bar, row in zip(bars, bins, strict=True):
         values = f"from {row['from']} {column.symbol}"
         if row["to"] is not None:
             values = f"{row['from']} to under {row['to']} {column.symbol}"
-        bars.append(
-            {
-                "x": round(index * width, 2),
-                "y": round(HEIGHT - height, 2),
-                "width": round(max(width - 1.5, width * 0.7), 2),
-                "height": round(height, 2),
-                "from": row["from"],
-                "to": None if row["to"] is None else row["to"] - 1,
-                "edge": row["from"] if row["to"] is None else row["to"],
-                "label": f"{values}: {Count(row['count'], exact=not sampled)}",
-            }
-        )
+        bar |= {
+            "from": row["from"],
+            "to": None if row["to"] is None else row["to"] - 1,
+            "edge": row["from"] if row["to"] is None else row["to"],
+            "label": f"{values}: {Count(row['count'], exact=not sampled)}",
+        }
     return bars
+
+
+def draw_bars(counts: Sequence[int], least: float = 0) -> list[Bar]:
+    """The `x`, `y`, `width` and `height` of a bar for each count; one above zero has the least height."""
+    width = WIDTH / max(len(counts), 1)
+    highest = max(counts, default=0) or 1
+    heights = [max(count / highest * HEIGHT, least) if count else 0 for count in counts]
+    return [
+        {
+            "x": round(index * width, 2),
+            "y": round(HEIGHT - height, 2),
+            "width": round(max(width - 1.5, width * 0.7), 2),
+            "height": round(height, 2),
+        }
+        for index, height in enumerate(heights)
+    ]
 
 
 BARS = 24
@@ -57,19 +63,13 @@ def values_histogram(values: Sequence[int], own: int) -> list[Bar]:
     for value in values:
         if low <= value <= high:
             counts[int((value - low) / step)] += 1
-    highest = max(counts) or 1
-    width = WIDTH / number
-    return [
-        {
-            "x": round(index * width, 2),
-            "y": round(HEIGHT - count / highest * HEIGHT, 2),
-            "width": round(max(width - 1.5, width * 0.7), 2),
-            "height": round(count / highest * HEIGHT, 2),
+    bars = draw_bars(counts)
+    for index, (bar, count) in enumerate(zip(bars, counts, strict=True)):
+        bar |= {
             "own": index == int((own - low) / step),
             "label": f"from {round(low + index * step)} €: {count}",
         }
-        for index, count in enumerate(counts)
-    ]
+    return bars
 
 
 def scatter(points: Sequence[tuple[int, int]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ AROUND = 1_000
 """Metres around the room with which it is compared."""
 
 MAX_AROUND = 5_000
-"""Rooms around that are read at most: the nearest of them."""
+"""Rooms around that are read at most: any of them, in no order."""
 
 
 @dataclass(frozen=True)
