@@ -1,6 +1,5 @@
 """The bulk action that changes prices by an amount or by percent."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from django.db.models import (
     DecimalField,
     ExpressionWrapper,
     F,
-    IntegerField,
     Q,
     QuerySet,
     Sum,
@@ -98,29 +96,34 @@ class PriceForm(forms.Form):
         unit = "%" if self.cleaned_data["unit"] == "percent" else "euros per day"
         return f"{self.cleaned_data['change'].normalize():+f} {unit}"
 
-    def new_price(self) -> Callable[[int], int]:
-        """The function from old price to new, in whole euros; half a euro is rounded up."""
+    @property
+    def rule(self) -> tuple[Decimal, Decimal]:
+        """
+        A factor and an amount: a new price is price · factor + amount, rounded to whole euros, half a euro
+        away from zero. That is ROUND_HALF_UP in Python, and `round(numeric)` in PostgreSQL.
+        """
         change = self.cleaned_data["change"]
         if self.cleaned_data["unit"] == "euros":
-            return lambda price: price + int(change)
-        factor = 1 + change / 100
-        return lambda price: int((price * factor).quantize(Decimal(1), ROUND_HALF_UP))
+            return Decimal(1), change
+        return 1 + change / 100, Decimal(0)
 
-    def changed_price(self) -> Combinable:
+    def new_price(self, price: int) -> int:
+        factor, amount = self.rule
+        return int((price * factor + amount).quantize(Decimal(1), ROUND_HALF_UP))
+
+    def new_price_sql(self) -> Combinable:
         """The same as an expression of the database."""
-        change = self.cleaned_data["change"]
-        if self.cleaned_data["unit"] == "euros":
-            return ExpressionWrapper(F("price") + Value(int(change)), IntegerField())
-        factor = Value(1 + change / 100)
-        product = ExpressionWrapper(F("price") * factor, DecimalField(max_digits=20, decimal_places=4))
-        return Cast(Round(product), BigIntegerField())
+        factor, amount = self.rule
+        exact = ExpressionWrapper(
+            F("price") * Value(factor) + Value(amount), DecimalField(max_digits=20, decimal_places=4)
+        )
+        return Cast(Round(exact), BigIntegerField())
 
 
 def with_new_price(rooms: QuerySet, parameters: dict[str, Any]) -> QuerySet:
     form = PriceForm(parameters)
     form.full_clean()
-    new_price = form.changed_price()
-    changing: QuerySet = rooms.annotate(new_price=new_price).exclude(price=F("new_price"))
+    changing: QuerySet = rooms.annotate(new_price=form.new_price_sql()).exclude(price=F("new_price"))
     return changing
 
 
@@ -164,7 +167,7 @@ def change_prices_in_batches(
     if submitted and form.is_valid():
         parameters = {"change": str(form.cleaned_data["change"]), "unit": form.cleaned_data["unit"]}
         parameters["summary"] = form.summary
-        context |= preview(queryset.annotate(new_price=form.changed_price()), form)
+        context |= preview(queryset.annotate(new_price=form.new_price_sql()), form)
         change = large.confirmed(request, "prices", parameters)
         if change and context["ready"] and form.is_sure():
             return large.start(change)
@@ -219,8 +222,7 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
     form = PriceForm(request.POST if submitted else None)
     changes: list[NewPrice] = []
     if submitted and form.is_valid():
-        new_price = form.new_price()
-        changes = [NewPrice(room, new_price(room.price)) for room in rooms]
+        changes = [NewPrice(room, form.new_price(room.price)) for room in rooms]
         form.note_sums(sum(room.price for room in rooms), sum(change.price for change in changes))
     rejected = [change for change in changes if not change.allowed]
     changing = [change for change in changes if change.difference]

@@ -4,6 +4,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from rooms.admin.actions import bulk
+from rooms.admin.actions.prices import PriceForm
 from rooms.factories import RoomFactory
 from rooms.models import Room
 from rooms.tests.admin.pages import page_text
@@ -54,6 +55,18 @@ def test_prices_change_by_an_amount_after_a_preview_of_each(as_editor, editor):
         (editor, str(rooms[0].pk), "price 39 → 44 (+5 euros per day)"),
         (editor, str(rooms[1].pk), "price 100 → 105 (+5 euros per day)"),
     }
+
+
+@pytest.mark.parametrize("unit", ["percent", "euros"])
+@pytest.mark.parametrize("change", [50, 10, 1, 0.5, -0.5, -10, -50, -99, -150, 9_999_999])
+def test_few_and_many_prices_are_rounded_alike(change, unit):
+    form = PriceForm({"change": change if unit == "percent" else int(change) or 1, "unit": unit})
+    assert form.is_valid(), form.errors
+    for price in [*range(1, 60), 100, 150, 250, 4_050, 1_000_000]:
+        RoomFactory(price=price)
+    few = [form.new_price(price) for price in prices()]
+    many = Room.objects.annotate(new_price=form.new_price_sql()).order_by("id")
+    assert list(many.values_list("new_price", flat=True)) == few
 
 
 def test_percent_are_rounded_to_whole_euros_half_up(as_editor):
