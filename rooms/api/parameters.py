@@ -283,6 +283,11 @@ class Search:
         return [term.condition for term in self.terms]
 
     @property
+    def where(self) -> dict[str, str]:
+        """The parameters that select rooms, as text."""
+        return {name: text for name, text in self.given.items() if name in WHERE}
+
+    @property
     def scope(self) -> str:
         """What a cursor is valid for: the same rooms in the same order."""
         return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.html import escape
 
 from rooms.api.geo import Box
-from rooms.api.parameters import WHERE, Search
+from rooms.api.parameters import Search
 from rooms.map import tiles
 from rooms.map.geometry import MAX_LATITUDE, degrees, mercator
 from rooms.pages import names
@@ -111,8 +111,7 @@ def viewport_of(search: Search, query: PageQuery, extent: list[float] | None) ->
 def map_context(search: Search, query: PageQuery, extent: list[float] | None) -> dict[str, Any]:
     """The values of the map for the page's template."""
     viewport = viewport_of(search, query, extent)
-    where = {name: text for name, text in search.given.items() if name in WHERE}
-    given = {name: text for name, text in search.given.items() if name != "after"}
+    where, given = search.where, search.without_cursor()
 
     def link(shown: Viewport) -> str:
         return f"/rooms?{urlencode(given | {MAP: shown.text}, safe=',:/')}#map"

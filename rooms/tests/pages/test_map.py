@@ -94,6 +94,21 @@ def test_the_map_opens_on_the_search(client: Client) -> None:
 
 
 @pytest.mark.django_db
+def test_the_links_of_the_map_lead_to_the_first_page_of_a_search(client: Client) -> None:
+    RoomFactory.create_batch(3)
+    page = client.get("/rooms?limit=1", headers=HTML).content.decode()
+    for relation in ("next", "next", "prev"):
+        (url,) = re.findall(rf'<link rel="{relation}" href="([^"]*)"', page)
+        page = client.get(unescape(url), headers=HTML).content.decode()
+    assert "before=" in url
+    (area,) = re.findall(r'class="area" href="([^"]*)"', page)
+    (west,) = re.findall(r'<a href="([^"]*)" aria-label="Move west"', page)
+    for url in (area, west):
+        assert "before=" not in url
+        assert client.get(unescape(url), headers=HTML).status_code == 200
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("url", ["https://tiles.example/{z}/{x}/{y}.png", ""])
 def test_tiles_of_a_service_are_drawn_where_they_are_set(client: Client, settings, url: str) -> None:
     settings.MAP_TILES_URL = url
