@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.template.loader import render_to_string
@@ -48,7 +49,8 @@ def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
     prices = Rank([price for price, _ in around], room["price"])
     rates = [round(100 * price / size) for price, size in around if size]
     viewport = Viewport(ZOOM, room["latitude"], room["longitude"])
-    title = names.title(room)
+    place = names.place_of(room)
+    title = names.title(room, place)
     url = f"{site_url(request)}/rooms/{room['code']}"
     description = f"{title}, {names.euros(room['price'])} a day"
     context = {
@@ -67,7 +69,7 @@ def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
             for column in COLUMNS.values()
             if column.name not in EXCLUDED
         ],
-        "place": names.place_of(room),
+        "place": place,
         "around": len(around),
         "prices": prices if len(around) >= FEW else None,
         "rates": Rank(rates, round(100 * room["price"] / room["size"]))
@@ -97,7 +99,7 @@ def similar_rooms(room: dict[str, Any]) -> ValuesPage:
             "filter_size__lte": room["size"] * 5 // 4 + 1,
         }
     parameters = near | {name: str(value) for name, value in bounds.items()} | {"limit": str(SIMILAR)}
-    return values_page(Search.parse("&".join(f"{name}={text}" for name, text in parameters.items())))
+    return values_page(Search.parse(urlencode(parameters)))
 
 
 def structured_data(room: dict[str, Any], description: str, url: str) -> str:

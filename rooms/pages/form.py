@@ -16,7 +16,6 @@ from rooms.places.gazetteer import Place, describe, gazetteer
 from rooms.places.notation import parse_coordinates
 
 PLACE, VIEW, MAP = "place", "view", "map"
-PARAMETERS = frozenset({PLACE, VIEW, MAP})
 
 VIEWS = {"cards": "Cards", "table": "Table"}
 
@@ -66,10 +65,10 @@ def resolve(text: str, given: dict[str, str]) -> tuple[str, str]:
         return "", ""
     if "near" in given:
         try:
-            unchanged = place_text(Near.parse(given["near"])) == text
+            centre = Centre.of(Near.parse(given["near"]))
         except ValueError:
-            unchanged = False
-        if unchanged:
+            centre = None
+        if centre and centre.text == text:
             return given["near"], given.get("within", "")
     try:
         coordinates = parse_coordinates(text[:MAX_PLACE])
@@ -93,33 +92,43 @@ def around(place: Place) -> dict[str, str]:
     }
 
 
-def gazetteer_place(near: Near) -> Place | None:
-    """The place whose centre `near` is."""
-    found = gazetteer().nearest(near.latitude, near.longitude)
-    return found[0] if found and found[1] < 1 else None
+@dataclass(frozen=True)
+class Centre:
+    """The centre of a search, and the nearest place of the gazetteer with its distance in metres."""
 
+    near: Near
+    nearest: tuple[Place, float] | None
 
-def place_text(near: Near | None) -> str:
-    """The text of the field `place` for these coordinates: a name, or the coordinates."""
-    if near is None:
-        return ""
-    place = gazetteer_place(near)
-    return place.full if place else f"{degrees(near.latitude)}, {degrees(near.longitude)}"
+    @classmethod
+    def of(cls, near: Near | None) -> "Centre | None":
+        """With one look-up, of 0.1 ms."""
+        return cls(near, gazetteer().nearest(near.latitude, near.longitude)) if near else None
 
+    @property
+    def place(self) -> Place | None:
+        """The place whose centre this is."""
+        return self.nearest[0] if self.nearest and self.nearest[1] < 1 else None
 
-def place_label(near: Near) -> str:
-    """As in "in Gràcia, Barcelona" or "within 1 km of 41.4, 2.15 (in Gràcia, Barcelona)"."""
-    place = gazetteer_place(near)
-    if place:
-        return place.short
-    where = describe(near.latitude, near.longitude)
-    text = f"{degrees(near.latitude)}, {degrees(near.longitude)}"
-    return f"{text} ({where})" if where else text
+    @property
+    def coordinates(self) -> str:
+        return f"{degrees(self.near.latitude)}, {degrees(self.near.longitude)}"
 
+    @property
+    def text(self) -> str:
+        """The text of the field `place`: a name, or the coordinates."""
+        return self.place.full if self.place else self.coordinates
 
-def namesakes(near: Near) -> list[Place]:
-    """Other places with the name of the one that is searched around."""
-    place = gazetteer_place(near)
-    if place is None:
-        return []
-    return [other for other in gazetteer().named(place.name) if other != place][:4]
+    @property
+    def label(self) -> str:
+        """As in "Gràcia, Barcelona" or "41.4, 2.15 (in Gràcia, Barcelona)"."""
+        if self.place:
+            return self.place.short
+        where = describe(self.nearest)
+        return f"{self.coordinates} ({where})" if where else self.coordinates
+
+    @property
+    def namesakes(self) -> list[Place]:
+        """Other places with its name."""
+        if self.place is None:
+            return []
+        return [other for other in gazetteer().named(self.place.name) if other != self.place][:4]

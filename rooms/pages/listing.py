@@ -17,7 +17,7 @@ from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS, WHOLE_NUMBER
 from rooms.counting import Count
 from rooms.pages import charts, names
-from rooms.pages.form import PLACE, VIEW, VIEWS, PageQuery, around, namesakes, place_label, place_text
+from rooms.pages.form import PLACE, VIEW, VIEWS, Centre, PageQuery, around
 from rooms.pages.map import map_context, tiles_context
 from rooms.pages.surroundings import compare_prices
 
@@ -59,19 +59,19 @@ def render_list(
     """The HTML of one page of rooms."""
     given = search.without_cursor()
     shown = [name for name in column_names(search) if name != "code"]
-    where = {name: text for name, text in given.items() if name in WHERE}
     statistics = compute_statistics(search)
     total = Count(statistics["count"], exact=not statistics["sampled"])
+    centre = Centre.of(search.near)
     chips = list(active_filters(given, query.view))
     context = form_context(given, search, statistics) | {
-        "total": total,
         "heading": f"Shortlist: {total}"
-        if where.keys() == {SHORTLIST}
-        else f"{total} {where_label(search)}".strip(),
+        if search.where.keys() == {SHORTLIST}
+        else f"{total} {where_label(search, centre)}".strip(),
         "chips": chips,
+        "place": centre.text if centre else "",
         "namesakes": [
             (place.full, page_url(given | around(place), query.view))
-            for place in (namesakes(search.near) if search.near else [])
+            for place in (centre.namesakes if centre else [])
         ],
         "views": [
             (name, label, page_url(given, view=name), name == query.view) for name, label in VIEWS.items()
@@ -84,7 +84,7 @@ def render_list(
         "relaxed": list(relaxed_searches(given, query.view)) if not page.rooms else [],
         "links": links,
         "later": given != search.given,
-        "stats_query": query_string(where),
+        "stats_query": query_string(search.where),
         "formats": [{"name": name, "url": f"/rooms.{name}{query_string(search.given)}"} for name in FORMATS],
         "map": map_context(search, query, statistics["bbox"]),
         **tiles_context(),
@@ -114,7 +114,6 @@ def form_context(given: Given, search: Search | None, statistics: dict[str, Any]
         "given": given,
         "errors": {},
         "place_error": None,
-        "place": place_text(search.near) if search else "",
         "ranges": [range_context(column.name, given, search, statistics) for column in RANGES],
         "radii": radius_choices(given),
         "orders": order_choices(given),
@@ -142,14 +141,14 @@ def range_context(
     distribution = {}
     if search and statistics and name in statistics:
         if own & given.keys():
-            others = {key: text for key, text in given.items() if key in WHERE and key not in own}
+            others = {key: text for key, text in search.where.items() if key not in own}
             statistics = compute_statistics(Search.parse(urlencode(others)))
         distribution = statistics[name]
     sampled = bool(statistics and statistics["sampled"])
     bars = charts.histogram(distribution.get("histogram", []), column, sampled)
     low, high = (given.get(field["name"], "") for field in fields)
     for bar in bars:
-        rest = {key: text for key, text in given.items() if key not in own and key != "after"}
+        rest = {key: text for key, text in given.items() if key not in own}
         bounds = {fields[0]["name"]: bar["from"], fields[1]["name"]: bar["to"]}
         bar["url"] = page_url(rest | {key: str(value) for key, value in bounds.items() if value is not None})
         bar["chosen"] = (not low.isdigit() or bar["from"] >= int(low)) and (
@@ -162,7 +161,6 @@ def range_context(
         "low": bars[0]["from"] if bars else column.limits[0] if column.limits else 0,
         "high": bars[-1]["edge"] if bars else 0,
         "open": bool(bars) and bars[-1]["to"] is None,
-        "quartiles": distribution.get("quartiles"),
     }
 
 
@@ -189,9 +187,9 @@ def order_choices(given: Given) -> dict[str, str]:
 # --- What is searched for, in words
 
 
-def where_label(search: Search) -> str:
-    if search.near:
-        return f"around {place_label(search.near)}"
+def where_label(search: Search, centre: Centre | None) -> str:
+    if centre:
+        return f"around {centre.label}"
     return "in this area" if "bbox" in search.given else ""
 
 
@@ -266,14 +264,15 @@ def room_cards(page: ValuesPage, shown: list[str]) -> Iterator[dict[str, Any]]:
     """The rooms in the words of their cards, and the cells of the fields that are shown."""
     comparisons = compare_prices([str(room["code"]) for room in page.rooms])
     for room in page.rooms:
+        place = names.place_of(room)
         yield {
             "code": room["code"],
             "room": room,
-            "title": names.title(room),
+            "title": names.title(room, place),
             "price": names.euros(room["price"]),
             "size": names.square_metres(room["size"]) if room["size"] else "size unknown",
             "rate": names.per_square_metre(room),
-            "place": names.place_of(room),
+            "place": place,
             "distance": names.metres(room["distance"]) if "distance" in room else "",
             "comparison": comparisons.get(str(room["code"])),
             "cells": [cell(name, room[name]) for name in shown],

@@ -8,12 +8,11 @@ from django.db import connection
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from rooms.api.parameters import WHERE, Search
+from rooms.api.parameters import Search
 from rooms.api.queries import matching_rooms
-from rooms.columns import COLUMNS
 from rooms.counting import Count
 from rooms.pages import charts, names
-from rooms.pages.form import around
+from rooms.pages.form import Centre, around
 from rooms.pages.listing import RANGES, active_filters, page_url, query_string, where_label
 from rooms.places.gazetteer import gazetteer
 
@@ -27,15 +26,13 @@ FEW = 3
 
 def render_statistics(request: HttpRequest, search: Search, statistics: dict[str, Any]) -> str:
     """The HTML of the statistics of a search."""
-    given = search.given
-    where = {name: text for name, text in given.items() if name in WHERE}
     rooms = sample(search)
     total = Count(statistics["count"], exact=not statistics["sampled"])
     context = {
-        "total": total,
-        "heading": f"{total} {where_label(search)}".strip(),
+        "heading": f"{total} {where_label(search, Centre.of(search.near))}".strip(),
         "chips": [
-            (label, f"/rooms/stats{url.removeprefix('/rooms')}") for label, url in active_filters(given)
+            (label, f"/rooms/stats{url.removeprefix('/rooms')}")
+            for label, url in active_filters(search.given)
         ],
         "distributions": [
             {
@@ -48,10 +45,9 @@ def render_statistics(request: HttpRequest, search: Search, statistics: dict[str
         ],
         "sampled": statistics["sampled"],
         "scatter": charts.scatter([(size, price) for price, size, *_ in rooms if size]),
-        "districts": districts(rooms, where),
-        "list_url": page_url(where),
-        "json_url": f"/rooms/stats{query_string(where)}",
-        "columns": COLUMNS,
+        "districts": districts(rooms, search.where),
+        "list_url": page_url(search.where),
+        "json_url": f"/rooms/stats{query_string(search.where)}",
     }
     return render_to_string("rooms/statistics.html", context, request)
 

@@ -217,10 +217,9 @@ def gazetteer() -> Gazetteer:
         return Gazetteer(line.rstrip("\n") for line in file)
 
 
-def describe(latitude: float, longitude: float) -> str:
-    """Where a room is: "in Gràcia, Barcelona", "near Ávila"; empty far from every place."""
-    found = gazetteer().nearest(latitude, longitude)
-    if found is None:
+def describe(nearest: tuple[Place, float] | None) -> str:
+    """Where a room is, by the place nearest to it: "in Gràcia, Barcelona", "near Ávila"; empty for none."""
+    if nearest is None:
         return ""
-    place, metres = found
+    place, metres = nearest
     return f"in {place.short}" if metres <= HERE else f"near {place.short}"

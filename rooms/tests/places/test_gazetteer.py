@@ -70,7 +70,7 @@ def test_an_ambiguous_name_has_all_its_places():
     ],
 )
 def test_a_point_has_the_name_of_its_district_and_city(latitude, longitude, where):
-    assert describe(latitude, longitude) == where
+    assert describe(gazetteer().nearest(latitude, longitude)) == where
 
 
 def test_the_nearest_place_may_lie_beyond_the_antimeridian():
