@@ -10,12 +10,10 @@ A position is valid in one history: a restored or copied database has another on
 table begins an epoch, and pruning raises the floor.
 """
 
-import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import dumps
-from typing import Any
 from urllib.parse import urlencode
 
 from django.db import connection
@@ -27,8 +25,9 @@ from rooms.api.exports import STREAM_ROWS, streaming_cursor
 from rooms.api.formats import NDJSON, json_line
 from rooms.api.hints import closest_match
 from rooms.api.pagination import read_cursor, write_cursor
-from rooms.api.parameters import MAX_HINTS, MAX_NAME, PARSERS, Parameter, Search
+from rooms.api.parameters import PARSERS, Parameter, Search, parse_each
 from rooms.api.queries import NAMES
+from rooms.api.times import parse_time
 
 SCOPE = "changes"
 
@@ -142,20 +141,15 @@ class State:
         return end.line(complete_to=self.complete_to)
 
 
-# RFC 3339, section 5.6
-TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,6})?\d*([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def parse_time(text: str) -> datetime:
-    """The time of a text such as 2026-11-21T12:00:00Z; ValueError with a message for the client."""
-    if match := TIME.fullmatch(text):
-        try:
-            date, clock, fraction, offset = match.groups()
-            time = datetime.fromisoformat(f"{date}T{clock}{fraction or ''}{offset.upper()}")
-            return time.astimezone(UTC)  # PostgreSQL knows offsets up to 15:59 only
-        except (ValueError, OverflowError):
-            pass
-    raise ValueError("must be a time with its offset, as in 2026-11-21T12:00:00Z (in a URL + is written %2B)")
+def parse_since(text: str) -> datetime:
+    """The time in UTC, also where a space stands for the T; ValueError with a message for the client."""
+    try:
+        time = parse_time(text.replace(" ", "T", 1))
+        return time.astimezone(UTC)  # PostgreSQL takes offsets up to 15:59 only
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "must be a time with its offset, as in 2026-11-21T12:00:00Z (in a URL + is written %2B)"
+        ) from None
 
 
 PARAMETERS = {
@@ -174,7 +168,7 @@ PARAMETERS = {
             "The changes since this time by the server's clock, for a mirror that has no cursor yet.",
             "2026-11-21T12:00:00Z",
             {"type": "string", "format": "date-time"},
-            parse_time,
+            parse_since,
         ),
     )
 }
@@ -186,29 +180,20 @@ def read(query: QueryDict) -> Generator[str, None, None]:
 
     The first item costs up to four queries, and raises Gone where the changes are not kept.
     """
-    values: dict[str, Any] = {}
-    errors: list[FieldError] = []
-    for name, texts in query.lists():
-        if name in PARSERS and name not in PARAMETERS:
-            errors.append(FieldError(name, "does not apply to this address"))
-        elif name not in PARAMETERS:
-            hint = closest_match(name[:MAX_NAME], PARAMETERS) if len(errors) < MAX_HINTS else ""
-            errors.append(FieldError(name[:MAX_NAME], "unknown parameter", hint))
-        elif len(texts) > 1:
-            errors.append(FieldError(name, "is given twice"))
-        else:
-            try:
-                values[name] = PARAMETERS[name].parse(texts[0])
-            except ValueError as error:
-                errors.append(FieldError(name, str(error)))
+    parsers = PARSERS | {name: parameter.parse for name, parameter in PARAMETERS.items()}
+    given, values, errors = parse_each(query, parsers, PARAMETERS, unknown_parameter_error)
     if "after" in query and "since" in query:
         errors.append(FieldError("since", "cannot be given together with `after`, which says where to begin"))
     if errors:
-        valid = [(name, str(query[name])) for name in PARAMETERS if name in values]
+        valid = [(name, given[name]) for name in PARAMETERS if name in given]
         raise ParametersError(errors, urlencode(valid[:1]))
     if "after" in values:
         return after(values["after"])
     return since(values["since"]) if "since" in values else copy()
+
+
+def unknown_parameter_error(name: str, hinted: bool) -> FieldError:
+    return FieldError(name, "unknown parameter", closest_match(name, PARAMETERS) if hinted else "")
 
 
 def copy() -> Generator[str, None, None]:

@@ -20,6 +20,7 @@ from rooms.api.formats import GEOJSON, JSON
 from rooms.api.geo import WORLD
 from rooms.api.pagination import MAX_LIMIT
 from rooms.api.parameters import PARSERS, Search
+from rooms.api.times import TIME, parse_time
 from rooms.columns import COLUMNS, DEGREES, MAX_CHARACTERS, WHOLE_NUMBER
 from rooms.counting import Count
 
@@ -67,7 +68,6 @@ def parse(given: QueryDict) -> Search:
     return search
 
 
-TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 INTERVAL = rf"^({TIME}(/({TIME}|\.\.)?)?|(\.\.)?/{TIME})$"
 """A time, or two with a slash between, one of which may be open."""
 
@@ -82,18 +82,12 @@ def pop_datetime(query: QueryDict) -> FieldError | None:
         if not re.fullmatch(INTERVAL, text):
             message = "must be a time of RFC 3339 or an interval of two; .. leaves an end open"
             return FieldError("datetime", message, hint)
-        if not all(end in {"", ".."} or is_time(end) for end in text.split("/")):
+        try:
+            for end in set(text.split("/")) - {"", ".."}:
+                parse_time(end)
+        except ValueError:
             return FieldError("datetime", "names a time that does not exist", hint)
     return None
-
-
-def is_time(text: str) -> bool:
-    """Whether a text of the form TIME names a day and a time that exist."""
-    try:
-        datetime.fromisoformat(re.sub(r"\.[0-9]+", "", text.upper()))
-    except ValueError:
-        return False
-    return True
 
 
 def greatest_limit(text: str) -> str:

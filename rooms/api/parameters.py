@@ -5,7 +5,7 @@ Parsing costs no query. It raises ParametersError with all the errors of the req
 name for each unknown one, and a query string that works.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -194,6 +194,36 @@ MAX_NAME = 64
 """Characters of an unknown name that are repeated to the client; known names are half as long."""
 
 
+def parse_each(
+    query: QueryDict,
+    parsers: Mapping[str, Callable[[str], Any]],
+    allowed: Collection[str],
+    unknown: Callable[[str, bool], FieldError],
+) -> tuple[dict[str, str], dict[str, Any], list[FieldError]]:
+    """
+    The texts and the values of the valid parameters, and the errors of the others. `unknown` makes the error
+    of a name without a parser; its second argument is whether it may look for a hint.
+    """
+    given: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for name, texts in query.lists():
+        if name not in parsers:
+            errors.append(unknown(name[:MAX_NAME], len(errors) < MAX_HINTS))
+        elif name not in allowed:
+            errors.append(FieldError(name, "does not apply to this address"))
+        elif len(texts) > 1 and name not in LISTS:
+            errors.append(FieldError(name, "is given twice"))
+        else:
+            text = ",".join(texts)
+            try:
+                values[name] = parsers[name](text)
+                given[name] = text
+            except ValueError as error:
+                errors.append(FieldError(name, str(error), limit_hint(name, error)))
+    return given, values, errors
+
+
 @dataclass(frozen=True)
 class Search:
     """Which rooms, in which order, how many at a time, from where on."""
@@ -227,23 +257,9 @@ class Search:
         cls, query: QueryDict, allowed: Collection[str]
     ) -> tuple["Search", list[FieldError]]:
         """The search of the valid parameters, and the errors of the others."""
-        given: dict[str, str] = {}
-        values: dict[str, Any] = {}
-        errors: list[FieldError] = []
-        for name, texts in query.lists():
-            if name not in PARSERS:
-                errors.append(unknown_parameter_error(name, allowed, len(errors) < MAX_HINTS))
-            elif name not in allowed:
-                errors.append(FieldError(name, "does not apply to this address"))
-            elif len(texts) > 1 and name not in LISTS:
-                errors.append(FieldError(name, "is given twice"))
-            else:
-                try:
-                    given[name] = ",".join(texts)
-                    values[name] = PARSERS[name](given[name])
-                except ValueError as error:
-                    errors.append(FieldError(name, str(error), limit_hint(name, error)))
-
+        given, values, errors = parse_each(
+            query, PARSERS, allowed, lambda name, hinted: unknown_parameter_error(name, allowed, hinted)
+        )
         near: Near | None = values.get("near")
         if near and "within" in values:
             near = replace(near, within=values["within"])
@@ -258,7 +274,7 @@ class Search:
             errors.append(FieldError("before", "cannot be combined with after"))
 
         search = cls(
-            {name: given[name] for name in values},
+            given,
             tuple(column_terms(values)),
             bounding_boxes(values, near),
             near,
@@ -350,7 +366,6 @@ def bounding_boxes(values: dict[str, Any], near: Near | None) -> tuple[Box, ...]
 
 def unknown_parameter_error(name: str, allowed: Collection[str], hinted: bool) -> FieldError:
     """The error for an unknown name, with a hint where the hint applies to this URL."""
-    name = name[:MAX_NAME]
     message = UNKNOWN_FILTER if name.startswith(PREFIX) else "unknown parameter"
     hint = hint_for(name, PARAMETERS) if hinted else ""
     # A sentence about alternatives applies to lists only, which accept all parameters.
