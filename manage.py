@@ -15,7 +15,7 @@ def main() -> None:
     python = VENV / "bin" / "python"
     chosen = sys.prefix != sys.base_prefix and importlib.util.find_spec("django") is not None
     if Path(sys.executable).parent != python.parent and python.exists() and not chosen:
-        os.execv(str(python), [str(python), *sys.argv])  # noqa: S606
+        os.execv(str(python), [str(python), *sys.argv])  # noqa: S606 - our own Python, without a shell
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line

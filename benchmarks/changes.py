@@ -118,8 +118,8 @@ def reads(database: Any, cursor: Any, folder: Path) -> str:
 def read(url: str) -> tuple[int, str]:
     """The number of lines of a response, and the cursor on the last one."""
     count, line = 0, b"{}"
-    with urlopen(url) as response:  # noqa: S310
-        for line in response:  # noqa: B007
+    with urlopen(url) as response:  # noqa: S310 - on loopback
+        for line in response:  # noqa: B007 - the last one is used
             count += 1
     return count, json.loads(line)["cursor"]
 

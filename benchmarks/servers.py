@@ -71,7 +71,7 @@ def wait_for_response(process: "subprocess.Popen[bytes]", url: str, name: str, l
     deadline = time.monotonic() + START_LIMIT
     while True:
         try:
-            urllib.request.urlopen(url, timeout=START_LIMIT).close()  # noqa: S310
+            urllib.request.urlopen(url, timeout=START_LIMIT).close()  # noqa: S310 - on loopback
         except urllib.error.HTTPError:
             return
         except OSError:

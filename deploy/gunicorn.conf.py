@@ -110,7 +110,7 @@ secure_scheme_headers: dict[str, str] = {}
 
 # No control socket, and temporary files in memory: the root file system of the container is read-only.
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm"  # noqa: S108
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes a file that only it can open
 
 logger_class = ApplicationLogger
 loglevel = "info"

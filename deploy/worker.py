@@ -16,8 +16,8 @@ from rooms.api.errors import MEDIA_TYPE, problem_body
 INTERNAL_ERROR = (500, "Something went wrong on our side. It has been logged.")
 PARSER_ERRORS = {
     errors.ConfigurationProblem: INTERNAL_ERROR,
-    errors.InvalidResponseHeader: INTERNAL_ERROR,  # type: ignore[attr-defined]
-    errors.InvalidResponseHeaderName: INTERNAL_ERROR,  # type: ignore[attr-defined]
+    errors.InvalidResponseHeader: INTERNAL_ERROR,  # type: ignore[attr-defined]  # not in the stubs
+    errors.InvalidResponseHeaderName: INTERNAL_ERROR,  # type: ignore[attr-defined]  # nor this
     errors.LimitRequestLine: (414, "The request line (method, address, version) is longer than 4094 bytes."),
     errors.LimitRequestHeaders: (431, "A header is longer than 8 kB, or there are more than 100."),
     errors.UnsupportedTransferCoding: (501, "Of the transfer codings only `chunked` is understood."),
@@ -37,7 +37,7 @@ class Response(wsgi.Response):
 
     def write(self, arg: bytes) -> None:
         whole = self.response_length == len(arg) and not (self.headers_sent or self.chunked)
-        if not whole or self._omits_body:  # type: ignore[attr-defined]
+        if not whole or self._omits_body:  # type: ignore[attr-defined]  # not in the stubs
             super().write(arg)
             return
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers)]
@@ -46,7 +46,7 @@ class Response(wsgi.Response):
         self.sent = len(arg)
 
 
-wsgi.Response = Response  # type: ignore[misc]
+wsgi.Response = Response  # type: ignore[misc]  # a class of another module
 """gunicorn has no setting for it."""
 
 
@@ -93,7 +93,7 @@ class Worker(ThreadWorker):
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
         """Whether the connection can be reused, after the rest of the request body has been read."""
         try:
-            return super()._keepalive_after(conn, keepalive)  # type: ignore[misc, no-any-return]
+            return super()._keepalive_after(conn, keepalive)  # type: ignore[misc, no-any-return]  # not in the stubs
         except errors.ParseException:
             # The request has its response; the client would take a second one for the response to its next
             # request.

@@ -40,7 +40,7 @@ def delay(level: int) -> timedelta:
     return timedelta(seconds=2 ** (level - FREE))
 
 
-class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
+class Throttle(AxesDatabaseHandler):  # type: ignore[misc]  # untyped package
     """django-axes with growing delays, a higher limit for IP addresses, and known browsers."""
 
     def is_allowed(self, request: Any, credentials: dict[str, Any] | None = None) -> bool:
@@ -48,7 +48,7 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]
         browser = known_browser(request, get_client_username(request, credentials))
         if browser:
             request.axes_user_agent = browser
-        return super().is_allowed(request, credentials)  # type: ignore[no-any-return]
+        return super().is_allowed(request, credentials)  # type: ignore[no-any-return]  # untyped package
 
     def is_locked(self, request: Any, credentials: dict[str, Any] | None = None) -> bool:
         return self.wait(request, credentials) > timedelta(0)

@@ -30,12 +30,13 @@ def request_ids(get_response: GetResponse) -> GetResponse:
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         sent = request.META.get("HTTP_X_REQUEST_ID", "")
-        request.id = sent if SENT_ID.fullmatch(sent) else secrets.token_hex(16)  # type: ignore[attr-defined]
+        own = sent if SENT_ID.fullmatch(sent) else secrets.token_hex(16)
+        request.id = own  # type: ignore[attr-defined]  # Django's request has none
         # Not reset at the end: Django logs error responses after the outermost middleware. The thread's next
         # request overwrites it.
-        request_id.set(request.id)  # type: ignore[attr-defined]
+        request_id.set(own)
         response = get_response(request)
-        response["X-Request-ID"] = request.id  # type: ignore[attr-defined]
+        response["X-Request-ID"] = own
         return response
 
     return respond
@@ -105,8 +106,8 @@ class CrossOrigin(CorsMiddleware):
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
-            return super().__call__(request)  # type: ignore[return-value]
-        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
+            return super().__call__(request)  # type: ignore[return-value]  # no coroutine under WSGI
+        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]  # the same
         if self.is_enabled(request):
             patch_vary_headers(response, ["origin"])
         return response
@@ -119,7 +120,7 @@ class PagePolicy(CSPMiddleware):
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
+        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]  # the same
         if response.headers.get("Content-Type", "").startswith("text/html"):
             response = self.process_response(request, response)
         return response

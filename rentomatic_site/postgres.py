@@ -23,7 +23,7 @@ from psycopg2.extras import wait_select
 
 from rentomatic_site.embedded import server as embedded_server
 
-unguarded_connect = psycopg2._connect  # type: ignore[attr-defined]
+unguarded_connect = psycopg2._connect  # type: ignore[attr-defined]  # see guarded_connect
 
 _closed: set[str] = set()
 """The databases that are closed to this process."""
@@ -45,7 +45,7 @@ def closed_to_this_process(names: set[str]) -> Iterator[None]:
 
 def close_to_this_process(*names: str) -> None:
     """Let nothing in this process open these databases: from now on every connection is checked."""
-    psycopg2._connect = guarded_connect  # type: ignore[attr-defined]
+    psycopg2._connect = guarded_connect  # type: ignore[attr-defined]  # see guarded_connect
     _closed.update(names)
 
 

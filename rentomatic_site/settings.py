@@ -233,7 +233,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 STATIC_URL = "/static/"
 # Leaflet, for the admin's map, as django-leaflet ships it. Only its files: as an app it would need GDAL.
-STATICFILES_DIRS = [Path(find_spec("leaflet").origin or "").parent / "static"]  # type: ignore[union-attr]
+STATICFILES_DIRS = [Path(find_spec("leaflet").origin or "").parent / "static"]  # type: ignore[union-attr]  # it is installed
 STATIC_ROOT = BASE_DIR / env_str("STATIC_ROOT", "staticfiles")
 STORAGES = {
     "staticfiles": {
@@ -352,7 +352,7 @@ EXPORTS_AT_ONCE = WEB_THREADS // 2
 """Exports that one process streams at a time: each holds a thread for as long as its client reads."""
 REQUEST_TIMEOUT = env_int("REQUEST_TIMEOUT", 15)
 EXPORT_TIMEOUT = env_int("EXPORT_TIMEOUT", 600)
-DRAIN_FILE = env_str("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108
+DRAIN_FILE = env_str("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108 - read for its existence only
 
 # --- Logs: one stream, the console; text for people or JSON for machines
 

@@ -2,4 +2,4 @@
 
 
 def run() -> None:
-    print("HEY! This is scenario foo.")  # noqa: T201
+    print("HEY! This is scenario foo.")  # noqa: T201 - a scenario's output is what it prints

@@ -6,7 +6,7 @@ The database comes from libpq's own variables (PGHOST and so on) and PGDATABASE.
 
 import os
 
-SECRET_KEY = "what signs nothing here"  # noqa: S105
+SECRET_KEY = "what signs nothing here"  # noqa: S105 - no secret
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "peer_drf.urls"
 INSTALLED_APPS = ["rest_framework", "django_filters", "peer_drf"]

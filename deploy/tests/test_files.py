@@ -73,7 +73,7 @@ def test_a_tmpfs_lies_where_the_image_has_a_folder_that_its_user_may_write_to():
     """Older runc gives a restarted container's tmpfs the mode of that folder, whatever is asked for here."""
     for name, service in SERVICES.items():
         paths = {mount.split(":")[0] for mount in service["tmpfs"]}
-        assert paths <= ({"/tmp", "/run/postgresql"} if name == "db" else {"/tmp"}), name  # noqa: S108
+        assert paths <= ({"/tmp", "/run/postgresql"} if name == "db" else {"/tmp"}), name  # noqa: S108 - of a container
         assert "mode" not in str(service["tmpfs"])
 
 

@@ -72,7 +72,7 @@ def socket_folder(folder: Path) -> str:
         return str(folder)
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     # Not $TMPDIR or $XDG_RUNTIME_DIR, which may differ between two shells of one user.
-    return f"/tmp/rentomatic-{os.geteuid()}-{digest}"  # noqa: S108
+    return f"/tmp/rentomatic-{os.geteuid()}-{digest}"  # noqa: S108 - its owner is checked
 
 
 def supervisor_pid(folder: Path) -> int | None:

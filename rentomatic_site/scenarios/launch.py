@@ -63,5 +63,5 @@ def replace_process(scenario: str, *arguments: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.chdir(settings.BASE_DIR)
-    # No shell: the arguments need no quoting.
-    os.execve(sys.executable, [sys.executable, *arguments], os.environ | {"SCENARIO": scenario})  # noqa: S606
+    environment = os.environ | {"SCENARIO": scenario}
+    os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606 - no shell, no quoting

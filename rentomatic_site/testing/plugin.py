@@ -131,7 +131,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from rentomatic_site.testing import leftovers
 
     with session.config.stash[blocking_manager_key].unblock():
-        left = leftovers.found(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+        left = leftovers.found(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]  # private
     if left:
         session.config.stash[LEFT] = left
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -65,7 +65,7 @@ class ActivityMixin:
 
     def get_urls(self: Any) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.activity_view)
-        return [path("activity/", view, name="rooms_room_activity"), *super().get_urls()]  # type: ignore[misc]
+        return [path("activity/", view, name="rooms_room_activity"), *super().get_urls()]  # type: ignore[misc]  # of ModelAdmin
 
     def activity_view(self: Any, request: HttpRequest) -> HttpResponse:
         """A page of entries; two queries."""
@@ -102,7 +102,10 @@ class ActivityMixin:
         """To the history of a room that was deleted."""
         entry = room_entries().filter(object_id=object_id, action_flag=DELETION).first()
         if entry is None or not self.has_view_or_change_permission(request):
-            return super()._get_obj_does_not_exist_redirect(request, opts, object_id)  # type: ignore[misc,no-any-return]
+            page: HttpResponse = super()._get_obj_does_not_exist_redirect(  # type: ignore[misc]  # of ModelAdmin
+                request, opts, object_id
+            )
+            return page
         messages.warning(request, "This room was deleted. This is its history.")
         query = QueryDict(mutable=True)
         query["room"] = entry.object_repr

@@ -26,7 +26,7 @@ class RoomPaginator(Paginator):
 
     @cached_property
     def count(self) -> Count:
-        return count_queryset(self.object_list)  # type: ignore[arg-type]
+        return count_queryset(self.object_list)  # type: ignore[arg-type]  # a query set
 
     @cached_property
     def num_pages(self) -> int:

@@ -159,7 +159,7 @@ class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin
         except OperationalError as error:
             if request.method != "POST" or not is_lock_timeout(error):
                 raise
-            request.room_is_locked = True  # type: ignore[attr-defined]
+            request.room_is_locked = True  # type: ignore[attr-defined]  # for the form
             response = super().changeform_view(request, object_id, form_url, extra_context)
             if response.status_code == 200:
                 self.show_lock_conflict(request, response)

@@ -59,7 +59,8 @@ class Command(BaseCommand):
 
     def create_role(self, server: cursor, role: str) -> None:
         """Create or update the role; only the password's hash is sent, so that no server log contains it."""
-        server.execute(f"SELECT {', '.join(NO_PRIVILEGES)} FROM pg_roles WHERE rolname = %s", [role])  # noqa: S608
+        columns = ", ".join(NO_PRIVILEGES)
+        server.execute(f"SELECT {columns} FROM pg_roles WHERE rolname = %s", [role])  # noqa: S608 - constants
         held = server.fetchone()  # None where there is no such role
         revoked = [option for option, has in zip(NO_PRIVILEGES.values(), held or (), strict=False) if has]
         password = encrypt_password(settings.APPLICATION_PASSWORD, role, server.connection, "scram-sha-256")

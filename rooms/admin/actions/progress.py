@@ -32,7 +32,7 @@ class ProgressMixin:
         view = self.admin_site.admin_view(self.bulk_change_view)
         return [
             path("bulk/<int:pk>/", view, name="rooms_room_bulk_change"),
-            *super().get_urls(),  # type: ignore[misc]
+            *super().get_urls(),  # type: ignore[misc]  # of ModelAdmin
         ]
 
     def bulk_change_view(self: Any, request: HttpRequest, pk: int) -> HttpResponse:

@@ -144,7 +144,7 @@ class SpreadsheetMixin(ImportExportMixin):
     def process_result(self, result: Result, request: HttpRequest) -> HttpResponse:
         if result.has_errors() or result.has_validation_errors():
             return self.reject_import(request)
-        return super().process_result(result, request)  # type: ignore[no-any-return]
+        return super().process_result(result, request)  # type: ignore[no-any-return]  # untyped package
 
     def reject_import(
         self, request: HttpRequest, reason: str = "The rooms were changed since the preview."

@@ -35,7 +35,7 @@ class Command(BaseCommand):
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
         """Options may stand between the arguments: `rooms price__lt=66 --format csv order=price`."""
         parser = super().create_parser(*args, **kwargs)
-        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]  # same signature
         return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -167,7 +167,7 @@ def test_no_request_is_beyond_the_bound_for_longer(capsys):
     seed = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
     found = climb(seed, starts=40, steps=40)
     with capsys.disabled():  # pytest shows the output of failures only
-        print(f"\nThe most expensive requests of SEED={seed}:")  # noqa: T201
+        print(f"\nThe most expensive requests of SEED={seed}:")  # noqa: T201 - for who runs it
         for cost, path in found[:10]:
-            print(cost, path)  # noqa: T201
+            print(cost, path)  # noqa: T201 - the same
     assert_bounded(found)
