@@ -20,7 +20,7 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
  && pip --python /venv/bin/python install --no-cache-dir --no-index --no-deps /wheels/*.whl
 WORKDIR /app
 COPY . .
-# Readable for everybody, whatever the umask of whoever cloned the project. Static files are hashed and compressed
+# Readable for everybody, with any umask at the time of the clone. Static files are hashed and compressed
 # once, here; the key and the database are only for this line and are never used.
 RUN chmod -R a+rX . \
  && SECRET_KEY=for-collectstatic-only-0123456789-abcdefghijklmnopqrstuvwxyz \

@@ -7,7 +7,7 @@ PY := .venv/bin/python
 PORT ?= 8000
 ARGS ?=
 
-# The checks see the project as it is in git, whatever this machine's .env says.
+# The checks see the project as it is in git, without this machine's .env.
 CLEAN := env ENV_FILE=/dev/null DEBUG=on
 PRODUCTION := env ENV_FILE=/dev/null DEBUG=off ALLOWED_HOSTS=rooms.example.com \
 	DATABASE_URL=postgres://rooms:password@db.example.com/rooms \

@@ -51,7 +51,7 @@ class ExportSample(NamedTuple):
 
 
 Results = dict[tuple[str, str], list[Sample | ExportSample]]
-"""The samples by question and name of the target."""
+"""The samples by workload and name of the target."""
 
 
 def measure(
@@ -62,7 +62,7 @@ def measure(
     cores: machine.Cores,
     report_progress: Callable[[str], None],
 ) -> Results:
-    """All questions to all targets on one database, in rounds A B C, A B C, …"""
+    """All workloads of all targets on one database, in rounds A B C, A B C, …"""
     results: Results = {}
     with ExitStack() as stack:
         running = [
@@ -81,28 +81,28 @@ def measure(
         for server, path in zip(running, paths, strict=True):
             # Threads connect at their first request: now, so that all backends can be pinned.
             load.load_test(server.url + path[ONE], WARM_UP, generator)
-        for question in paths[0]:
-            asked = [
-                (server, server.url + path[question])
+        for workload in paths[0]:
+            urls = [
+                (server, server.url + path[workload])
                 for server, path in zip(running, paths, strict=True)
-                if question in path
+                if workload in path
             ]
-            report_progress(f"{database.rooms:,} rooms: {question}")
-            if question == EXPORT:
+            report_progress(f"{database.rooms:,} rooms: {workload}")
+            if workload == EXPORT:
                 rounds = plan.export_rounds if database.rooms > 100_000 else plan.rounds
             else:
                 rounds = plan.rounds
-                if len(asked) > 1:
-                    compare([url for _, url in asked])
+                if len(urls) > 1:
+                    compare([url for _, url in urls])
             for _ in range(rounds):
-                for server, url in asked:
+                for server, url in urls:
                     database.settle()
                     machine.pin(database.backends(), cores.server)
-                    if question == EXPORT:
+                    if workload == EXPORT:
                         sample = export(server, url, database.rooms)
                     else:
                         sample = requests(server, url, database, plan.seconds, generator)
-                    results.setdefault((question, server.name), []).append(sample)
+                    results.setdefault((workload, server.name), []).append(sample)
     return results
 
 

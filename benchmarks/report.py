@@ -21,15 +21,15 @@ def tables(results: dict[int, Results]) -> str:
 
 def names(results: dict[int, Results]) -> list[str]:
     """The targets, ours first."""
-    return list(dict.fromkeys(name for measured in results.values() for _question, name in measured))
+    return list(dict.fromkeys(name for measured in results.values() for _workload, name in measured))
 
 
-def questions(measured: Results) -> list[str]:
-    return list(dict.fromkeys(question for question, _name in measured))
+def workloads(measured: Results) -> list[str]:
+    return list(dict.fromkeys(workload for workload, _name in measured))
 
 
-def title_of(question: str, rooms: int) -> str:
-    return question.replace("deep page", f"page {deep_page(rooms):,}")
+def title_of(workload: str, rooms: int) -> str:
+    return workload.replace("deep page", f"page {deep_page(rooms):,}")
 
 
 def speed(samples: list[Sample | ExportSample]) -> float:
@@ -53,25 +53,25 @@ def compared(results: dict[int, Results], title: str, rate: Callable, without: s
     rows = [[title, ours, *peers, *(f"÷ {peer}" for peer in peers)]]
     for rooms, measured in results.items():
         rows.append([f"**{rooms:,} rooms**"] + [""] * (len(rows[0]) - 1))
-        for question in questions(measured):
-            if question == without:
+        for workload in workloads(measured):
+            if workload == without:
                 continue
             rates = {
-                name: rate(measured[question, name])
+                name: rate(measured[workload, name])
                 for name in (ours, *peers)
-                if (question, name) in measured
+                if (workload, name) in measured
             }
-            cells = [rate_cell(rates.get(name), question) for name in (ours, *peers)]
+            cells = [rate_cell(rates.get(name), workload) for name in (ours, *peers)]
             ratios = [f"**{rates[ours] / rates[peer]:,.1f}**" if peer in rates else "" for peer in peers]
-            rows.append([title_of(question, rooms), *cells, *ratios])
+            rows.append([title_of(workload, rooms), *cells, *ratios])
     return markdown(rows)
 
 
-def rate_cell(rate: float | None, question: str) -> str:
-    """The rate, an export's time, or nothing for a question that a peer does not answer."""
+def rate_cell(rate: float | None, workload: str) -> str:
+    """The rate, an export's time, or nothing for a workload that a peer does not have."""
     if rate is None:
         return ""
-    return f"{1 / rate:,.2f} s" if question == EXPORT else count(rate)
+    return f"{1 / rate:,.2f} s" if workload == EXPORT else count(rate)
 
 
 def details(results: dict[int, Results]) -> str:
@@ -88,13 +88,13 @@ def details(results: dict[int, Results]) -> str:
         ]
     ]
     for rooms, measured in results.items():
-        for (question, name), samples in measured.items():
-            if question == EXPORT:
+        for (workload, name), samples in measured.items():
+            if workload == EXPORT:
                 continue
             per_second = [sample.per_second for sample in samples]
             rows.append(
                 [
-                    f"{title_of(question, rooms)} of {rooms:,} rooms",
+                    f"{title_of(workload, rooms)} of {rooms:,} rooms",
                     name,
                     f"{count(min(per_second))}–{count(max(per_second))}",
                     f"{median(sample.single_client for sample in samples) * 1e3:,.1f}",
@@ -110,8 +110,8 @@ def details(results: dict[int, Results]) -> str:
 def exports(results: dict[int, Results]) -> str:
     rows = [["export as CSV", "", "seconds, min–max", "first byte, ms", "peak memory, MB", "growth, MB"]]
     for rooms, measured in results.items():
-        for (question, name), samples in measured.items():
-            if question != EXPORT:
+        for (workload, name), samples in measured.items():
+            if workload != EXPORT:
                 continue
             seconds = [sample.seconds for sample in samples]
             rows.append(

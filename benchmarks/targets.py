@@ -34,7 +34,7 @@ FIRST, COUNTLESS, FILTERED, ORDERED, NEAREST, ONE, DEEP, MAP, FILTERED_MAP, EXPO
     "export as CSV",
 )
 """
-The questions. DRF's default pagination counts all rooms for each page; COUNTLESS is without that. The peers
+The workloads. DRF's default pagination counts all rooms for each page; COUNTLESS is without that. The peers
 have no maps.
 """
 
@@ -48,7 +48,7 @@ class PeersMissingError(Exception):
 
 class Target(NamedTuple):
     """
-    A program under test; `paths` returns the path of each question that it answers, from the running
+    A program under test; `paths` returns the path of each workload that it has, from the running
     server's URL.
     """
 

@@ -4,7 +4,7 @@ Timeouts for the threads of a worker: limits how long a request may occupy its t
 A thread can wait without limit for PostgreSQL or for its client. PostgreSQL itself enforces
 `statement_timeout`, which has no effect where the server is frozen or the network is cut; a client can read
 arbitrarily slowly; and gunicorn's `timeout` checks the main loop and not the threads. The watchdog ends such
-a wait by cutting the connection: a request that waits for the database gets a database error and is answered
+a wait by cutting the connection: a request that waits for the database gets a database error and a response
 with 503, one that waits for its client ends. A thread that computes is never interrupted, and no process is
 killed.
 """

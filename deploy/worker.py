@@ -52,8 +52,8 @@ wsgi.Response = Response  # type: ignore[misc]  # a class of another module
 
 class Worker(ThreadWorker):
     """
-    Limits the time of requests, accepts a connection only when a thread is free, and answers invalid requests
-    with problem documents.
+    Limits the time of requests, accepts a connection only when a thread is free, and sends problem documents
+    for invalid requests.
 
     gunicorn's own worker accepts every connection at once, so that connections wait for its busy threads
     while another process is idle.

@@ -1,5 +1,5 @@
 """
-Compression of the public responses, streams included, for clients that ask for it (RFC 9110, section 12.5.3).
+Compression of the public responses, streams included, for clients that accept it (RFC 9110, section 12.5.3).
 
 Only those without a login: the size of a compressed page that repeats a client's input beside a secret, as a
 form does with its CSRF token, tells the secret piece by piece (BREACH). They are called in middleware.py.

@@ -251,7 +251,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # nginx overwrite
 SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 31536000) if HTTPS else 0
 # Both apply to hosts that are not ours, as the site may have the operator's whole domain for a name: for a
 # year, and in the browsers' preload list for longer. Only the operator can decide that, so the two checks of
-# Django's that ask for them are silenced.
+# Django's checks for them are silenced.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env_bool("HSTS_INCLUDE_SUBDOMAINS", False)
 SECURE_HSTS_PRELOAD = env_bool("HSTS_PRELOAD", False)
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

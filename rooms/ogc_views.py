@@ -49,8 +49,8 @@ def items(request: HttpRequest) -> HttpResponseBase:
     page = queries.page(search, GEOJSON)
     total = queries.count(search)
     url = site_url(request) + request.path
-    asked = request.GET.urlencode(safe=",:/")
-    self_url = f"{url}?{asked}" if asked else url
+    given = request.GET.urlencode(safe=",:/")
+    self_url = f"{url}?{given}" if given else url
     links = [{"href": self_url, "rel": "self", "type": GEOJSON.media_type, "title": "These rooms"}]
     for relation, name, end in (("prev", "before", page.first), ("next", "after", page.last)):
         if end:

@@ -99,7 +99,7 @@ def set_link_header(response: HttpResponseBase, links: dict[str, str]) -> None:
 
 
 def set_count_headers(response: HttpResponseBase, total: Count | None) -> None:
-    """How many rooms match, where the request asked for it."""
+    """How many rooms match, where the request has `count`."""
     if total is not None:
         response.headers["X-Total-Count"] = str(int(total))
         response.headers["X-Total-Count-Precision"] = total.precision

@@ -2,7 +2,7 @@
 A random sample of the rooms, read from an index of its own.
 
 A room belongs to it by the hash of its code, whatever made the codes: random ones, or consecutive ones. The
-index `room_sample` has these rooms in the order of the hash, with all that a search asks for, so that any
+index `room_sample` has these rooms in the order of the hash, with all columns of a search, so that any
 beginning of it is a smaller sample, and none of them reads the table (after VACUUM has seen its pages).
 """
 

@@ -152,6 +152,6 @@ def stream_response(request: HttpRequest, search: Search, output: Format) -> Htt
 
 
 def count_then_stream(search: Search, output: Format) -> Generator[Any, None, None]:
-    """First the number of rooms, where the search asks for it, else None; then the rooms, in chunks."""
+    """First the number of rooms, where `count` is given, else None; then the rooms, in chunks."""
     yield queries.count(search) if search.count else None
     yield from queries.stream(search, output)

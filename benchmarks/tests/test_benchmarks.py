@@ -47,7 +47,7 @@ def test_a_run_compares_all_targets_and_drops_its_database(peers):
     tables, progress = run.communicate(timeout=60)
     assert run.returncode == 0, progress
     assert "| requests per second | Rent-o-matic | Django REST framework | FastAPI |" in tables
-    for question in (
+    for workload in (
         "first page",
         "filtered page",
         "filtered and ordered page",
@@ -55,7 +55,7 @@ def test_a_run_compares_all_targets_and_drops_its_database(peers):
         "page 9",
         "export as CSV",
     ):
-        assert f"| {question} |" in tables
+        assert f"| {workload} |" in tables
     assert re.search(r"\| map of all rooms \| [0-9,.]+ \|  \|  \|  \|  \|", tables)
     assert "1,001 rooms: export as CSV" in progress
     assert not database_exists("bench_1001")

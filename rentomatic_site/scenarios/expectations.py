@@ -64,7 +64,7 @@ def _expectations(module: ModuleType, expect: dict[str, Any]) -> Iterator[Expect
 
 
 def number_problem(client: Client, query: str, expected: int) -> str:
-    """Compare the number of rooms that match, or that are on the page where the query asks for a page."""
+    """Compare the number of rooms that match, or that are on the page where the query has a limit."""
     paged = {"limit", "after", "count"} & {part.partition("=")[0] for part in query.split("&")}
     if not paged:
         query = "&".join(filter(None, [query, "count=exact&limit=1"]))

@@ -176,7 +176,7 @@ PARAMETERS = {
 
 def read(query: QueryDict) -> Generator[str, None, None]:
     """
-    The lines that a query string asks for, some thousand at a time. ParametersError with all its errors.
+    The lines for a query string, some thousand at a time. ParametersError with all its errors.
 
     The first item costs up to four queries, and raises Gone where the changes are not kept.
     """

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 2
-"""Seconds after which a client may try again when the database did not answer."""
+"""Seconds after which a client may try again when the database is unavailable."""
 
 UNKNOWN_FILTER = "unknown filter"
 

@@ -30,7 +30,7 @@ class Explainer:
 
 
 def explain_page(search: Search, options: str = "ANALYZE, BUFFERS") -> list[tuple[str, list[Any]]]:
-    """Each statement of the page, and its plan: text lines, or one object where the options ask for JSON."""
+    """Each statement of the page, and its plan: text lines, or one object for FORMAT JSON."""
     explainer = Explainer(options)
     with connection.execute_wrapper(explainer):
         queries.page(search, JSON)

@@ -205,7 +205,7 @@ def measure(search: Search, near: Near, sign: int, boxes: list[Box], limit: int)
             f"SELECT counted.* FROM {CELLS} CROSS JOIN LATERAL"
             " (SELECT count(*) FILTER (WHERE matches), count(*) FROM"
             f" (SELECT {where} AS matches FROM room WHERE {IN_CELL}"
-            # The index is read in an order and up to a limit that the planner does not know, for it would
+            # The index is read in an order and up to a limit that is hidden from the planner, which would
             # else make a bitmap of the whole cell, which may have a million rooms.
             f" ORDER BY {PLACE} <-> point(cell.west, cell.south) LIMIT (SELECT {limit + 1})) AS counted)"
             " AS counted ORDER BY cell.number",

@@ -3,8 +3,8 @@ Plans: statements of bounded cost for the rooms of a page, and the order in whic
 
 No single plan suits every search: an index walked in the page's order discards rooms that don't match, and
 the index of a filter finds rooms that have to be sorted. Which one is cheap depends on how the values
-correlate, which the planner does not know. So each attempt here reads a limited number of rooms. Where it
-reaches its limit before the page is full, its result says so, and the next attempt follows.
+correlate, of which the planner has no statistics. So each attempt here reads a limited number of rooms.
+Where it reaches its limit before the page is full, its result has a flag, and the next attempt follows.
 
 A limited attempt's rows are the selected expressions, then the first sort key's value and a flag: the row
 that has it is the last one that the attempt could read, and it is no result.

@@ -183,7 +183,7 @@ def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
 
 def count(search: Search) -> Count:
     """
-    How many rooms match, counted or estimated as the search asks for it; one query, or up to four.
+    How many rooms match, counted or estimated by `search.count`; one query, or up to four.
 
     Raises ParametersError where an exact count would read too many rooms, or calculate too many distances.
     """
@@ -199,7 +199,7 @@ def count(search: Search) -> Count:
 
 def count_circle(search: Search) -> Count:
     """The exact number of rooms in a circle of MAX_CIRCLE rooms at most."""
-    # A sample says at once what is far beyond the limit, and reads no table.
+    # A sample shows what is far beyond the limit at once, and reads no table.
     place = tuple(term for term in search.terms if term.column in {"latitude", "longitude"})
     if (estimate_rows(matching_rooms(replace(search, terms=place))) or 0) <= 2 * MAX_CIRCLE:
         attempt = plans.count_place(selection(search), MAX_CIRCLE)

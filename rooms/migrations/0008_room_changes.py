@@ -1,7 +1,7 @@
 from django.db import migrations
 
-# The feed of changes (rooms/api/changes.py): one row for each change of a room, written by triggers, whoever
-# writes. `history` tells this database from its copies, and `oldest` is the oldest transaction that was running
+# The feed of changes (rooms/api/changes.py): triggers write one row for each change of a room, by any program.
+# `history` tells this database from its copies, and `oldest` is the oldest transaction that was running
 # when the row was written. What a row is about is read from `room` when the feed is read.
 TABLES = """
 CREATE TABLE room_change (

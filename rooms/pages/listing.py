@@ -22,7 +22,7 @@ from rooms.pages.map import map_context, tiles_context
 from rooms.pages.surroundings import compare_prices
 
 ROOMS = 24
-"""Rooms on a page, where the URL says nothing else: rows of two or three cards come out even."""
+"""Rooms on a page, where the URL has no limit: rows of two or three cards come out even."""
 
 MAX_ROOMS = 100
 """Rooms on a page at most; each costs 0.2 ms."""

@@ -95,7 +95,7 @@ def round_inside(latitude: float) -> float:
 
 
 def viewport_of(search: Search, query: PageQuery, extent: list[float] | None) -> Viewport:
-    """What the URL says, else the box, the circle or all rooms of the search."""
+    """The viewport of the URL, else of the box, the circle or all rooms of the search."""
     given = Viewport.parse(query.map)
     if given:
         return given

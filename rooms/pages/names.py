@@ -1,4 +1,4 @@
-"""The words for a room and its numbers, as people say them."""
+"""The words for a room and its numbers on pages."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def degrees(value: float) -> str:
 
 
 def metres(distance: float) -> str:
-    """A distance as people say it: "350 m", "2.4 km", "1 200 km"."""
+    """A rounded distance: "350 m", "2.4 km", "1 200 km"."""
     if distance < 995:
         return f"{max(round(distance, -1), 10):.0f}{THIN}m" if distance >= 1 else f"0{THIN}m"
     if distance < 9_950:

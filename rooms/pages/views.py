@@ -59,7 +59,7 @@ def room_page(request: HttpRequest) -> HttpResponseBase:
 
 
 def error_page(request: HttpRequest, errors: list[FieldError], suggestion: str) -> HttpResponse:
-    """The form as it was sent, with each error beside its field; raises where a program asks."""
+    """The form as it was sent, with each error beside its field; raises unless the client prefers HTML."""
     if not wants_page(request):
         raise ParametersError(errors, suggestion)
     try:

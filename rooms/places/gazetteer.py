@@ -1,7 +1,7 @@
 """
 The gazetteer: 69,000 cities and city districts of GeoNames, to be found by name and by coordinates.
 
-It is a file of the project (see build.py), read into memory at the first question: 0.4 s, then 40 MB.
+It is a file of the project (see build.py), read into memory at the first look-up: 0.4 s, then 40 MB.
 """
 
 import gzip

@@ -2,7 +2,7 @@
 Bulk changes of more rooms than one transaction takes: batches of BATCH rooms, in the order of their keys,
 each one transaction with its history. Readers never wait, and other writers for one batch at most.
 
-A preview remembers the database's snapshot, signed. A batch takes the rooms of the list whose rows that
+A preview's form has the database's snapshot, signed. A batch takes the rooms of the list whose rows that
 snapshot had: a room that somebody changed or added since is left as it is, and so is one that an earlier
 batch has changed. A batch that is repeated, or run twice at the same time, therefore changes nothing twice.
 """
@@ -108,8 +108,8 @@ def confirmed(request: HttpRequest, operation: str, parameters: dict[str, Any]) 
         shown = signing.loads(request.POST.get("fingerprint", ""), salt=SALT, max_age=LIFETIME)
     except signing.BadSignature:
         return None
-    asked = [request.user.pk, operation, parameters, request.GET.urlencode()]
-    if [shown.pop("user"), shown["operation"], shown["parameters"], shown["query"]] != asked:
+    sent = [request.user.pk, operation, parameters, request.GET.urlencode()]
+    if [shown.pop("user"), shown["operation"], shown["parameters"], shown["query"]] != sent:
         return None
     shown["seen_at"] = datetime.fromisoformat(shown["seen_at"])
     return BulkChange(user_id=request.user.pk, **shown)

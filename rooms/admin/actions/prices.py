@@ -80,7 +80,7 @@ class PriceForm(forms.Form):
         return cleaned
 
     def note_sums(self, before: int, after: int) -> None:
-        """Take the sums of all prices into account: a change that is hardly meant is asked for twice."""
+        """Compare the sums of all prices: a change that is hardly meant has to be confirmed twice."""
         self.extreme = after > 5 * before or 5 * after < before
 
     def is_sure(self) -> bool:
