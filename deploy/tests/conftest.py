@@ -3,10 +3,10 @@
 import subprocess
 from collections.abc import Iterator
 
-import psycopg2
 import pytest
 
 from deploy.tests.stack import Stack
+from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
 from rentomatic_site.testing.proxy import Nginx
@@ -44,26 +44,18 @@ def nginx(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def rooms(live_site):
-    """Enough rooms that the responses are worth compressing."""
-    variables = live_site.variables
-    connection = psycopg2.connect(
-        host=variables["POSTGRES_HOSTNAME"],
-        port=variables["POSTGRES_PORT"],
-        user=variables["POSTGRES_USER"],
-        password=variables["POSTGRES_PASSWORD"],
-        dbname=variables["APPLICATION_DB"],
-    )
-    with connection, connection.cursor() as cursor:
+def rooms(live_site) -> Iterator[int]:
+    """20,000 rooms, so that the responses are worth compressing; yields their number."""
+    number = 20_000
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
         cursor.execute("DELETE FROM room")
         cursor.execute(
             "INSERT INTO room (code, size, price, latitude, longitude) "
-            "SELECT gen_random_uuid(), n % 90 + 10, n % 70, 51.5, -0.1 FROM generate_series(1, 20000) AS n"
+            "SELECT gen_random_uuid(), n %% 90 + 10, n %% 70, 51.5, -0.1 FROM generate_series(1, %s) AS n",
+            [number],
         )
-    yield
-    with connection, connection.cursor() as cursor:
+        yield number
         cursor.execute("DELETE FROM room")
-    connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import ssl
 from collections import Counter
 from collections.abc import Iterator
 
-import psycopg2
 import pytest
 
+from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
 from rentomatic_site.testing.proxy import Nginx
@@ -21,11 +21,7 @@ EXPORT = b"GET /rooms.csv" + HOST + b"\r\n"
 @pytest.fixture(scope="module")
 def many_rooms(live_site) -> Iterator[dict[str, str]]:
     """The variables of a site whose export (25 MB) is more than all buffers on its way hold."""
-    names = {"host": "HOSTNAME", "port": "PORT", "user": "USER", "password": "PASSWORD"}
-    parameters = {key: live_site.variables[f"POSTGRES_{name}"] for key, name in names.items()}
-    connection = psycopg2.connect(**parameters, dbname=live_site.variables["APPLICATION_DB"])
-    connection.autocommit = True
-    with connection.cursor() as cursor:
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
         cursor.execute("DELETE FROM room")
         cursor.execute(
             "INSERT INTO room (code, size, price, latitude, longitude) "
@@ -35,7 +31,6 @@ def many_rooms(live_site) -> Iterator[dict[str, str]]:
         cursor.execute("ANALYZE room")
         yield live_site.variables
         cursor.execute("TRUNCATE room")
-    connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +68,7 @@ class Crowd:
         wire.settimeout(15)
         wire.connect(("127.0.0.1", self.port))
         if self.tls:
-            wire = ssl._create_unverified_context().wrap_socket(wire, server_hostname="localhost")  # noqa: S323
+            wire = ssl._create_unverified_context().wrap_socket(wire, server_hostname="localhost")  # noqa: S323 - of our own, on loopback
         wire.sendall(request)
         self.wires.append(wire)
 

@@ -8,43 +8,28 @@ from collections import Counter
 from io import BytesIO
 from urllib.parse import urlencode
 
-import psycopg2
 import pytest
 
+from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 
 IMPORT, EXPORT = "/admin/rooms/room/import/", "/admin/rooms/room/export/"
 FORM = "application/x-www-form-urlencoded"
-ROOMS = 20_000
 BAD_ROWS = b"code,size,price,latitude,longitude\n" + b"x,y,z,a,b\n" * 10_000
 ONE_ROOM = b"code,size,price,latitude,longitude\nf853578c-fc0f-4e65-81b8-566c5dffa35a,20,30,51.5,-0.1\n"
 CSV, XLSX = "0", "1"
 
 
 @pytest.fixture(scope="module")
-def gunicorn(live_site, tmp_path_factory):
-    """Two workers of four threads, as deployed, on 20,000 rooms."""
+def gunicorn(live_site, rooms, tmp_path_factory):
+    """Two workers of four threads, as deployed, on many rooms."""
     site = live_site.variables
-    connection = psycopg2.connect(
-        host=site["POSTGRES_HOSTNAME"],
-        port=site["POSTGRES_PORT"],
-        user=site["POSTGRES_USER"],
-        password=site["POSTGRES_PASSWORD"],
-        dbname=site["APPLICATION_DB"],
-    )
-    connection.autocommit = True
     boss = {"DJANGO_SUPERUSER_USERNAME": "boss", "DJANGO_SUPERUSER_PASSWORD": "boss-of-rooms"}
     rig.manage("createsuperuser", "--noinput", "--email=boss@example.com", **site, **boss)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO room (code, size, price, latitude, longitude) "
-            "SELECT gen_random_uuid(), n %% 90 + 10, n %% 70, 51.5, -0.1 FROM generate_series(1, %s) AS n",
-            [ROOMS],
-        )
-        with rig.Gunicorn(tmp_path_factory.mktemp("spreadsheets"), **site) as server:
-            yield server
-        cursor.execute("TRUNCATE room, auth_user, django_session CASCADE")
-    connection.close()
+    with rig.Gunicorn(tmp_path_factory.mktemp("spreadsheets"), **site) as server:
+        yield server
+    with postgres.session(site["APPLICATION_DB"]) as cursor:
+        cursor.execute("TRUNCATE auth_user, django_session CASCADE")
 
 
 class Browser:
@@ -125,7 +110,7 @@ def assert_refused(response, message):
     assert message in response.body
 
 
-def test_eight_exports_at_once_are_whole_or_refused_and_lists_go_on(gunicorn, boss):
+def test_eight_exports_at_once_are_whole_or_refused_and_lists_go_on(gunicorn, boss, rooms):
     token = boss.token(EXPORT)
     fields = {"format": XLSX, "resource": "0"}
     fields |= dict.fromkeys(re.findall(r'name="(roomresource_\w+)"', boss.ask(EXPORT).body.decode()), "on")
@@ -134,7 +119,7 @@ def test_eight_exports_at_once_are_whole_or_refused_and_lists_go_on(gunicorn, bo
     for response in responses:
         if response.status == 200:
             with zipfile.ZipFile(BytesIO(response.body)) as book:
-                assert book.read("xl/worksheets/sheet1.xml").count(b"<row>") == ROOMS + 1
+                assert book.read("xl/worksheets/sheet1.xml").count(b"<row>") == rooms + 1
         else:
             assert_refused(response, b"Other exports are under way")
     assert boss.post(EXPORT, token, **fields).status == 200

@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 from django.db import connection
 
+from rentomatic_site import postgres
 from rentomatic_site.testing.rig import wait_until
 from rooms.api.negotiation import preferred_media_type
 from rooms.columns import COLUMNS
@@ -420,19 +421,9 @@ def test_the_first_rows_come_before_the_status(client, monkeypatch):
 
 def activity(live_site, what):
     """Statements of the site's database, as PostgreSQL sees them."""
-    v = live_site.variables
-    opened = psycopg2.connect(
-        host=v["POSTGRES_HOSTNAME"],
-        port=v["POSTGRES_PORT"],
-        user=v["POSTGRES_USER"],
-        dbname=v["APPLICATION_DB"],
-    )
-    opened.autocommit = True
-    with opened, opened.cursor() as cursor:
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
         cursor.execute(what)
-        rows = cursor.fetchall() if cursor.description else None
-    opened.close()
-    return rows
+        return cursor.fetchall() if cursor.description else None
 
 
 def test_a_disconnected_client_ends_its_query(live_site):

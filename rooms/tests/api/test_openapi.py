@@ -8,11 +8,11 @@ import re
 import shlex
 import subprocess
 
-import psycopg2
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from rentomatic_site import postgres
 from rooms.api import changes
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
@@ -253,14 +253,7 @@ def test_every_command_on_the_page_runs(live_site):
         assert name in {"after", "before"} or any(
             re.search(rf"[?&]{name}=", command) for command in commands
         ), name
-    v = live_site.variables
-    opened = psycopg2.connect(
-        host=v["POSTGRES_HOSTNAME"],
-        port=v["POSTGRES_PORT"],
-        user=v["POSTGRES_USER"],
-        dbname=v["APPLICATION_DB"],
-    )
-    with opened, opened.cursor() as cursor:
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
         cursor.execute(BOOK_INSERT)
     try:
         for command in commands:
@@ -279,6 +272,5 @@ def test_every_command_on_the_page_runs(live_site):
                 done.stdout,
             )
     finally:
-        with opened, opened.cursor() as cursor:
+        with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
             cursor.execute("TRUNCATE room")
-        opened.close()
