@@ -1,4 +1,4 @@
-"""The views of OGC API – Features."""
+"""The views of OGC API – Features; its parameters and documents are in api/ogc.py."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from rooms.api import ogc, queries
 from rooms.api.errors import NotFound
 from rooms.api.formats import GEOJSON, JSON
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.responses import conditional_response, public, site_url
 

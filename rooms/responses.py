@@ -17,8 +17,8 @@ from django.http import (
 from django.utils.cache import get_conditional_response
 
 from rooms.api.errors import MethodNotAllowed, Problem
-from rooms.api.parameters import Search
 from rooms.api.queries import Ends
+from rooms.api.search import Search
 from rooms.api.timing import QueryTimer
 from rooms.counting import Count
 

@@ -1,4 +1,4 @@
-"""The public views of rooms. Those of pages alone are in pages/views.py."""
+"""The public views of rooms; OGC API – Features has its own in ogc_views.py, pages in pages/views.py."""
 
 import json
 from collections.abc import Generator, Iterator
@@ -10,7 +10,8 @@ from rooms.api import changes, clusters, exports, openapi, queries
 from rooms.api.errors import NotAcceptable, NotFound
 from rooms.api.formats import HTML, JSON, NDJSON, Format, choose_format
 from rooms.api.negotiation import preferred_media_type
-from rooms.api.parameters import MAPPED, WHERE, Search
+from rooms.api.parameters import MAPPED, WHERE
+from rooms.api.search import Search
 from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS
 from rooms.pages.detail import render_detail

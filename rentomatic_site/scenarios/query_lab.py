@@ -8,7 +8,7 @@ from django.db import connection
 
 from rooms.api import queries
 from rooms.api.explaining import explain_page
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.counting import planned_rows
 
 RUNS = 3

@@ -25,8 +25,9 @@ from rooms.api.exports import STREAM_ROWS, streaming_cursor
 from rooms.api.formats import NDJSON, json_line
 from rooms.api.hints import closest_match
 from rooms.api.pagination import read_cursor, write_cursor
-from rooms.api.parameters import PARSERS, Parameter, Search, parse_each
+from rooms.api.parameters import PARSERS, Parameter, parse_each
 from rooms.api.queries import NAMES
+from rooms.api.search import Search
 from rooms.api.times import parse_time
 
 SCOPE = "changes"

@@ -17,8 +17,8 @@ from django.db import connection
 from rooms.api.formats import GEOJSON, JSON, Format
 from rooms.api.geo import WORLD, Box
 from rooms.api.grid import MAX_ZOOM, Grid
-from rooms.api.parameters import Search
 from rooms.api.queries import NAMES, matching_rooms, planner_query
+from rooms.api.search import Search
 from rooms.columns import DECIMALS, round_degrees
 from rooms.counting import estimate_rows, planned_cost
 from rooms.sampling import SAMPLED, sample, share_of

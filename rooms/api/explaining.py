@@ -8,7 +8,7 @@ from django.db import connection
 
 from rooms.api import queries
 from rooms.api.formats import JSON
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 
 
 @dataclass

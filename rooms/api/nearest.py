@@ -22,8 +22,8 @@ from django.db import connection
 from rooms.api.conditions import conjunction
 from rooms.api.geo import CELLS, HALF_CIRCUMFERENCE, IN_CELL, PLACE, WORLD, Box, Near, Ring, corners
 from rooms.api.pagination import DEFAULT_LIMIT
-from rooms.api.parameters import Search
 from rooms.api.plans import after_condition
+from rooms.api.search import Search
 from rooms.counting import planned_rows
 
 FEW = 1_000

@@ -19,7 +19,8 @@ from rooms.api.errors import FieldError, ParametersError
 from rooms.api.formats import GEOJSON, JSON
 from rooms.api.geo import WORLD
 from rooms.api.pagination import MAX_LIMIT
-from rooms.api.parameters import PARSERS, Search
+from rooms.api.parameters import PARSERS
+from rooms.api.search import Search
 from rooms.api.times import TIME, parse_time
 from rooms.columns import COLUMNS, DEGREES, MAX_CHARACTERS, WHOLE_NUMBER
 from rooms.counting import Count

@@ -1,34 +1,18 @@
-"""
-A search: the parameters of a request, parsed and validated.
+"""The parameters of requests: their names, descriptions, schemas and parsers, and the errors of each."""
 
-Parsing costs no query. It raises ParametersError with all the errors of the request, the closest known
-name for each unknown one, and a query string that works.
-"""
-
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import QueryDict
 
 from rooms.api import geo
-from rooms.api.conditions import Condition, Term
-from rooms.api.errors import UNKNOWN_FILTER, FieldError, ParametersError
-from rooms.api.geo import WORLD, Box, Near
+from rooms.api.errors import UNKNOWN_FILTER, FieldError
+from rooms.api.geo import Box, Near
 from rooms.api.grid import MAX_ZOOM
-from rooms.api.hints import hint_for, point_from_axes
+from rooms.api.hints import hint_for
 from rooms.api.operators import FILTERS, PREFIX
-from rooms.api.pagination import (
-    DEFAULT_LIMIT,
-    DEFAULT_ORDER,
-    KEYS,
-    MAX_LIMIT,
-    NEAREST_FIRST,
-    Order,
-    read_cursor,
-    write_cursor,
-)
+from rooms.api.pagination import DEFAULT_LIMIT, KEYS, MAX_LIMIT, Order
 from rooms.columns import COLUMNS, WHOLE_NUMBER, OutOfRange, parse_value
 
 
@@ -224,146 +208,6 @@ def parse_each(
     return given, values, errors
 
 
-@dataclass(frozen=True)
-class Search:
-    """Which rooms, in which order, how many at a time, from where on."""
-
-    given: dict[str, str]
-    """The parameters as text, unparsed; a list that came as repeated names is joined by commas."""
-    terms: tuple[Term, ...] = ()
-    boxes: tuple[Box, ...] | None = None
-    """Boxes that contain all the rooms, none across the antimeridian; None where an axis has no bounds."""
-    near: Near | None = None
-    order: Order = DEFAULT_ORDER
-    limit: int | None = None
-    after: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
-    count: str = ""
-    fields: tuple[str, ...] = ()
-    """The names of what a response has of each room; empty for all."""
-
-    @classmethod
-    def parse(cls, query: QueryDict | str, allowed: Collection[str] = LISTED) -> "Search":
-        """The search of a query string. Raises ParametersError with all its errors."""
-        query = QueryDict(query) if isinstance(query, str) else query
-        search, errors = cls.parse_with_errors(query, allowed)
-        if errors:
-            hints = {error.parameter: error.hint for error in errors}
-            raise ParametersError(errors, suggested_query(query, allowed, hints))
-        return search
-
-    @classmethod
-    def parse_with_errors(
-        cls, query: QueryDict, allowed: Collection[str]
-    ) -> tuple["Search", list[FieldError]]:
-        """The search of the valid parameters, and the errors of the others."""
-        given, values, errors = parse_each(
-            query, PARSERS, allowed, lambda name, hinted: unknown_parameter_error(name, allowed, hinted)
-        )
-        near: Near | None = values.get("near")
-        if near and "within" in values:
-            near = replace(near, within=values["within"])
-        elif "within" in query and "within" in allowed and "near" not in query:
-            errors.append(FieldError("within", "needs a place: near=lon,lat", "near"))
-        order: Order = values.get("order", NEAREST_FIRST if near else DEFAULT_ORDER)
-        fields: tuple[str, ...] = values.get("fields", ())
-        for name, names in (("order", [key.name for key in order.keys]), ("fields", fields)):
-            if "distance" in names and "near" not in query:
-                errors.append(FieldError(name, "can name distance only together with near=lon,lat"))
-        if "after" in values and "before" in values:
-            errors.append(FieldError("before", "cannot be combined with after"))
-
-        search = cls(
-            given,
-            tuple(column_terms(values)),
-            bounding_boxes(values, near),
-            near,
-            order,
-            values.get("limit"),
-            count=values.get("count", ""),
-            fields=fields,
-        )
-        cursors: dict[str, tuple[str, ...]] = {}
-        for name in ("after", "before"):
-            if name in values and not errors:
-                try:
-                    cursors[name] = tuple(read_cursor(values[name], search.scope))
-                except ValueError as error:
-                    errors.append(FieldError(name, str(error)))
-        if cursors:
-            search = replace(search, after=cursors.get("after", ()), before=cursors.get("before", ()))
-        return search, errors
-
-    @property
-    def conditions(self) -> list[Condition]:
-        return [term.condition for term in self.terms]
-
-    @property
-    def where(self) -> dict[str, str]:
-        """The parameters that select rooms, as text."""
-        return {name: text for name, text in self.given.items() if name in WHERE}
-
-    @property
-    def scope(self) -> str:
-        """What a cursor is valid for: the same rooms in the same order."""
-        return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
-
-    @property
-    def reading_order(self) -> Order:
-        """The order in which a page is read: backwards where it ends before a cursor."""
-        return self.order.backwards if self.before else self.order
-
-    @property
-    def cursor_values(self) -> tuple[str, ...]:
-        """The sort values of the room that the page is read from."""
-        return self.after or self.before
-
-    def without_cursor(self) -> dict[str, str]:
-        """The parameters as text from the first page on."""
-        return {name: text for name, text in self.given.items() if name not in {"after", "before"}}
-
-    def cursor(self, values: list[str]) -> str:
-        """The cursor of the room with these sort values, for the rooms behind or before it."""
-        return write_cursor(values, self.scope)
-
-
-def column_terms(values: dict[str, Any]) -> Iterator[Term]:
-    """The conditions of the filters and the bounding box."""
-    for name, value in values.items():
-        if name in FILTERS:
-            yield FILTERS[name].term(value)
-        elif name == "bbox":
-            yield from value.terms
-
-
-def bounding_boxes(values: dict[str, Any], near: Near | None) -> tuple[Box, ...] | None:
-    """What `bbox`, `near` and the filters on coordinates have in common; None where an axis has no bound."""
-    sides: dict[str, list[tuple[str, float]]] = {"latitude": [], "longitude": []}
-    for name, value in values.items():
-        if name in FILTERS and FILTERS[name].column.name in sides:
-            operator = FILTERS[name].operator
-            if operator.bound:
-                sides[FILTERS[name].column.name].append((operator.bound, value))
-            elif operator.key == "eq":
-                sides[FILTERS[name].column.name] += [(">", value), ("<", value)]
-    given = [values["bbox"]] if "bbox" in values else []
-    if near and near.within:
-        given.append(near.box)
-    boxes = [WORLD]
-    for whole in given:
-        boxes = [common for box in boxes for half in whole.halves if (common := box.overlap(half))]
-    bounded = bool(given) or all(sides.values())
-    if bounded:
-        limit = Box(
-            max((value for sign, value in sides["longitude"] if sign == ">"), default=WORLD.west),
-            max((value for sign, value in sides["latitude"] if sign == ">"), default=WORLD.south),
-            min((value for sign, value in sides["longitude"] if sign == "<"), default=WORLD.east),
-            min((value for sign, value in sides["latitude"] if sign == "<"), default=WORLD.north),
-        )
-        boxes = [common for box in boxes if (common := box.overlap(limit))]
-    return tuple(boxes) if bounded else None
-
-
 def unknown_parameter_error(name: str, allowed: Collection[str], hinted: bool) -> FieldError:
     """The error for an unknown name, with a hint where the hint applies to this URL."""
     message = UNKNOWN_FILTER if name.startswith(PREFIX) else "unknown parameter"
@@ -380,62 +224,3 @@ def limit_hint(name: str, error: ValueError) -> str:
     if name in PARAMETERS and error.below:  # limit=0 does not mean limit=1
         return ""
     return f"{name}={error.limit}"
-
-
-def suggested_query(query: QueryDict, allowed: Collection[str], hints: dict[str, str]) -> str:
-    """
-    The query string with its errors corrected where that can be guessed, else left out. A value that its
-    parameter accepts stays as it is; of several for one parameter the one under its own name.
-    """
-    suggestion: dict[str, str] = {}
-    for name, texts in query.lists():
-        meant = name if name in PARSERS else hints[name[:MAX_NAME]]
-        text = repair_values(meant, texts) if meant in allowed else ""
-        if text and (name == meant or meant not in suggestion):
-            suggestion[meant] = text
-    point = point_from_axes({name: texts[0] for name, texts in query.lists()})
-    if point and "near" in allowed and "near" not in suggestion:
-        suggestion["near"] = point
-    # Parameters can be invalid in combination: `within` without `near`, a cursor of another search.
-    while errors := Search.parse_with_errors(QueryDict(urlencode(suggestion)), allowed)[1]:
-        for error in errors:
-            text = suggestion.pop(error.parameter)
-            rest = [word for word in text.split(",") if word.removeprefix("-") != "distance"]
-            if error.parameter in {"order", "fields"} and rest:
-                suggestion[error.parameter] = ",".join(rest)
-    return urlencode(suggestion, safe=",:")
-
-
-def repair_values(name: str, texts: list[str]) -> str:
-    """
-    What of the texts the parameter accepts: of a list all of them together, else the first whole one; where
-    there is none, the valid part of the first that has any.
-    """
-    if name in LISTS:
-        candidates = [",".join(texts), *texts]
-    else:
-        candidates = sorted(texts, key=lambda text: repair_value(name, text) != text)
-    return next(filter(None, (repair_value(name, text) for text in candidates)), "")
-
-
-def repair_value(name: str, text: str) -> str:
-    """The valid part of a value: all of it, the valid items of a list, or the limit that it exceeds."""
-    try:
-        PARSERS[name](text)
-    except ValueError as error:
-        if name in FILTERS and FILTERS[name].operator.key == "in":
-            return ",".join(FILTERS[name].valid_items(text))
-        if name in {"order", "fields"}:
-            return valid_names(name, text)
-        return limit_hint(name, error).rpartition("=")[2]
-    return text
-
-
-def valid_names(parameter: str, text: str) -> str:
-    """The fields in a text of `order` or `fields` that the parameter accepts, each once."""
-    first: dict[str, str] = {}
-    for word in text.split(","):
-        name = word.removeprefix("-") if parameter == "order" else word
-        if name in KEYS:
-            first.setdefault(name, word)
-    return ",".join(first.values())

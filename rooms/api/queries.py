@@ -17,8 +17,8 @@ from rooms.api.formats import Format, Names
 from rooms.api.nearest import narrowed
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.paging import Reader, TooManyRooms
-from rooms.api.parameters import Search
 from rooms.api.plans import Selection
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.counting import Count, Statement, count_rows, estimate_rows, planned_cost
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the OpenAPI document: rooms, clusters, statistics, changes, errors, and their bodies."""
+"""The JSON Schemas of the OpenAPI document: rooms, clusters, statistics, changes, errors and their bodies."""
 
 from collections.abc import Collection
 from typing import Any

@@ -13,8 +13,8 @@ from typing import Any
 
 from django.db import connection
 
-from rooms.api.parameters import Search
 from rooms.api.queries import matching_rooms
+from rooms.api.search import Search
 from rooms.counting import estimate_rows
 from rooms.sampling import sample, share_of
 

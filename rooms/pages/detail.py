@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from rooms.api.parameters import Search
 from rooms.api.queries import ValuesPage, values_page
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.pages import charts, names
 from rooms.pages.listing import room_cards

@@ -11,8 +11,9 @@ from rooms.api import queries
 from rooms.api.errors import FieldError
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS, PREFIX
-from rooms.api.parameters import PARAMETERS, WHERE, Search
+from rooms.api.parameters import PARAMETERS, WHERE
 from rooms.api.queries import ValuesPage, column_names
+from rooms.api.search import Search
 from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS, WHOLE_NUMBER
 from rooms.counting import Count

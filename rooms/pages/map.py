@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.html import escape
 
 from rooms.api.geo import Box
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.map import tiles
 from rooms.map.geometry import MAX_LATITUDE, degrees, mercator
 from rooms.pages import names

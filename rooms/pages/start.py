@@ -8,8 +8,8 @@ from django.db import connection
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from rooms.api.parameters import Search
 from rooms.api.queries import count
+from rooms.api.search import Search
 from rooms.api.statistics import compute_statistics
 from rooms.counting import Count
 from rooms.pages import names

@@ -8,8 +8,8 @@ from django.db import connection
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from rooms.api.parameters import Search
 from rooms.api.queries import matching_rooms
+from rooms.api.search import Search
 from rooms.counting import Count
 from rooms.pages import charts, names
 from rooms.pages.form import Centre, around

@@ -10,7 +10,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from rooms.api import clusters, queries
 from rooms.api.errors import FieldError, NotFound, ParametersError, wants_page
 from rooms.api.formats import HTML, JSON
-from rooms.api.parameters import MAPPED, PARSERS, WHERE, Search
+from rooms.api.parameters import MAPPED, PARSERS, WHERE
+from rooms.api.search import Search
 from rooms.map import tiles
 from rooms.pages import form, listing, sitemaps
 from rooms.pages.form import PageQuery, UnknownPlace

@@ -17,7 +17,8 @@ from rooms.api.explaining import explain_page
 from rooms.api.formats import FORMATS, Format
 from rooms.api.operators import FILTERS, PREFIX
 from rooms.api.pagination import DEFAULT_LIMIT
-from rooms.api.parameters import LISTED, PARAMETERS, Search
+from rooms.api.parameters import LISTED, PARAMETERS
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.counting import Count
 

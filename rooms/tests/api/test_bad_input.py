@@ -13,7 +13,8 @@ from hypothesis import given, settings, strategies
 from rooms.api.errors import ParametersError
 from rooms.api.hints import SYNONYMS
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import LISTED, LISTS, MAX_HINTS, PARAMETERS, PARSERS, Search
+from rooms.api.parameters import LISTED, LISTS, MAX_HINTS, PARAMETERS, PARSERS
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.factories import RoomFactory
 

@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 
 from rooms.api import queries
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import MAPPED, PARAMETERS, Search
+from rooms.api.parameters import MAPPED, PARAMETERS
+from rooms.api.search import Search
 from rooms.counting import FIRST, MAX_COUNTED, count_queryset, count_rows
 from rooms.models import Room
 from rooms.sampling import WHOLE, hash_bound

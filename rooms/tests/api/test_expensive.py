@@ -15,8 +15,9 @@ from django.utils.http import urlencode
 
 from rooms.api.operators import FILTERS
 from rooms.api.pagination import KEYS
-from rooms.api.parameters import WHERE, Search
+from rooms.api.parameters import WHERE
 from rooms.api.plans import MOST_READ
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.seeding import EUROPE
 from rooms.tests.api.costs import Cost, cost_of

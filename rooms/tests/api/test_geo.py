@@ -8,7 +8,7 @@ import pytest
 from rooms.api import queries
 from rooms.api.explaining import explain_page
 from rooms.api.geo import EARTH_RADIUS, MAX_DISTANCE, Near
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.columns import DECIMALS
 from rooms.factories import RoomFactory
 from rooms.models import Room

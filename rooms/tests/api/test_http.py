@@ -8,8 +8,8 @@ from django.test.utils import CaptureQueriesContext
 
 from rooms.api import timing
 from rooms.api.formats import BY_MEDIA_TYPE
-from rooms.api.parameters import Search
 from rooms.api.queries import matching_rooms
+from rooms.api.search import Search
 from rooms.counting import count_rows
 from rooms.factories import RoomFactory
 from rooms.models import Room

@@ -9,7 +9,7 @@ from django.db import connection
 
 from rooms.api import nearest, queries
 from rooms.api.geo import Box
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.factories import RoomFactory
 from rooms.tests.api.test_geo import CENTRES, distance, point, wrapped
 from rooms.tests.api.test_pagination import next_link, walk

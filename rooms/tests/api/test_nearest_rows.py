@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from rooms.api import nearest, queries
 from rooms.api.formats import JSON
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.models import Room
 from rooms.tests.api.test_geo import store
 from rooms.tests.api.test_pagination import next_link, walk

@@ -12,7 +12,7 @@ from django.db import connection
 
 from rooms.api import plans
 from rooms.api.explaining import explain_page
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.factories import RoomFactory, varied_rooms
 from rooms.models import Room
 

@@ -5,8 +5,8 @@ from itertools import combinations
 import pytest
 from django.db import connection
 
-from rooms.api.parameters import Search
 from rooms.api.plans import COLLECTED, COLLECTED_AROUND, FIRST_WALK, LONG_WALK, PLACE, SMALL_PLACE
+from rooms.api.search import Search
 from rooms.tests.api.costs import cost_of
 from rooms.tests.api.test_pagination import next_link
 

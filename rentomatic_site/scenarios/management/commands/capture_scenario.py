@@ -15,7 +15,8 @@ from rooms.api import queries
 from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError
 from rooms.api.operators import FILTERS
-from rooms.api.parameters import WHERE, Search
+from rooms.api.parameters import WHERE
+from rooms.api.search import Search
 from rooms.columns import COLUMNS
 
 DEFAULT_LIMIT = 200

@@ -17,7 +17,7 @@ from rentomatic_site.scenarios.query_lab import Measurement
 from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError
 from rooms.api.explaining import explain_page
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 
 HEADER = ("scenario", "rooms", "ms", "plan", "index", "planned", "true", "off by")
 
