@@ -2,7 +2,6 @@
 
 import json
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
@@ -11,7 +10,7 @@ from rooms.api.errors import NotFound
 from rooms.api.formats import GEOJSON, JSON
 from rooms.api.search import Search
 from rooms.columns import COLUMNS
-from rooms.responses import conditional_response, public, site_url
+from rooms.responses import conditional_response, page_links, public, set_link_header, site_url
 
 
 def document(request: HttpRequest, content: dict[str, Any]) -> HttpResponse:
@@ -52,14 +51,12 @@ def items(request: HttpRequest) -> HttpResponseBase:
     given = request.GET.urlencode(safe=",:/")
     self_url = f"{url}?{given}" if given else url
     links = [{"href": self_url, "rel": "self", "type": GEOJSON.media_type, "title": "These rooms"}]
-    for relation, name, end in (("prev", "before", page.first), ("next", "after", page.last)):
-        if end:
-            query = urlencode(search.without_cursor() | {name: search.cursor(end)}, safe=",:")
-            href = f"{url}?{query}"
+    for relation, href in page_links(request, search, page).items():
+        if relation != "first":
             links.append({"href": href, "rel": relation, "type": GEOJSON.media_type, "title": "More rooms"})
     text = ogc.feature_collection(page.text, links, total)
     response = conditional_response(request, text, GEOJSON.content_type)
-    response.headers["Link"] = ", ".join(f'<{link["href"]}>; rel="{link["rel"]}"' for link in links)
+    set_link_header(response, {link["rel"]: link["href"] for link in links})
     return response
 
 

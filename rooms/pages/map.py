@@ -143,6 +143,7 @@ def tiles_context() -> dict[str, str]:
 
 
 def drop_place(given: dict[str, str]) -> dict[str, str]:
+    """The parameters of a search without its place, and without an order by the distance from it."""
     return {
         name: text
         for name, text in given.items()

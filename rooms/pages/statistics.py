@@ -14,6 +14,7 @@ from rooms.counting import Count
 from rooms.pages import charts, names
 from rooms.pages.form import Centre, around
 from rooms.pages.listing import RANGES, active_filters, page_url, query_string, where_label
+from rooms.pages.map import drop_place
 from rooms.places.gazetteer import gazetteer
 
 POINTS = 600
@@ -75,7 +76,7 @@ def districts(
         if found:
             prices[found[0]].append(price)
     common = sorted(prices.items(), key=lambda item: -len(item[1]))[:DISTRICTS]
-    rest = {name: text for name, text in where.items() if name not in {"near", "within", "bbox"}}
+    rest = drop_place(where)
     most = max((median(values) for _, values in common), default=1) or 1
     table = [
         {
