@@ -79,17 +79,22 @@ def test_the_second_save_is_rejected_and_keeps_the_input(open_page):
     assert (room.price, room.size, room.version) == (50, 25, 3)
 
 
+def preview_prices(page, selected, change, unit="euros per day"):
+    """Select all rooms of a list, the text beside the actions saying so, and preview other prices."""
+    page.locator("#action-toggle").check()
+    page.get_by_text(selected).click()
+    page.get_by_label("Action:").select_option(label="Change prices…")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Change:").fill(change)
+    page.get_by_label(unit).check()
+    page.get_by_role("button", name="Preview").click()
+
+
 def test_prices_change_in_bulk_after_a_preview(open_page):
     RoomFactory(price=100)
     RoomFactory(price=39)
     page = open_page("/admin/rooms/room/?o=3")
-    page.locator("#action-toggle").check()
-    page.get_by_text("2 of 2 selected").wait_for()
-    page.get_by_label("Action:").select_option(label="Change prices…")
-    page.get_by_role("button", name="Go").click()
-    page.get_by_label("Change:").fill("10")
-    page.get_by_label("percent").check()
-    page.get_by_role("button", name="Preview").click()
+    preview_prices(page, "2 of 2 selected", "10", "percent")
     assert page.locator(".room-table tbody tr").nth(1).inner_text().split()[1:] == ["39", "43", "+4"]
     page.get_by_role("button", name="Change 2 prices").click()
     assert "Prices of 2 rooms changed by +10 %." in page.locator(".messagelist").inner_text()
@@ -199,12 +204,7 @@ def test_many_prices_change_with_a_progress(open_page, monkeypatch):
     monkeypatch.setattr(large, "BATCH", 2)
     RoomFactory.create_batch(101, price=10)
     page = open_page("/admin/rooms/room/")
-    page.locator("#action-toggle").check()
-    page.get_by_text("Select all 101").click()
-    page.get_by_label("Action:").select_option(label="Change prices…")
-    page.get_by_role("button", name="Go").click()
-    page.get_by_label("Change:").fill("5")
-    page.get_by_role("button", name="Preview").click()
+    preview_prices(page, "Select all 101", "5")
     page.get_by_role("button", name="Change 101 prices").click()
     page.get_by_text("101 of 101 rooms changed.").wait_for()
     assert page.locator("#bulk-form").count() == 0
@@ -266,12 +266,7 @@ def test_every_page_is_accessible_and_fits_the_screen(open_page, how):
         findings.append((path, axe.run(page).response["violations"]))
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
     page.goto("/admin/rooms/room/")
-    page.locator("#action-toggle").check()
-    page.get_by_text("2 of 2 selected").wait_for()
-    page.get_by_label("Action:").select_option(label="Change prices…")
-    page.get_by_role("button", name="Go").click()
-    page.get_by_label("Change:").fill("10")
-    page.get_by_role("button", name="Preview").click()
+    preview_prices(page, "2 of 2 selected", "10")
     page.get_by_role("button", name="Change 2 prices").wait_for()
     findings.append(("change prices", axe.run(page).response["violations"]))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
