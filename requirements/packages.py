@@ -3,19 +3,23 @@ The second half of requirements/install: installs layers, such as `production te
 runs it.
 
 uv does it, in a quarter of pip's time: the one in .venv, the one on the path, or one that pip fetches first.
-pip does what uv cannot: where uv has no wheel, or where pip is told of a proxy.
+pip does what uv cannot: where uv has no wheel, or where pip is told of a proxy. It comes from the wheel that
+every Python brings along for ensurepip, unpacked: ensurepip would take 4 s for it, mostly to compile it all.
 
 `.venv/requirements/NAME.txt` is a copy of the layer that is installed. While it is being installed
 `NAME.begun` stands there; where that was left behind, packages may be half written and are all written again.
 """
 
 import ast
+import ensurepip
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +54,7 @@ def main(layers: list[str]) -> None:
         return
     sys.stdout.write(f"Installing requirements/{{{','.join(missing)}}}.txt into .venv\n")
     sys.stdout.flush()
+    add_pip()
     begun = [INSTALLED / f"{layer}.begun" for layer in missing]
     again = any(path.exists() for path in begun)
     for layer, path in zip(missing, begun, strict=True):
@@ -65,6 +70,23 @@ def main(layers: list[str]) -> None:
     for layer, path in zip(missing, begun, strict=True):
         shutil.copyfile(HERE / f"{layer}.txt", INSTALLED / f"{layer}.txt")
         path.unlink()
+
+
+def add_pip() -> None:
+    """Put pip into .venv where it is not. Python's own wheel of it, or the one that a distribution has instead."""
+    site_packages = Path(sysconfig.get_path("purelib"))
+    if list(site_packages.glob("pip-*.dist-info/RECORD")):
+        return
+    folders = [Path(ensurepip.__file__).with_name("_bundled")]
+    if distribution := sysconfig.get_config_var("WHEEL_PKG_DIR"):
+        folders.append(Path(distribution))
+    for wheel in [wheel for folder in folders for wheel in folder.glob("pip-*.whl")]:
+        with zipfile.ZipFile(wheel) as archive:
+            # The list of its files comes last: without it, unpacking was interrupted.
+            names = sorted(archive.namelist(), key=lambda name: name.endswith(".dist-info/RECORD"))
+            archive.extractall(site_packages, names)
+        return
+    run([sys.executable, "-m", "ensurepip", "--default-pip"], os.environ, quiet=True)
 
 
 def text_of(layer: str) -> str:

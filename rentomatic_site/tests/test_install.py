@@ -224,6 +224,18 @@ def test_without_uv_pip_installs_the_same(project, index):
     assert project.packages() == {"shop": "1.0", "postgres": "1.0"}
 
 
+def test_a_pip_that_was_half_unpacked_is_unpacked_again(project, index):
+    project.install("running")
+    (list_of_files,) = project.modules().glob("pip-*.dist-info/RECORD")
+    list_of_files.unlink()
+    (project.modules() / "pip" / "__main__.py").unlink()
+    index.asked.clear()
+    project.pin("production", "2.0")
+    project.install("running")
+    assert index.asked == ["shop-2.0-py3-none-any.whl by pip"]
+    assert project.packages() == {"shop": "2.0", "postgres": "1.0"}
+
+
 def test_behind_a_proxy_of_pips_pip_installs(project, index):
     project.give_uv()
     project.env["PIP_PROXY"] = index.url
@@ -299,7 +311,7 @@ def test_in_a_moved_folder_the_environment_is_made_anew(fresh_project, tmp_path)
     fresh_project.install("running")
     fresh_project.folder = fresh_project.folder.rename(tmp_path / "moved to here")
     assert "Making .venv" in fresh_project.install("running")
-    assert str(tmp_path / "moved to here") in (fresh_project.folder / ".venv" / "bin" / "pip").read_text()
+    assert str(tmp_path / "moved to here") in (fresh_project.folder / ".venv" / "bin" / "activate").read_text()
 
 
 def test_an_environment_made_by_hand_is_kept_once_it_is_whole(fresh_project):
