@@ -146,6 +146,11 @@ def create_database(
     `strategy` is WAL_LOG (PostgreSQL's default, faster below about 50 MB) or FILE_COPY (faster above).
     psycopg2.errors.DuplicateDatabase where the name is taken.
     """
+    server.execute(creation(name, template, strategy, owner))
+
+
+def creation(name: str, template: str | None, strategy: str | None, owner: str | None) -> sql.Composable:
+    """The statement of `create_database`."""
     statement = [sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))]
     if template is not None:
         statement.append(sql.SQL("TEMPLATE {}").format(sql.Identifier(template)))
@@ -153,7 +158,15 @@ def create_database(
         statement.append(sql.SQL("STRATEGY {}").format(sql.Literal(strategy)))
     if owner is not None:
         statement.append(sql.SQL("OWNER {}").format(sql.Identifier(owner)))
-    server.execute(sql.SQL(" ").join(statement))
+    return sql.SQL(" ").join(statement)
+
+
+def begin_to_create(name: str, *, template: str, strategy: str, owner: str) -> None:
+    """
+    `create_database` without waiting for it: the server executes the statement although its client has gone.
+    Nobody hears of an error; the database can be seen once it is complete.
+    """
+    send_and_leave(creation(name, template, strategy, owner))
 
 
 class InUseError(Exception):
@@ -181,9 +194,14 @@ def begin_to_drop(name: str) -> None:
     Let the server drop a database that has no sessions, without waiting for it: the server executes the
     statement although its client has gone. The database stays where the server fails or is stopped.
     """
+    send_and_leave(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def send_and_leave(statement: sql.Composable) -> None:
+    """Let the server execute a statement in a session of its own, whose result nobody reads."""
     with closing(psycopg2.connect(**settings.POSTGRES, async_=True)) as sender:
         wait_select(sender)
-        sender.cursor().execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        sender.cursor().execute(statement)
 
 
 def end_sessions(server: cursor, name: str) -> None:

@@ -73,7 +73,7 @@ def main(layers: list[str]) -> None:
 
 
 def add_pip() -> None:
-    """Put pip into .venv where it is not. Python's own wheel of it, or the one that a distribution has instead."""
+    """Put pip into .venv where it is not: from the wheel that Python has, or its distribution instead."""
     site_packages = Path(sysconfig.get_path("purelib"))
     if list(site_packages.glob("pip-*.dist-info/RECORD")):
         return

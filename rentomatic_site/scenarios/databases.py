@@ -7,6 +7,7 @@ The databases of the scenarios on the server, and the templates that they are cl
 | `tpl_NAME_HASH` | the freshly seeded state of a scenario; refuses connections |
 | `tpl__HASH` | a migrated, empty database; refuses connections |
 | `scenario_NAME_RANDOM` | a database that is being built, or was when a load was killed |
+| `scenario_NAME_HASH` | the spare: a copy of the template that the next reset takes (`spare_name`) |
 
 The comment on each holds its metadata (`Metadata`). Nothing here drops, renames or changes a
 database without metadata, nor one that another developer or checkout has created, nor the application's and
@@ -103,6 +104,14 @@ def building_name(scenario: str, token: str = "") -> str:
     """A unique name for a database that is being built; SCENARIO can name it like a target."""
     token = token or secrets.token_hex(3)
     return target_name(f"{scenario or MIGRATED}_{token}{digest(scenario, token)[:6]}")
+
+
+def spare_name(template: str, scenario: str) -> str:
+    """
+    The name of the copy of a template that is made in advance. It is that of a database that is being built,
+    as the copy has no metadata until it is used: nobody waits for it who could write them (`begin_spare`).
+    """
+    return building_name(scenario, digest(template)[:6])
 
 
 def substitute_name(target: str) -> str:
@@ -248,6 +257,20 @@ def create(server: cursor, scenario: str, template: Database | None, metadata: M
     return name
 
 
+def begin_spare(template: Database) -> None:
+    """
+    Let the server copy a large template, so that the next reset only renames the copy. The command goes on
+    meanwhile; an interruption leaves nothing. Small ones are copied in no time.
+    """
+    if template.size >= FILE_COPY_FROM:
+        postgres.begin_to_create(
+            spare_name(template.name, template.metadata.scenario),
+            template=template.name,
+            strategy="FILE_COPY",
+            owner=settings.DATABASES["default"]["USER"],
+        )
+
+
 def stamped(metadata: Metadata) -> Metadata:
     """The metadata with the present time, this owner and this checkout."""
     owner, checkout = identity()
@@ -290,11 +313,16 @@ def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> Non
 
 
 def drop(server: cursor, name: str) -> bool:
-    """Drop a database of this checkout and end its sessions; False where it does not exist any more."""
+    """
+    Drop a database of this checkout and end its sessions, a template with its spare; False where it does not
+    exist any more.
+    """
     database = find(server, name)
     if database is None or not database.mine:
         return False
     postgres.drop_database(server, name)
+    if database.metadata.kind == TEMPLATE:  # it was dropped when its copy was complete, which is new then
+        postgres.drop_database(server, spare_name(name, database.metadata.scenario))
     return True
 
 

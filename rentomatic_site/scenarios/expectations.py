@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.test import Client
 
 from rentomatic_site.scenarios import ScenarioError, running
 from rooms.counting import Count
+
+if TYPE_CHECKING:
+    from django.test import Client
 
 CHECK = "check(client)"
 
@@ -32,7 +34,7 @@ class Expectation:
     """One line of EXPECT, or the function `check`."""
 
     label: str
-    problem: Callable[[Client], str]
+    problem: "Callable[[Client], str]"
     """Checks it; returns what is wrong, "" where it is met."""
 
 
@@ -63,7 +65,7 @@ def _expectations(module: ModuleType, expect: dict[str, Any]) -> Iterator[Expect
         yield Expectation(CHECK, partial(check_problem, check=check))
 
 
-def number_problem(client: Client, query: str, expected: int) -> str:
+def number_problem(client: "Client", query: str, expected: int) -> str:
     """Compare the number of rooms that match, or that are on the page where the query has a limit."""
     paged = {"limit", "after", "count"} & {part.partition("=")[0] for part in query.split("&")}
     if not paged:
@@ -75,7 +77,7 @@ def number_problem(client: Client, query: str, expected: int) -> str:
     return "" if found == expected else f"found {Count(found)}"
 
 
-def codes_problem(client: Client, query: str, expected: Any) -> str:
+def codes_problem(client: "Client", query: str, expected: Any) -> str:
     """Compare the codes: a list in its order, a set in any."""
     response = client.get(f"/rooms.ndjson?{query}")
     if response.status_code != 200:
@@ -98,7 +100,7 @@ def first_codes(codes: list[str]) -> str:
     return f"{shown} …" if len(codes) > 5 else shown
 
 
-def check_problem(client: Client, check: Callable[[Client], None]) -> str:
+def check_problem(client: "Client", check: "Callable[[Client], None]") -> str:
     """Run the scenario's own function; an assertion that fails and any other error are the problem."""
     try:
         check(client)
@@ -113,8 +115,12 @@ def error_message(response: Any) -> str:
     return f"{response.status_code} {problem['message']}; try {problem.get('try', '/rooms')}"
 
 
-def client() -> Client:
+def client() -> "Client":
     """A client whose requests look like the proxy's: over HTTPS, to an allowed host."""
+    # Loads unittest, and jinja2 where there is one: a tenth of the command's start, for scenarios that expect
+    # nothing.
+    from django.test import Client
+
     # ALLOWED_HOSTS may begin with "*", and an entry ".example.com" stands for a domain with its subdomains.
     host = next((host for host in settings.ALLOWED_HOSTS if host.strip(".*")), "localhost")
     headers = {"host": host.lstrip("."), "x-forwarded-proto": "https"}

@@ -31,6 +31,8 @@ class Loaded:
     seconds: float
     stale: str = ""
     """Why a kept database differs from what a load would make now; "" where it does not."""
+    template: Database | None = None
+    """What it is a copy of; None where it was kept."""
 
 
 class Failed(ScenarioError):
@@ -79,15 +81,20 @@ def load(
             kept, stale = keep(server, present, scenario, seed)
             return Loaded(kept, "kept", time.monotonic() - started, stale)
 
-        remove_leftovers(server, scenario.name)
         seed = seeding.DEFAULT_SEED if seed is None else seed
         fingerprint = scenario.fingerprint(seed)
-        template = databases.find(server, databases.template_name(scenario.name, fingerprint))
+        template_name = databases.template_name(scenario.name, fingerprint)
+        template = databases.find(server, template_name)
+        spare = "" if template is None or rebuild else databases.spare_name(template_name, scenario.name)
+        remove_leftovers(server, scenario.name, but=spare)
         how = "cloned" if template and not rebuild else "filled"
         if template is None or rebuild:
             good = target if present and present.metadata.complete else ""
             template = fill(server, scenario, fingerprint, seed, target, good, say)
-        name = databases.create(server, scenario.name, template, template.metadata)
+        if spare and postgres.database_exists(server, spare):
+            name = spare
+        else:
+            name = databases.create(server, scenario.name, template, template.metadata)
         try:
             databases.promote(server, name, target, replace(template.metadata, kind=TARGET))
         except BaseException:
@@ -99,7 +106,7 @@ def load(
             databases.drop(server, failed.name)
         database = databases.find(server, target)
     assert database
-    return Loaded(database, how, time.monotonic() - started)
+    return Loaded(database, how, time.monotonic() - started, template=template)
 
 
 def own_target(server: cursor, target: str) -> str:
@@ -159,13 +166,16 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
     return replace(present, metadata=metadata), stale
 
 
-def remove_leftovers(server: cursor, scenario: str) -> None:
-    """Drop the unfinished databases of killed loads of this scenario ("": of the migrated template)."""
+def remove_leftovers(server: cursor, scenario: str, but: str = "") -> None:
+    """
+    Drop the unfinished databases of killed loads of this scenario ("": of the migrated template), and spares;
+    all `but` one.
+    """
     for database in databases.databases(server):
         unfinished = database.metadata.kind == BUILDING or (
             database.metadata.kind != TARGET and database.broken
         )
-        if unfinished and database.metadata.scenario == scenario:
+        if unfinished and database.metadata.scenario == scenario and database.name != but:
             databases.drop(server, database.name)
 
 

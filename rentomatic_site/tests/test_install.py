@@ -311,7 +311,8 @@ def test_in_a_moved_folder_the_environment_is_made_anew(fresh_project, tmp_path)
     fresh_project.install("running")
     fresh_project.folder = fresh_project.folder.rename(tmp_path / "moved to here")
     assert "Making .venv" in fresh_project.install("running")
-    assert str(tmp_path / "moved to here") in (fresh_project.folder / ".venv" / "bin" / "activate").read_text()
+    activate = fresh_project.folder / ".venv" / "bin" / "activate"
+    assert str(tmp_path / "moved to here") in activate.read_text()
 
 
 def test_an_environment_made_by_hand_is_kept_once_it_is_whole(fresh_project):

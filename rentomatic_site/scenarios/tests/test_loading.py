@@ -4,7 +4,10 @@ import re
 
 import pytest
 
+from rentomatic_site import postgres
+from rentomatic_site.scenarios import databases
 from rentomatic_site.scenarios.tests.workshop import Workshop
+from rentomatic_site.testing.rig import wait_until
 
 THREE = """
     '''Three rooms.'''
@@ -54,12 +57,55 @@ def test_loading_again_keeps_the_rooms_and_reset_restores_them(workshop: Worksho
 def test_a_reset_ends_the_connections_to_the_database(workshop: Workshop) -> None:
     workshop.write("t_three", THREE)
     workshop.load("t_three")
-    from rentomatic_site import postgres
-
     with postgres.session("scenario_t_three") as other:
         other.execute("BEGIN; DELETE FROM room")
         assert workshop.load("t_three", "--reset").returncode == 0
     assert workshop.prices("t_three") == [30, 60, 90]
+
+
+@pytest.fixture
+def spare(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The copy that a reset of t_three has begun to make for the next one, as it does of large scenarios."""
+    monkeypatch.setattr(databases, "FILE_COPY_FROM", 0)
+    workshop.write("t_three", THREE)
+    workshop.load("t_three")
+    workshop.load("t_three", "--reset")
+    template = next(name for name, metadata in workshop.databases().items() if metadata.kind == "template")
+    name = databases.spare_name(template, "t_three")
+    wait_until(lambda: name in workshop.databases(), "the spare")
+    return name
+
+
+def oid(name: str) -> list[tuple[int]]:
+    with postgres.session() as server:
+        server.execute("SELECT oid FROM pg_database WHERE datname = %s", [name])
+        return server.fetchall()
+
+
+def test_a_reset_takes_the_copy_that_the_reset_before_has_made(workshop: Workshop, spare: str) -> None:
+    workshop.sql("t_three", "DELETE FROM room")
+    copy = oid(spare)
+    assert "loaded from its template" in workshop.load("t_three", "--reset").stdout
+    assert oid("scenario_t_three") == copy
+    assert workshop.prices("t_three") == [30, 60, 90]
+
+
+def test_a_changed_scenario_takes_no_copy_of_its_former_state(workshop: Workshop, spare: str) -> None:
+    workshop.write("t_three", THREE.replace("90", "91"))
+    assert "filled" in workshop.load("t_three", "--reset").stdout
+    assert workshop.prices("t_three") == [30, 60, 91]
+    assert spare not in workshop.databases()
+
+
+def test_a_rebuilt_scenario_takes_no_copy_of_its_former_state(workshop: Workshop, spare: str) -> None:
+    workshop.load("t_three", "--rebuild")
+    assert oid(spare) == []
+
+
+@pytest.mark.parametrize("arguments", [("t_three",), ("--all",)], ids=" ".join)
+def test_a_dropped_scenario_leaves_no_copy(workshop: Workshop, spare: str, arguments: tuple[str]) -> None:
+    assert workshop.call("drop_scenario", *arguments).returncode == 0
+    assert workshop.databases() == {}
 
 
 def test_everything_follows_from_the_seed(workshop: Workshop) -> None:
