@@ -42,11 +42,14 @@ check: install ## format, lint, types, migrations, deployment settings, shell sc
 	else echo "shellcheck: not installed, scripts not checked"; test -z "$$REQUIRE_ALL_TOOLS"; fi
 
 .PHONY: bench
-bench: install ## measure the API beside its peers; ARGS=--quick
-	@$(CLEAN) $(PY) -m benchmarks $(ARGS)
-	@$(CLEAN) $(PY) -m benchmarks.edge $(ARGS)
-	@$(CLEAN) $(PY) -m benchmarks.changes $(ARGS)
-	@$(CLEAN) $(PY) -m benchmarks.writes $(ARGS)
+bench: install ## measure the API beside its peers; ARGS=--quick; ARGS=--scale: with more workers and rooms
+	@if [[ " $(ARGS) " = *" --scale "* ]]; then \
+		exec $(CLEAN) $(PY) -m benchmarks.scale $(filter-out --scale,$(ARGS)); \
+	else \
+		for part in benchmarks benchmarks.edge benchmarks.changes benchmarks.writes; do \
+			$(CLEAN) $(PY) -m $$part $(ARGS) || exit; \
+		done; \
+	fi
 
 .PHONY: mutants
 mutants: install ## put faults into a copy and see which the tests notice; ARGS="--sample 5"

@@ -8,6 +8,7 @@ those of Python and of PostgreSQL's backend together, which others on the machin
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,9 @@ from typing import Any
 import django
 
 RESETS = 5
-SCENARIO = "million_rooms"
+SCENARIO, ALIAS = "million_rooms", "bench_reset"
+WITH_SPARE, WITHOUT_SPARE = "by a copy made in advance", "by a copy made now"
+BARE = "CREATE DATABASE alone"
 EMPTY, FULL = "into an empty table", "beside as many rooms"
 
 Times = dict[tuple[str, str], tuple[float, float]]
@@ -30,24 +33,33 @@ Times = dict[tuple[str, str], tuple[float, float]]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.writes", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100,000 rooms instead of 1,000,000; no reset")
+    parser.add_argument("--only-resets", action="store_true", help="no imports")
     chosen, _ = parser.parse_known_args()  # the rest of ARGS is for `python -m benchmarks`
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
     django.setup()
-    from benchmarks import databases, machine, report
+    from benchmarks import machine, report
 
-    rooms = 100_000 if chosen.quick else 1_000_000
+    sys.stdout.write(f"{machine.description()}\n\n")
+    if not chosen.only_resets:
+        rows = compared_imports(100_000 if chosen.quick else 1_000_000)
+        sys.stdout.write(f"{report.markdown(rows)}\n\n")
+        sys.stdout.flush()
+    if not chosen.quick:
+        sys.stdout.write(f"{report.markdown(resets())}\n")
+    return 0
+
+
+def compared_imports(rooms: int) -> list[list[str]]:
+    from benchmarks import databases
+
     with databases.seeded(rooms, keep=False) as database, tempfile.TemporaryDirectory() as folder:
-        sys.stdout.write(f"{machine.description()}\n\n")
         times = imports(database, Path(folder))
     rows = [[f"{rooms:,} rooms", "import, CPU s", "plain, CPU s", "÷", "import, s", "plain, s", "÷"]]
     for where in (EMPTY, FULL):
         (cpu, seconds), (plain_cpu, plain_seconds) = times["import", where], times["plain", where]
         figures = [cpu, plain_cpu, cpu / plain_cpu, seconds, plain_seconds, seconds / plain_seconds]
         rows.append([where, *(f"{figure:.1f}" for figure in figures)])
-    sys.stdout.write(f"{report.markdown(rows)}\n\n")
-    if not chosen.quick:
-        sys.stdout.write(f"{report.markdown(resets())}\n")
-    return 0
+    return rows
 
 
 @contextmanager
@@ -99,44 +111,69 @@ def imports(database: Any, folder: Path) -> Times:
 
 
 def resets() -> list[list[str]]:
-    """The least of some resets of a scenario, printed and as a command, and of copies of its template."""
-    from benchmarks.databases import PROJECT
+    """
+    The least of some resets of a scenario, printed and as a command: with the copy that the reset before has
+    begun, once that is complete, and without; beside a bare copy of the template.
+    """
     from rentomatic_site import postgres
     from rentomatic_site.scenarios import databases, discovery
     from rooms.seeding import DEFAULT_SEED
 
-    def load(*options: str) -> tuple[float, float]:
-        began = time.perf_counter()
-        command = [sys.executable, "manage.py", "load_scenario", SCENARIO, *options]
-        lines = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
-        printed = lines.partition(" in ")[2].partition(" s;")[0] if options else "0"
-        return float(printed), time.perf_counter() - began
-
-    load()
     template = databases.template_name(SCENARIO, discovery.find(SCENARIO).fingerprint(DEFAULT_SEED))
-    printed, whole, copied = [], [], []
+    spare = databases.spare_name(template, SCENARIO)
+    times: dict[str, list[tuple[float, float]]] = {WITH_SPARE: [], WITHOUT_SPARE: [], BARE: []}
     with postgres.session() as server:
-        for _ in range(RESETS):
-            seconds, command = load("--reset")
-            printed.append(seconds)
-            whole.append(command)
-            source = databases.find(server, template)
-            assert source
-            began = time.perf_counter()
-            name = databases.create(server, SCENARIO, source, source.metadata)
-            copied.append(time.perf_counter() - began)
-            postgres.drop_database(server, name)
-    least = [min(printed), min(whole), min(copied)]
-    return [
-        [
-            f"reset of {SCENARIO}, least of {RESETS}",
-            "printed, s",
-            "whole command, s",
-            "bare copy, s",
-            "printed ÷ copy",
-        ],
-        ["", *(f"{seconds:.2f}" for seconds in least), f"{least[0] / least[2]:.1f}"],
-    ]
+        was_there = postgres.database_exists(server, template)
+        try:
+            load()
+            load("--reset")
+            for _ in range(RESETS):
+                wait_for(server, spare)
+                times[WITH_SPARE].append(load("--reset"))
+                wait_for(server, spare)
+                postgres.drop_database(server, spare)
+                times[WITHOUT_SPARE].append(load("--reset"))
+                wait_for(server, spare)
+                source = databases.find(server, template)
+                assert source
+                began = time.perf_counter()
+                name = databases.create(server, SCENARIO, source, source.metadata)
+                seconds = time.perf_counter() - began
+                times[BARE].append((seconds, seconds))
+                postgres.drop_database(server, name)
+        finally:
+            databases.drop(server, databases.target_name(ALIAS))
+            if not was_there:
+                databases.drop(server, template)
+    rows = [[f"reset of {SCENARIO}, least of {RESETS}", "printed, s", "whole command, s"]]
+    for what, samples in times.items():
+        printed, whole = (min(column) for column in zip(*samples, strict=True))
+        rows.append([what, f"{printed:.2f}", "" if what == BARE else f"{whole:.2f}"])
+    return rows
+
+
+def load(*options: str) -> tuple[float, float]:
+    """Load the scenario; return the seconds that the command prints, and those that it takes."""
+    from benchmarks.databases import PROJECT
+
+    began = time.perf_counter()
+    command = [sys.executable, "manage.py", "load_scenario", SCENARIO, "--as", ALIAS, *options]
+    lines = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    seconds = time.perf_counter() - began
+    printed = re.search(r" in ([0-9.]+) s;", lines)
+    return float(printed[1]) if printed else seconds, seconds
+
+
+def wait_for(server: Any, name: str) -> None:
+    """Wait until the server has made that database; SystemExit after a minute."""
+    from rentomatic_site import postgres
+
+    deadline = time.monotonic() + 60
+    while not postgres.database_exists(server, name):
+        if time.monotonic() > deadline:
+            sys.exit(f"benchmarks.writes: the server has not made {name} within a minute")
+        time.sleep(0.1)
+    time.sleep(1)  # what was replaced is dropped meanwhile
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load, report, targets
+from benchmarks import load, report, scale, targets
 from benchmarks.measuring import ExportSample, Sample
 from rentomatic_site import postgres
 
@@ -27,9 +27,9 @@ def peers() -> None:
         (pytest.fail if os.environ.get("REQUIRE_ALL_TOOLS") else pytest.skip)(str(error))
 
 
-def benchmark(*options: str) -> "subprocess.Popen[str]":
+def benchmark(*options: str, module: str = "benchmarks") -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", *options],
+        [sys.executable, "-m", module, *options],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,6 +73,47 @@ def test_ctrl_c_stops_the_servers_and_drops_the_database(peers):
     assert run.returncode == 130
     assert not [pid for pid in servers if Path(f"/proc/{pid}").exists()]
     assert not database_exists("bench_1002")
+
+
+def test_a_run_with_more_rooms_measures_each_question_and_drops_its_databases():
+    options = ["--rooms", "1004", "1005", "--workers", "1", "--rounds", "1", "--seconds", "0.2"]
+    run = benchmark(*options, module="benchmarks.scale")
+    tables, progress = run.communicate(timeout=300)
+    assert run.returncode == 0, progress
+    assert "| blocks | 1,004 | 1,005 | exponent |" in tables
+    for question in (*scale.QUESTIONS, scale.IMPORT):
+        assert len(re.findall(rf"^\| {re.escape(question)} \| .*[1-9]", tables, re.MULTILINE)) == 2
+        assert f"1,005 rooms: {question}" in progress
+    assert not database_exists("bench_1004")
+    assert not database_exists("bench_1005")
+
+
+def test_ctrl_c_ends_a_run_with_more_rooms_and_drops_its_database():
+    run = benchmark("--rooms", "1006", "--workers", "1", module="benchmarks.scale")
+    while "throughput" not in (line := run.stderr.readline()):
+        assert line, "it ended before it measured"
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert not database_exists("bench_1006")
+
+
+def test_the_exponent_tells_a_flat_cost_from_one_in_proportion():
+    assert scale.exponent({10_000: 5.0, 100_000: 5.0, 1_000_000: 5.0}) == 0
+    assert scale.exponent({10_000: 1.0, 100_000: 10.0, 1_000_000: 100.0}) == pytest.approx(1)
+
+
+def test_a_cost_that_grows_is_named_with_its_reason():
+    cost = scale.Cost
+    costs = {
+        "first page": {1000: cost(0.001, 4), 10_000: cost(0.001, 4)},
+        "count, exact": {1000: cost(0.001, 4), 10_000: cost(0.01, 40)},
+    }
+    lines = scale.tables(costs).splitlines()
+    assert "| first page | 1.000 | 1.000 | 0.00 |" in lines
+    assert "| count, exact | 4.0 | 40.0 | 1.00 |" in lines
+    assert lines[-1] == f"- count, exact (1.00): {scale.REASONS['count, exact']}"
+    assert lines[-2] == ""
 
 
 def children(pid: int) -> list[int]:
