@@ -225,7 +225,7 @@ def get(client: Any, path: str) -> Any:
 
 def deep_path(database: Any) -> str:
     """The page at nine tenths of the table, behind a cursor that the API would have signed."""
-    from rooms.api.parameters import Search
+    from rooms.api.search import Search
 
     query = "SELECT id FROM room ORDER BY id OFFSET %s LIMIT 1"
     ((number,),) = database.rows(query, database.rooms * 9 // 10)
