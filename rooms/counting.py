@@ -24,8 +24,8 @@ Matching rooms in a sample that are enough for an estimate: its standard error i
 error of 10 % is one count in ten thousand. Of MAX_COUNTED rooms the whole sample never has as many.
 """
 
-SECOND = 4_000
-"""Matching rooms that a second, larger sample is to have, if the whole one has as many: 1.6 % of error."""
+SECOND = 2_000
+"""Matching rooms that a second, larger sample is to have, if the whole one has as many: 2.2 % of error."""
 
 Statement = tuple[str, list[Any]]
 """SQL with placeholders, and their values."""
