@@ -101,8 +101,8 @@ def fetch_page(
 def fetch_nearest(search: Search, columns: str) -> list[tuple[Any, ...]] | None:
     """A page by distance, from the part of the map that has it; None where that is not known."""
     limit = (search.limit or DEFAULT_LIMIT) + 1
-    for _ in range(2):
-        narrow = narrowed(search)
+    for trusted in (True, False):
+        narrow = narrowed(search, trusted)
         if not (narrow.near and narrow.near.ring):
             return None
         rows, values = select_rows(narrow, backwards=True)
@@ -111,7 +111,7 @@ def fetch_nearest(search: Search, columns: str) -> list[tuple[Any, ...]] | None:
             found: list[tuple[Any, ...]] = cursor.fetchall()
         if len(found) == limit or not narrow.near.ring.bounded:
             return found
-        # Rooms were deleted since the search was narrowed.
+        # Rooms were deleted since the search was narrowed, or the sample is not like the rooms.
     return None
 
 

@@ -8,15 +8,18 @@ keeps what costs PostgreSQL more rows. `make fuzz` takes another seed each time 
 import os
 import random
 import secrets
+from dataclasses import replace
 
 import pytest
 from django.db import connection
 from django.utils.http import urlencode
 
+from rooms.api.geo import Near
 from rooms.api.operators import FILTERS
 from rooms.api.pagination import KEYS
 from rooms.api.parameters import WHERE
 from rooms.api.plans import MOST_READ
+from rooms.api.queries import matching_rooms
 from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.seeding import EUROPE
@@ -108,22 +111,21 @@ class Vocabulary:
         given = {"limit": "100"} | request
         if path.startswith("/ogc"):
             given.pop("count", None)
-        if self.chance.random() < 0.5:
-            given[self.chance.choice(["after", "before"])] = self.cursor(given)
+        cursor = self.cursor(given) if self.chance.random() < 0.5 else ""
+        if cursor:
+            given[self.chance.choice(["after", "before"])] = cursor
         return url(path, given)
 
     def cursor(self, request: Request) -> str:
-        """The cursor of any room, in the order of the request."""
+        """The cursor of any room that matches, in the order of the request; none where no room does."""
         search = Search.parse(urlencode(request))
-        distance, point = search.near.distance if search.near else ("NULL", [])
         keys = ", ".join(key.sql for key in search.order.keys)
+        behind = ("room.id >= %s", [self.chance.randint(1, ALL)])
+        rooms, values = matching_rooms(replace(search, near=search.near or Near(0, 0)), behind)
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT {keys} FROM (SELECT room.*, {distance} AS distance FROM room"
-                " WHERE id >= %s ORDER BY id LIMIT 1) AS room",
-                [*point, self.chance.randint(1, ALL)],
-            )
-            return search.cursor([str(value) for value in cursor.fetchone()])
+            cursor.execute(f"SELECT {keys} {rooms} ORDER BY room.id LIMIT 1", values)
+            found = cursor.fetchone()
+        return search.cursor([str(value) for value in found]) if found else ""
 
 
 def url(path: str, request: Request) -> str:

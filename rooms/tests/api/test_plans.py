@@ -140,7 +140,9 @@ def test_an_order_that_few_matches_come_first_in_is_refused_with_another(client)
 
 @pytest.mark.parametrize("limit", [100, 1000])
 @pytest.mark.parametrize("order", ["distance", "-distance"])
-@pytest.mark.parametrize("more", ["", "&filter_price__gt=60"])
+@pytest.mark.parametrize(
+    "more", ["", "&filter_price__gt=60", "&filter_size__gt=75", "&filter_latitude__gt=52.7"]
+)
 def test_a_page_by_distance_is_read_through_the_index_at_any_depth(order, limit, more):
     query = f"near=-0.1276,51.5072&order={order}&limit={limit}{more}"
     search = Search.parse(query)
@@ -155,3 +157,32 @@ def test_a_page_by_distance_is_read_through_the_index_at_any_depth(order, limit,
         assert cost.status == 200
         assert cost.rows <= 90_000, cost
         assert cost.entries <= 90_000, cost
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "near=2.3522,48.8566&filter_size__gt=82",
+        "near=2.3522,48.8566&filter_price__gte=116&limit=1000",
+        "near=2.3522,48.8566&filter_price__gte=116&filter_size__isnull=false&limit=1000",
+        "near=-0.1276,51.5072&filter_latitude__gt=52.7",
+        "near=2.1686,41.3874&filter_longitude__gte=-15.9&filter_longitude__lt=-3.8",
+        "near=2.1686,41.3874&bbox=-4.5,39.7,-3.7,90",
+        "near=-0.1276,51.5072&within=50000&filter_price__gt=100&limit=1000",
+        "near=-0.1276,51.5072&filter_size__isnull=true&filter_size__ne=1&within=5000000",
+        "near=2.3522,48.8566&filter_size__isnull=true&filter_size__lte=107&order=-distance",
+    ],
+)
+def test_the_nearest_rooms_of_a_filter_are_found_among_few(query):
+    """Where the filter leaves few rooms, or none, and where those around the place do not match."""
+    cost = assert_bounded(f"/rooms?{query}")
+    assert cost.status == 200
+    assert cost.rows <= 90_000 + DISCARDED, cost
+
+
+@pytest.mark.parametrize(
+    "path", ["/rooms?limit=1&count=estimated&order=price&", "/rooms/stats?", "/rooms/clusters?"]
+)
+def test_few_rooms_of_a_large_circle_are_found_by_their_own_index(path):
+    cost = cost_of(f"{path}near=-0.1276,51.5072&within=5000000&filter_size__gt=120")
+    assert cost.rows + cost.entries <= 60_000, cost
