@@ -5,14 +5,14 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
-from rooms.api import changes, ogc
+from rooms.api import changes, ogc, places
 from rooms.api.clusters import FORMATS as CLUSTER_FORMATS
 from rooms.api.errors import MEDIA_TYPE
 from rooms.api.formats import FORMATS, GEOJSON, JSON, NDJSON
 from rooms.api.operators import FILTERS
 from rooms.api.pagination import MAX_LIMIT
 from rooms.api.parameters import LISTED, MAPPED, PARAMETERS, PARSERS, WHERE
-from rooms.api.schemas import BODIES, BOX, CLUSTERS, FEATURE, SCHEMAS, TEXT, Schema, lines_of
+from rooms.api.schemas import BODIES, BOX, CLUSTERS, FEATURE, PLACES, SCHEMAS, TEXT, Schema, lines_of
 from rooms.columns import COLUMNS, DECIMALS
 
 INTRODUCTION = f"""
@@ -30,6 +30,7 @@ TAGS = {
     "changes": "The feed that keeps a copy of the rooms up to date",
     "map": "Where the rooms of a search are",
     "features": "The same rooms by OGC API – Features",
+    "places": "Names of cities and districts, for a search around them",
 }
 
 
@@ -123,6 +124,11 @@ def paths() -> Iterator[tuple[str, Schema]]:
     detail["get"]["responses"]["404"] = problem("No room has this code")
     yield "/rooms/{code}", detail
     yield from ogc_paths(code)
+    summary = "The cities and districts whose name begins with a text, the most populous first"
+    completion = operation("completePlaces", summary, (), {JSON.media_type: PLACES}, {}, "places")
+    beginning = parameter(places.QUERY.name, places.QUERY.description, places.QUERY.schema)
+    completion["get"]["parameters"] = [beginning | {"required": True, "example": places.QUERY.example}]
+    yield "/places", completion
 
 
 def ogc_paths(code: Schema) -> Iterator[tuple[str, Schema]]:

@@ -195,3 +195,14 @@ CLUSTERS: dict[str, Schema] = {
         },
     ),
 }
+PLACES: Schema = {
+    "type": "array",
+    "items": object_schema(
+        ("name", "latitude", "longitude", "within", "population"),
+        name=TEXT | {"description": "with its city, region or country"},
+        latitude=COLUMNS["latitude"].schema,
+        longitude=COLUMNS["longitude"].schema,
+        within=NATURAL | {"description": "metres around its centre that hold most of the place"},
+        population=NATURAL,
+    ),
+}

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 
-from rooms.api import clusters, queries
+from rooms.api import clusters, places, queries
 from rooms.api.errors import FieldError, NotFound, ParametersError, wants_page
 from rooms.api.formats import HTML, JSON
 from rooms.api.parameters import MAPPED, PARSERS, WHERE
@@ -18,16 +18,12 @@ from rooms.pages.form import PageQuery, UnknownPlace
 from rooms.pages.links import clean_url
 from rooms.pages.map import box_text, render_image, viewport_of
 from rooms.pages.start import render_start
-from rooms.places.gazetteer import gazetteer
 from rooms.responses import conditional_response, page_links, public, redirect, set_link_header
 
 logger = logging.getLogger(__name__)
 
 DATA_CACHE_CONTROL = "public, max-age=86400"
 """The gazetteer and the map change with releases only."""
-
-MAX_PLACE = 100
-"""Characters of a place's name; the longest of the gazetteer has 58."""
 
 SVG = "image/svg+xml"
 
@@ -109,23 +105,7 @@ def map_tile(request: HttpRequest, zoom: int, x: int, y: int) -> HttpResponseBas
 @public
 def place_list(request: HttpRequest) -> HttpResponseBase:
     """The places whose name begins with `q`, eight at most, for completion while typing; no query."""
-    text = str(request.GET.get("q", "")).strip()
-    if set(request.GET) != {"q"} or not text or len(text) > MAX_PLACE:
-        error = FieldError(
-            "q", f"must be the beginning of a place's name, 1 to {MAX_PLACE} characters", "q=gra"
-        )
-        raise ParametersError([error], urlencode({"q": text[:MAX_PLACE] or "gra"}))
-    places = [
-        {
-            "name": place.full,
-            "latitude": place.latitude,
-            "longitude": place.longitude,
-            "within": place.radius,
-            "population": place.population,
-        }
-        for place in gazetteer().complete(text)
-    ]
-    response = conditional_response(request, json.dumps(places), JSON.content_type)
+    response = conditional_response(request, json.dumps(places.complete(request.GET)), JSON.content_type)
     response.headers["Cache-Control"] = DATA_CACHE_CONTROL
     return response
 

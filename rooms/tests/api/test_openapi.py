@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from rentomatic_site import postgres
-from rooms.api import changes
+from rooms.api import changes, places
 from rooms.api.formats import FORMATS
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import LISTED, LISTS, MAPPED, PARAMETERS, PARSERS, WHERE
@@ -70,6 +70,7 @@ def test_every_address_that_answers_is_in_the_document(document):
         "/ogc/collections/rooms",
         "/ogc/collections/rooms/items",
         "/ogc/collections/rooms/items/{code}",
+        "/places",
     }
     assert "text/html" not in json.dumps([path["get"]["responses"] for path in document["paths"].values()])
     for path in document["paths"].values():
@@ -84,6 +85,19 @@ def test_the_parameters_of_the_changes_are_in_the_document(document):
     described = {row["name"]: row for row in document["paths"]["/rooms/changes"]["get"]["parameters"]}
     assert set(described) == set(changes.PARAMETERS)
     Draft202012Validator(described["since"]["schema"]).validate(changes.PARAMETERS["since"].example)
+
+
+def test_the_parameter_of_places_is_in_the_document_and_needed(document):
+    (described,) = document["paths"]["/places"]["get"]["parameters"]
+    assert (described["name"], described["required"]) == ("q", True)
+    validator = Draft202012Validator(described["schema"])
+    for text in (described["example"], "é" * places.MAX_NAME):
+        assert validator.is_valid(text)
+        assert places.QUERY.parse(text) == text
+    for text in ("", " ", "é" * (places.MAX_NAME + 1)):
+        assert not validator.is_valid(text)
+        with pytest.raises(ValueError, match="beginning of a place"):
+            places.QUERY.parse(text)
 
 
 def test_deletions_match_the_schema_of_a_change_and_other_lines_do_not(document):
@@ -182,6 +196,9 @@ ASKED = [
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35b"),
     ("/rooms/{code}", "/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a?x=1"),
     ("/rooms/{code}", "/rooms/nope"),
+    ("/places", "/places?q=gra"),
+    ("/places", "/places?q=no+such+place"),
+    ("/places", "/places?q="),
 ]
 
 

@@ -106,12 +106,23 @@ def test_places_responds_with_coordinates_and_a_radius(client):
     }
 
 
-@pytest.mark.parametrize("query", ["", "?q=", "?q=%20", "?p=x", "?q=a&limit=3", "?q=" + "a" * 101])
-def test_a_bad_question_for_places_names_q_and_a_query_that_works(client, query):
+@pytest.mark.parametrize(
+    ("query", "messages"),
+    [
+        ("", {"q": "is needed: the beginning of a place's name"}),
+        ("?q=", {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
+        ("?q=%20", {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
+        ("?q=" + "a" * 101, {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
+        ("?q=a&q=b", {"q": "is given twice"}),
+        ("?q=a&limit=3", {"limit": "does not apply to this address"}),
+        ("?p=x", {"p": "unknown parameter", "q": "is needed: the beginning of a place's name"}),
+    ],
+)
+def test_a_bad_question_for_places_names_each_mistake_and_a_query_that_works(client, query, messages):
     response = client.get("/places" + query)
     problem = response.json()
     assert response.status_code == 400
-    assert [error["parameter"] for error in problem["errors"]] == ["q"]
+    assert {error["parameter"]: error["message"] for error in problem["errors"]} == messages
     assert client.get(problem["try"]).status_code == 200
 
 
