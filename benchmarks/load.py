@@ -51,7 +51,9 @@ def load_test(url: str, seconds: float, by: str) -> Rate:
 
 def wrk(url: str, seconds: float) -> Rate:
     # wrk takes whole seconds only; `timeout -s INT` ends it earlier, and it still prints its report.
-    command = ["timeout", "-s", "INT", str(seconds), "wrk", "-t1", f"-c{CONNECTIONS}", "-d60s"]
+    # Without --timeout a response that takes two seconds has failed.
+    command = ["timeout", "-s", "INT", str(seconds), "wrk", "-t1", f"-c{CONNECTIONS}"]
+    command += ["-d60s", "--timeout", "60s"]
     done = subprocess.run(
         [*command, "--script", WRK_REPORT, url], capture_output=True, text=True, check=False
     )
