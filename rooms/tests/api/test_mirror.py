@@ -1,5 +1,6 @@
 """A mirror that follows /rooms/changes while others write: at the end it is equal to the table."""
 
+import io
 import random
 import sys
 import threading
@@ -45,8 +46,11 @@ class Writer(threading.Thread):
         cursor.execute(f"BEGIN ISOLATION LEVEL {isolation}")
         for _ in range(self.chance.randint(1, 4)):
             change = self.chance.choices(
-                [self.add, self.change, self.delete, self.recode, self.savepoint, self.bulk, self.truncate],
-                [30, 30, 15, 5, 10, 10, 0.3],
+                [
+                    *(self.add, self.change, self.delete, self.recode),
+                    *(self.savepoint, self.bulk, self.copy, self.merge, self.truncate),
+                ],
+                [30, 30, 15, 5, 10, 10, 10, 10, 0.3],
             )[0]
             change(cursor)
             self.done[change.__name__] += 1
@@ -85,6 +89,22 @@ class Writer(threading.Thread):
             " ON CONFLICT (code) DO UPDATE SET price = excluded.price, size = excluded.size"
         )
 
+    def copy(self, cursor) -> None:
+        lines = [f"{uuid.UUID(int=self.chance.getrandbits(128))},{n},1,2,3" for n in range(1, 600)]
+        cursor.copy_expert(
+            "COPY room (code, size, price, latitude, longitude) FROM STDIN (FORMAT csv)",
+            io.StringIO("\n".join(lines)),
+        )
+
+    def merge(self, cursor) -> None:
+        cursor.execute(
+            "MERGE INTO room USING (SELECT code, row_number() OVER (ORDER BY code) AS n FROM room"
+            " TABLESAMPLE BERNOULLI (2) UNION ALL SELECT gen_random_uuid(), 0) AS wanted"
+            " ON room.code = wanted.code"
+            " WHEN MATCHED AND n % 3 = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET price = n"
+            " WHEN NOT MATCHED THEN INSERT (code, price, latitude, longitude) VALUES (wanted.code, 5, 6, 7)"
+        )
+
     def truncate(self, cursor) -> None:
         cursor.execute("TRUNCATE room")
 
@@ -114,6 +134,12 @@ def enough(writers: list[Writer], importer: Importer, reads: int) -> bool:
     return bool(importer.imports and reads > 20 and done["COMMIT"] > 40 and done["ROLLBACK"] > 5)
 
 
+def age_changes(cursor) -> None:
+    """The writers that come prune what is there now: mirrors that have not read it begin again."""
+    with suppress(psycopg2.errors.DeadlockDetected):  # with one that prunes already
+        cursor.execute("UPDATE room_change SET changed_at = changed_at - interval '8 days'")
+
+
 def total(writers: list[Writer]) -> Counter[str]:
     return sum((writer.done.copy() for writer in writers), Counter())
 
@@ -141,6 +167,8 @@ def follow(live_site, folder, seconds: float) -> None:
                 mirrors[1].update()
             if reads % 200 == 100:
                 cursor.execute("TRUNCATE room")
+            if reads % 40 == 20:
+                age_changes(cursor)
             reads += 1
         over.set()
         for thread in (*writers, importer):
