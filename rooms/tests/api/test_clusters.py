@@ -320,12 +320,19 @@ def test_single_rooms_are_on_a_sampled_map_at_every_zoom(client, thirty_thousand
     check(found, rooms, body["cell_size"])
 
 
-@pytest.mark.parametrize("share", [1 / 64, 1 / 16, 1 / 8])
-def test_few_rooms_are_hardly_ever_taken_for_many(share):
-    """The Poisson distribution says how often a sample has more of LOOKED_AT rooms than that."""
+def taken_for_many(share):
+    """By the Poisson distribution, how often a sample has more of LOOKED_AT rooms than `most_of_few`."""
     mean, most = LOOKED_AT * share, floor(most_of_few(share))
-    more = 1 - sum(exp(-mean) * mean**rooms / factorial(rooms) for rooms in range(most + 1))
-    assert 1e-6 < more < 1e-3
+    return 1 - sum(exp(-mean) * mean**rooms / factorial(rooms) for rooms in range(most + 1))
+
+
+@pytest.mark.parametrize(("share", "chance"), [(1 / 8, 6.2e-5), (1 / 64, 3.1e-4)])
+def test_few_rooms_are_taken_for_many_as_often_as_is_said(share, chance):
+    assert taken_for_many(share) == pytest.approx(chance, rel=0.01)
+
+
+def test_few_rooms_are_taken_for_many_once_in_a_thousand_at_most():
+    assert max(taken_for_many(n / 16_000) for n in range(1, 2_001)) < 1e-3
 
 
 def test_a_sampled_cell_of_few_rooms_is_exact(client, thirty_thousand):
