@@ -57,6 +57,7 @@ def body(response):
         ("text/csv;q=0.5,application/geo+json;q=0.8", GEOJSON),
         ("text/csv ; Q=0.5 , application/geo+json", GEOJSON),
         ("application/json;q=0, */*", NDJSON),
+        ("text/html, application/json;q=1", JSON),
         ("application/json;q=0.1, */*;q=0.2, text/csv", CSV),
         ("image/png, */*;q=0.1", JSON),
         ("text/html;q=0.5, */*;q=0.8", JSON),
