@@ -277,6 +277,7 @@ def test_a_place_is_found_through_its_index(twenty_thousand, query, indexes):
     [
         ("filter_latitude__gt=52&filter_longitude__gt=-15&filter_longitude__lt=-9", [(-15, 52, -9, 90)]),
         ("filter_latitude__eq=52&filter_longitude__gte=1", [(1, 52, 180, 52)]),
+        ("filter_latitude__lt=52&filter_longitude__lt=1", [(-180, -90, 1, 52)]),
         ("bbox=0,50,10,60&filter_latitude__lte=55", [(0, 50, 10, 55)]),
         ("bbox=170,-10,-170,10", [(170, -10, 180, 10), (-180, -10, -170, 10)]),
         ("bbox=170,-10,-170,10&filter_longitude__gt=0", [(170, -10, 180, 10)]),
