@@ -36,7 +36,7 @@ def served(workshop: Workshop, name: str) -> Iterator[str]:
         yield url
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 0
 
 

@@ -4,8 +4,8 @@ import json
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,16 @@ SLOW = """
         room(price=31)
         pathlib.Path({flag!r}).touch()
         time.sleep(30)
+"""
+
+WAITING = """
+    import pathlib, time
+    from rooms.seeding import room
+
+    def run():
+        while not pathlib.Path({flag!r}).exists():
+            time.sleep(0.02)
+        room(price=30)
 """
 
 
@@ -98,11 +108,9 @@ def test_a_load_that_is_stopped_leaves_the_old_state(
     workshop.write("t_slow", SLOW.format(flag=str(flag)))
 
     process = workshop.start("load_scenario", "t_slow", "--reset")
-    deadline = time.monotonic() + 20
-    while not flag.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(flag.exists, "run() is called", seconds=60)
     process.send_signal(stop)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
 
     assert process.returncode != 0
     assert message in output
@@ -146,12 +154,21 @@ def test_a_replaced_database_that_stayed_is_dropped_by_the_next_load(
 
 
 def test_two_loads_of_one_name_at_once_are_one_database(workshop: Workshop) -> None:
-    workshop.write("t_twice", ONE + "    import time; time.sleep(1)\n")
+    go = workshop.folder / "go"
+    workshop.write("t_twice", WAITING.format(flag=str(go)))
     loads = [workshop.start("load_scenario", "t_twice") for _ in range(3)]
-    outputs = [process.communicate(timeout=60)[0] for process in loads]
+    with ThreadPoolExecutor(3) as readers:
+        first_lines = [readers.submit(process.stdout.readline) for process in loads]
+        try:
+            wait_until(lambda: sum(line.done() for line in first_lines) >= 2, "two loads wait", seconds=60)
+        finally:
+            go.touch()
+        begun = [line.result() for line in first_lines]
+    outputs = [line + process.communicate(timeout=60)[0] for line, process in zip(begun, loads, strict=True)]
     assert [process.returncode for process in loads] == [0, 0, 0], outputs
     assert sorted("filled" in output for output in outputs) == [False, False, True]
-    assert any("Waiting for another command that works on scenario t_twice" in output for output in outputs)
+    waiting = "Waiting for another command that works on scenario t_twice …\n"
+    assert begun.count(waiting) == 2
     assert workshop.prices("t_twice") == [30]
     assert len(workshop.databases()) == 2
 
@@ -163,7 +180,7 @@ def test_who_waits_for_another_load_can_be_interrupted(workshop: Workshop) -> No
         assert process.stdout
         assert process.stdout.readline().startswith("Waiting for another command")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 1
 
 

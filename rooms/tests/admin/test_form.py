@@ -54,6 +54,14 @@ def test_a_room_is_added_as_typed(as_editor):
 
 
 @pytest.mark.django_db
+def test_the_map_of_a_new_room_has_no_place_and_no_code_yet(as_editor):
+    assert 'data-place="" data-code=""' in as_editor.get(ADD).content.decode()
+    room = RoomFactory(latitude=51.5, longitude=-0.1)
+    shown = f'data-place="51.5, -0.1" data-code="{room.code}"'
+    assert shown in as_editor.get(page(room)).content.decode()
+
+
+@pytest.mark.django_db
 def test_a_saved_change_increments_the_version_and_is_logged(as_editor):
     room = RoomFactory(price=39, size=None)
     as_editor.post(page(room), typed(as_editor.get(page(room)), price=45, size=20))
