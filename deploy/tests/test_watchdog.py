@@ -20,6 +20,15 @@ def sleep(seconds: float) -> None:
         cursor.execute("SELECT pg_sleep(%s)", [seconds])
 
 
+def sleeps_over_the_limit() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            " AND datname = current_database() AND clock_timestamp() > query_start + interval '0.5 s'"
+        )
+        return cursor.fetchone() is not None
+
+
 @pytest.fixture
 def reopened():
     """Close the test's connection at the end; it may be cut."""
@@ -168,7 +177,7 @@ def test_a_cut_that_failed_is_made_at_the_next_look(client, reopened, caplog):
 
     thread = threading.Thread(target=request)
     thread.start()
-    time.sleep(1)
+    wait_until(sleeps_over_the_limit, "a statement over the limit")
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no descriptor is left to cut with
         for _ in range(watchdog.max_checks + 2):
