@@ -39,7 +39,7 @@ TESTS = {
     ],
     "rooms/counting.py": [f"{ROOMS}counting.py", f"{API}statistics.py", f"{ADMIN}list.py"],
     "rooms/sampling.py": [f"{ROOMS}counting.py", f"{API}clusters.py"],
-    "rooms/views.py": [f"{API}http.py", f"{API}statistics.py", f"{PAGES}pages.py", f"{API}formats.py"],
+    "rooms/views.py": [f"{PAGES}links.py", f"{API}http.py", f"{API}formats.py", f"{API}changes.py"],
     "rooms/api/arguments.py": ["rooms/tests/test_rooms_command.py"],
     "rooms/api/changes.py": [f"{API}changes.py", "rooms/tests/test_room_changes.py"],
     "rooms/api/clusters.py": [f"{API}clusters.py"],

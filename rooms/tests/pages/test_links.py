@@ -29,6 +29,7 @@ def browse(client, url, **options):
         ("/rooms?utm_whatever=1&bbox=1&bbox=2&bbox=3&bbox=4", "/rooms?bbox=1&bbox=2&bbox=3&bbox=4"),
         ("/rooms?filter_price__lt=&limit=5&fbclid=1", "/rooms?limit=5"),
         ("/rooms?filter_price__lt=&limit=5", "/rooms?limit=5"),
+        ("/rooms/stats?filter_price__lt=&filter_price__gt=5", "/rooms/stats?filter_price__gt=5"),
         (f"/rooms/{CODE}?utm_medium=mail", f"/rooms/{CODE}"),
         ("/docs?mc_cid=1", "/docs"),
     ],
