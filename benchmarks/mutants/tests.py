@@ -54,7 +54,7 @@ TESTS = {
     "rooms/api/negotiation.py": [f"{API}http.py", f"{API}formats.py"],
     "rooms/api/ogc.py": [f"{API}ogc.py"],
     "rooms/api/openapi.py": [f"{API}openapi.py"],
-    "rooms/api/operators.py": [f"{API}bad_input.py", f"{API}openapi.py", f"{API}pagination.py"],
+    "rooms/api/operators.py": [f"{API}paging.py", f"{API}bad_input.py", f"{API}openapi.py"],
     "rooms/api/pagination.py": [f"{API}pagination.py", f"{API}bad_input.py"],
     "rooms/api/paging.py": [f"{API}paging.py", f"{API}pagination.py"],
     "rooms/api/parameters.py": [f"{API}bad_input.py", f"{API}geo.py", f"{API}pagination.py"],
