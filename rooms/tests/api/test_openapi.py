@@ -56,6 +56,42 @@ def test_every_parameter_that_exists_is_in_the_document(document):
         Draft202012Validator.check_schema(parameter["schema"])
 
 
+@pytest.mark.parametrize("name", sorted(name for name, row in PARAMETERS.items() if "minimum" in row.schema))
+def test_the_limits_of_a_parameter_are_those_of_its_schema(name):
+    schema = PARAMETERS[name].schema
+    for limit, outside in ((schema["minimum"], -1), (schema["maximum"], 1)):
+        assert PARSERS[name](str(limit)) == limit
+        with pytest.raises(ValueError, match=f"must be from {schema['minimum']} to {schema['maximum']}"):
+            PARSERS[name](str(limit + outside))
+
+
+def test_lists_are_separated_by_commas_by_the_document_too(document):
+    described = document["components"]["parameters"]
+    form = {
+        name for name, row in described.items() if (row.get("style"), row.get("explode")) == ("form", False)
+    }
+    assert form == {name for name, row in described.items() if "style" in row} == set(LISTS)
+
+
+def test_a_filter_is_described_with_the_unit_of_its_field(document):
+    described = document["components"]["parameters"]
+    for name, row in FILTERS.items():
+        ending = (
+            f"{row.column.description} ({row.column.unit})."
+            if row.column.unit
+            else row.column.description + "."
+        )
+        assert described[name]["description"].endswith(f"; {ending}")
+
+
+def test_exports_are_all_rooms_and_the_others_pages(document):
+    for output in FORMATS.values():
+        summary = document["paths"][f"/rooms.{output.name}"]["get"]["summary"]
+        assert summary.startswith(
+            "All the rooms" if output.streams else "The rooms that match, a page at a time"
+        )
+
+
 def test_every_address_that_answers_is_in_the_document(document):
     assert set(document["paths"]) == {
         "/rooms",
@@ -236,6 +272,25 @@ def test_an_overstated_schema_fails_validation(document):
     schema = strict(schema_of(document, "/rooms", 200, "application/json"))
     assert not Draft202012Validator(schema).is_valid([{"price": "x"}])
     assert not Draft202012Validator(schema).is_valid({})
+
+
+@pytest.mark.parametrize("quartiles", [[1, 2], [1, 2, 3, 4], [1, 2, "3"]])
+def test_other_than_three_quartiles_fail_validation(client, document, quartiles):
+    RoomFactory()
+    validator = Draft202012Validator(schema_of(document, "/rooms/stats", 200, "application/json"))
+    statistics = client.get("/rooms/stats").json()
+    assert validator.is_valid(statistics)
+    statistics["price"]["quartiles"] = quartiles
+    assert not validator.is_valid(statistics)
+
+
+@pytest.mark.parametrize("name", sorted(LISTS - {"bbox", "near"}))
+def test_a_list_of_one_is_valid_by_its_schema(client, document, name):
+    schema = document["components"]["parameters"][name]["schema"]
+    example = (FILTERS.get(name) or PARAMETERS[name]).example.partition(",")[0]
+    kind = {"integer": int, "number": float}.get(schema["items"].get("type"), str)
+    assert Draft202012Validator(schema).is_valid([kind(example)])
+    assert client.get(f"/rooms?{name}={example}").status_code == 200
 
 
 @pytest.mark.parametrize("name", sorted(LISTS))
