@@ -126,9 +126,9 @@ def fetch_sample(search: Search, grid: Grid, cells: set[int], share: float) -> C
 
 def most_of_few(share: float) -> float:
     """
-    The most of LOOKED_AT rooms that a sample has, with few exceptions. By the Poisson distribution a sample has
-    more of them once in 16,000 cells (6e-5) at a share of 1/8, once in 3,200 (3e-4) at 1/64, and at no share
-    more often than once in a thousand. The count of such a cell is projected, although it could be exact.
+    The most of LOOKED_AT rooms that a sample has, with few exceptions. By the Poisson distribution a sample
+    has more of them once in 16,000 cells (6e-5) at a share of 1/8, once in 3,200 (3e-4) at 1/64, and at no
+    share more often than once in a thousand. Such a cell's count is projected, although it could be exact.
     """
     mean = LOOKED_AT * share
     return mean + 4.5 * sqrt(mean) + 1

@@ -73,15 +73,13 @@ def test_lists_are_separated_by_commas_by_the_document_too(document):
     assert form == {name for name, row in described.items() if "style" in row} == set(LISTS)
 
 
-def test_a_filter_is_described_with_the_unit_of_its_field(document):
+def test_a_filter_is_described_by_its_operator_and_the_unit_of_its_field(document):
     described = document["components"]["parameters"]
     for name, row in FILTERS.items():
-        ending = (
-            f"{row.column.description} ({row.column.unit})."
-            if row.column.unit
-            else row.column.description + "."
+        unit = f" ({row.column.unit})" if row.column.unit else ""
+        assert described[name]["description"] == (
+            f"Rooms whose {row.column.name} {row.operator.label} …; {row.column.description}{unit}."
         )
-        assert described[name]["description"].endswith(f"; {ending}")
 
 
 def test_exports_are_all_rooms_and_the_others_pages(document):
