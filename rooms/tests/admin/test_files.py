@@ -86,6 +86,13 @@ def test_a_file_may_have_five_megabytes_and_no_byte_more(as_editor):
     assert "Larger than 5 MB." in page_text(upload(as_editor, content + b"\n", CSV))
 
 
+def test_a_file_may_be_sent_without_the_field_that_the_pages_hide(as_editor):
+    file = SimpleUploadedFile("rooms.csv", as_csv((CODES[0], 20, 39, 1, 1)))
+    preview = as_editor.post(IMPORT, {"import_file": file, "format": CSV})
+    confirm(as_editor, preview, resource="")
+    assert str(Room.objects.get().code) == str(CODES[0])
+
+
 def test_an_uploaded_file_is_kept_for_an_hour(as_editor):
     upload(as_editor, as_csv((CODES[0], 20, 39, 1, 1)), CSV)
     (stored,) = [s for s in Session.objects.all() if "upload" in s.get_decoded()]
