@@ -111,6 +111,7 @@ TEMPLATES = [
 
 LANGUAGE_CODE = "en"
 USE_I18N = True
+FORMAT_MODULE_PATH = "rentomatic_site.formats"
 USE_TZ = True
 TIME_ZONE = env_str("TIME_ZONE", "UTC")
 """Of times and of "today" in the admin; the API's times have their offset."""
@@ -261,7 +262,7 @@ COOKIE_PREFIX = "__Host-" if HTTPS else ""
 COOKIE_SUFFIX = f"_{SCENARIO}" if SCENARIO else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid{COOKIE_SUFFIX}"
 KNOWN_BROWSER_COOKIE = f"{COOKIE_PREFIX}known{COOKIE_SUFFIX}"
-CSRF_FAILURE_VIEW = "rooms.api.errors.csrf_failure"
+CSRF_FAILURE_VIEW = "rentomatic_site.errors.csrf_failure"
 CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrftoken{COOKIE_SUFFIX}"
 X_FRAME_OPTIONS = "DENY"
 LOGIN_URL = "/admin/login/"

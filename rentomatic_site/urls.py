@@ -26,6 +26,6 @@ urlpatterns = [
 ]
 
 handler400 = "rooms.api.errors.bad_request"
-handler403 = "rooms.api.errors.forbidden"
-handler404 = "rooms.api.errors.not_found"
+handler403 = "rentomatic_site.errors.forbidden"
+handler404 = "rentomatic_site.errors.not_found"
 handler500 = "rooms.api.errors.server_error"

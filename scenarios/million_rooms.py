@@ -1,6 +1,6 @@
-"""A million rooms in twelve cities of Europe: how quick is it when it is large?"""
+"""A million rooms in twelve cities of Europe, and a member of staff: how quick is it when it is large?"""
 
-from rooms.seeding import many_rooms
+from rooms.seeding import many_rooms, staff_user
 
 EXPECT = {
     "": 1_000_000,
@@ -10,3 +10,4 @@ EXPECT = {
 
 def run() -> None:
     many_rooms(1_000_000)
+    staff_user("demo", superuser=True)

@@ -1,5 +1,6 @@
 """The form of one room, with optimistic locking: it does not overwrite changes by others."""
 
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
 
@@ -22,13 +23,23 @@ def widget(column: Column) -> forms.Widget:
     return forms.NumberInput(attrs={"min": low, "max": high, "step": step})
 
 
+@dataclass(frozen=True)
+class Conflict:
+    """What somebody else changed while the form was open: a title, and the fields' values as text."""
+
+    title: str
+    rows: list[dict[str, str]]
+
+
 class RoomForm(forms.ModelForm):
     """
     A room's fields, its version and its values when the form was opened.
 
     After a change by another user nothing is saved: untouched fields get the new values, edited fields keep
-    what was submitted, and messages list both.
+    what was submitted, and `conflict` has both.
     """
+
+    conflict: "Conflict | None" = None
 
     loaded_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
     LOCKED_MESSAGE = (
@@ -40,7 +51,7 @@ class RoomForm(forms.ModelForm):
 
     class Media:
         css = {"all": ["leaflet/leaflet.css", "rooms/admin/map.css"]}
-        js = ["leaflet/leaflet.js", "rooms/admin/map.js"]
+        js = ["leaflet/leaflet.js", "rooms/admin/map.js", "rooms/admin/form.js"]
 
     class Meta:
         model = Room
@@ -73,35 +84,39 @@ class RoomForm(forms.ModelForm):
             if cleaned.get("loaded_version") is None:
                 raise ValidationError("The form came without the room's version. Open the room again.")
             if cleaned["loaded_version"] != self.instance.version:
-                raise ValidationError(self.merge())
+                self.conflict = self.merge()
+                raise ValidationError(self.conflict.title, "conflict")
         if self.locked:
             raise ValidationError(self.LOCKED_MESSAGE, "locked")
         return cleaned
 
-    def merge(self) -> list[str]:
-        """Merge the room's current values into the form; returns messages about them."""
+    def merge(self) -> Conflict:
+        """Merge the room's current values into the form."""
         entry = last_log_entry(self.instance)
         who = person(entry.user) if entry else "Somebody (an import or another program)"
-        notes = [
-            f"{who} changed this room on {format_time(self.instance.updated_at)}, while you had it open. "
-            "Nothing of yours is saved yet."
-        ]
         touched = set(self.changed_data)
         data = cast(QueryDict, self.data).copy()
+        rows = []
         for name, field in self.fields.items():
             if name not in COLUMNS:
                 continue
             opened = data.get(self.add_initial_prefix(name), "")
             now = field.widget.format_value(self.initial[name]) or ""
+            typed = data.get(name, "")
             data[self.add_initial_prefix(name)] = now
             if str(opened) == str(now):
                 continue
-            change = f"{field.label}: was {format_value(opened)}, is now {format_value(now)}"
-            if name in touched:
-                notes.append(f"{change}; you typed {format_value(data.get(name))}, which is kept below.")
-            else:
+            if name not in touched:
                 data[name] = now
-                notes.append(f"{change}, which is taken over below.")
+            rows.append(
+                {
+                    "label": str(field.label),
+                    "was": format_value(opened),
+                    "theirs": format_value(now),
+                    "yours": format_value(typed) if name in touched else "",
+                }
+            )
         data[self.add_prefix("loaded_version")] = str(self.instance.version)
         self.data = data
-        return [*notes, "Look at the fields and save again."]
+        when = format_time(self.instance.updated_at)
+        return Conflict(f"{who} changed this room on {when}, while you had it open.", rows)

@@ -152,10 +152,10 @@ class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin
             if room is None and "price" in request.POST:
                 return self.offer_to_add(request, object_id)
         try:
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            response = super().changeform_view(request, object_id, form_url, extra_context)
         except (StaleVersionError, IntegrityError):
             # Another user saved between validation and writing. Validation now reports it.
-            return super().changeform_view(request, object_id, form_url, extra_context)
+            response = super().changeform_view(request, object_id, form_url, extra_context)
         except OperationalError as error:
             if request.method != "POST" or not is_lock_timeout(error):
                 raise
@@ -164,6 +164,12 @@ class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin
             if response.status_code == 200:
                 self.show_lock_conflict(request, response)
             return response
+        context = getattr(response, "context_data", None) or {}
+        if "adminform" in context and context["adminform"].form.conflict:
+            context["title"] = "Changed by somebody else"
+            if len(context["adminform"].form.errors) == 1:
+                context["errors"] = None  # the table of the conflict says what to do
+        return response
 
     def show_lock_conflict(self, request: HttpRequest, response: Any) -> None:
         """Return the valid form with 409, with a warning in place of errors to correct."""

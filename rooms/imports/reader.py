@@ -13,6 +13,8 @@ from itertools import chain, count
 from operator import itemgetter
 from typing import Any, BinaryIO
 
+from django.utils.translation import ngettext
+
 from rooms.columns import COLUMNS, DECIMALS, DEGREES, Column
 
 MAX_COLUMNS = 100
@@ -63,6 +65,11 @@ class FileRejectedError(Exception):
 def quote(text: str) -> str:
     """The text for a message: at most 50 characters, with control characters escaped."""
     return repr(text if len(text) <= 50 else text[:49] + "…")
+
+
+def count_values(cells: Sequence[str]) -> str:
+    """As in "1 value" or "6 values"."""
+    return f"{len(cells):,} {ngettext('value', 'values', len(cells))}"
 
 
 def column_errors(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -236,7 +243,7 @@ def parse_lines(
         try:
             cells = parse_line(text)
             if len(cells) != len(COLUMNS):
-                raise ValueError(f"{len(cells)} values instead of {len(COLUMNS)}")
+                raise ValueError(f"{count_values(cells)} instead of {len(COLUMNS)}")
         except ValueError as error:
             errors.add(LineError(number, "", str(error)))
         else:

@@ -7,6 +7,7 @@ from django import template
 from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import ngettext
 
 from rooms.counting import count_queryset
 from rooms.models import Room
@@ -22,17 +23,22 @@ def rooms_dashboard(context: dict[str, Any]) -> dict[str, Any]:
     return {
         "perms": context["perms"],
         "statistics": [
-            statistic("rooms", rooms),
-            statistic("changed today", rooms.filter(updated_at__gte=midnight), changed="today"),
-            statistic("without a size", rooms.filter(size__isnull=True), size__isnull="true"),
+            statistic("room", "rooms", rooms),
+            statistic(
+                "changed today", "changed today", rooms.filter(updated_at__gte=midnight), changed="today"
+            ),
+            statistic(
+                "without a size", "without a size", rooms.filter(size__isnull=True), size__isnull="true"
+            ),
         ],
     }
 
 
-def statistic(label: str, rooms: QuerySet[Room], **filters: str) -> dict[str, Any]:
+def statistic(one: str, many: str, rooms: QuerySet[Room], **filters: str) -> dict[str, Any]:
     """One number with its label and the URL of its rooms."""
+    number = count_queryset(rooms)
     return {
-        "number": count_queryset(rooms),
-        "label": label,
+        "number": number,
+        "label": ngettext(one, many, number),
         "url": f"{reverse('admin:rooms_room_changelist')}?{urlencode(filters)}",
     }

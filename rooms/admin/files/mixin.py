@@ -22,7 +22,8 @@ from import_export.results import Result, RowResult
 from import_export.tmp_storages import BaseStorage
 
 from rooms.admin.files.concurrency import one_at_a_time
-from rooms.admin.files.resource import FORMATS, UNREADABLE_FILE, RoomResource, RoomXLSX
+from rooms.admin.files.resource import FORMATS, RoomResource, RoomXLSX
+from rooms.admin.files.tables import UNREADABLE_FILE
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, retry_page
 from rooms.api.errors import TooManyExports
@@ -50,9 +51,8 @@ class UploadStorage(BaseStorage):
         store.create()
         self.name = store.session_key
 
-    def read(self) -> bytes | str:
-        data = b64decode(SessionStore(self.name)["upload"])
-        return data.decode(self.encoding) if self.encoding else data
+    def read(self) -> bytes:
+        return b64decode(SessionStore(self.name)["upload"])
 
     def remove(self) -> None:
         SessionStore(self.name).delete()
@@ -138,7 +138,7 @@ class SpreadsheetMixin(ImportExportMixin):
             return super().process_import(request, **kwargs)
         except (StaleVersionError, IntegrityError):  # the latter: one of the codes was added meanwhile
             return self.reject_import(request)
-        except (ValidationError, UnicodeDecodeError):  # another format than the one of the preview
+        except ValidationError:  # another format than the one of the preview
             return self.reject_import(request, UNREADABLE_FILE)
 
     def process_result(self, result: Result, request: HttpRequest) -> HttpResponse:

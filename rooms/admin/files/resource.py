@@ -25,7 +25,7 @@ from rooms.admin import history
 from rooms.admin.files import export, tables, workbook
 from rooms.admin.locks import StaleVersionError, lock_rooms
 from rooms.columns import CODE, COLUMNS
-from rooms.imports.reader import MAX_COLUMNS, parse_cell, quote
+from rooms.imports.reader import MAX_COLUMNS, count_values, parse_cell, quote
 from rooms.imports.writer import UPDATABLE
 from rooms.models import Room
 
@@ -39,8 +39,6 @@ FROM unnest(%s::bigint[], {", ".join(f"%s::{COLUMNS[name].type.sql_type}[]" for 
 WHERE room.id = new.id
 """
 UPDATED = attrgetter("pk", *UPDATABLE)
-
-UNREADABLE_FILE = "This is neither CSV in UTF-8 nor an XLSX workbook, whichever was chosen."
 
 HEADER = tuple(COLUMNS)
 NEEDED = [column.name for column in COLUMNS.values() if not column.nullable]
@@ -66,7 +64,7 @@ def build_dataset(rows: Iterable[tables.Row], *, exact: bool) -> tablib.Dataset:
                 f"More than {MAX_ROOMS:,} rooms. Use ./manage.py import_rooms for larger files."
             )
         if exact and (len(row) < len(header) or any(row[len(header) :])):
-            raise ValidationError(f"Line {line}: {len(row):,} values instead of {len(header)}.")
+            raise ValidationError(f"Line {line}: {count_values(row)} instead of {len(header)}.")
         padded = [*row, *[""] * len(header)]
         dataset.append([tables.cell_text(header[place], padded[place]) for place in places])
         dataset.lines.append(line)
@@ -92,10 +90,13 @@ def check_header(header: list[str]) -> None:
 
 
 class RoomCSV(CSV):
-    """CSV as in `import_rooms`, at most MAX_ROOMS rooms."""
+    """CSV in the encodings that spreadsheets write, at most MAX_ROOMS rooms."""
 
-    def create_dataset(self, in_stream: str) -> tablib.Dataset:
-        return build_dataset(tables.read_csv(in_stream), exact=True)
+    def is_binary(self) -> bool:
+        return True  # so that the package leaves the decoding to `create_dataset`
+
+    def create_dataset(self, in_stream: bytes) -> tablib.Dataset:
+        return build_dataset(tables.read_csv(tables.decode(in_stream)), exact=True)
 
     def stream(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
         return export.stream_csv(HEADER, rows)
@@ -110,7 +111,7 @@ class RoomXLSX(XLSX):
         except ValidationError:
             raise
         except Exception:  # openpyxl raises any exception for a broken file
-            raise ValidationError(UNREADABLE_FILE) from None
+            raise ValidationError(tables.UNREADABLE_FILE) from None
 
     def stream(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[bytes]:
         return export.stream_xlsx(HEADER, rows)

@@ -3,6 +3,7 @@ Tables as people and spreadsheets write them: any separator, a title above the h
 `Price (€)`, `51,5`, `66.0`. What is left are the columns and the text that rooms.imports.reader takes.
 """
 
+import codecs
 import csv
 import re
 from collections.abc import Iterable, Iterator
@@ -21,8 +22,27 @@ HEADER_ROWS = 20
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+", re.ASCII)
 WHOLE_DECIMAL = re.compile(r"(-?[0-9]+)\.0+", re.ASCII)
 
+UNREADABLE_FILE = "This is neither CSV nor an XLSX workbook, whichever was chosen."
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""What a file in UTF-16 begins with, as "Unicode text" of Excel does."""
+
 Row = tuple[int, list[str]]
 """A row with its line number."""
+
+
+def decode(data: bytes) -> str:
+    """
+    The text of CSV: UTF-8, UTF-16 with its mark, else Windows-1252, which is what Excel writes as "CSV".
+
+    Values of rooms are ASCII, so that another encoding of eight bits misreads titles of ignored columns only.
+    ValidationError for a file that is no text.
+    """
+    try:
+        return data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError:
+        if b"\0" in data:
+            raise ValidationError(UNREADABLE_FILE) from None
+        return data.decode("cp1252", errors="replace")
 
 
 def column_name(title: str) -> str:

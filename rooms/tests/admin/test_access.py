@@ -84,6 +84,28 @@ def test_changes_without_the_permission_are_403(client, room, urls, group):
 
 
 @pytest.mark.django_db
+def test_what_is_forbidden_or_missing_in_the_admin_is_a_page_of_the_admin(client, viewer, room, urls):
+    client.force_login(viewer)
+    pages = [client.get(url, HTTP_ACCEPT="text/html") for url in (urls["add"], "/admin/nope/")]
+    assert [page.status_code for page in pages] == [403, 404]
+    for page in pages:
+        content = page.content.decode()
+        assert 'id="logout-form"' in content
+        assert f'href="{LIST}"' in content
+    assert "doesn't have the right" in page_text(pages[0])
+    assert client.get(urls["add"]).json()["status"] == 403
+    assert "logout-form" not in client.get("/nope", HTTP_ACCEPT="text/html").content.decode()
+
+
+@pytest.mark.django_db
+def test_a_forbidden_page_links_to_no_rooms_that_its_reader_may_not_see(client, urls):
+    client.force_login(User.objects.create_user("someone", is_staff=True))
+    page = client.get(urls["list"], HTTP_ACCEPT="text/html")
+    assert page.status_code == 403
+    assert f'href="{LIST}"' not in page.content.decode()
+
+
+@pytest.mark.django_db
 def test_an_editor_changes_but_does_not_delete(as_editor, boss, room):
     text = page_text(as_editor.get(LIST))
     assert "Change prices…" in text

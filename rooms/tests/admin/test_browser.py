@@ -68,9 +68,12 @@ def test_the_second_save_is_rejected_and_keeps_the_input(open_page):
     theirs.get_by_role("button", name="Save", exact=True).click()
     theirs.locator(".messagelist .success").wait_for()
     mine.get_by_role("button", name="Save", exact=True).click()
-    reported = mine.locator(".errorlist.nonfield").inner_text()
-    assert "boss changed this room" in reported
-    assert "you typed 50, which is kept below" in reported
+    assert "boss changed this room" in mine.get_by_role("alert").get_by_role("heading").inner_text()
+    rows = mine.get_by_role("alert").locator("tbody tr")
+    assert [row.split() for row in rows.all_inner_texts()] == [
+        ["Price", "39", "45", "50"],
+        ["Size", "20", "25", "not", "edited"],
+    ]
     assert mine.get_by_label("Price").input_value() == "50"
     assert mine.get_by_label("Size").input_value() == "25"
     mine.get_by_role("button", name="Save", exact=True).click()
@@ -197,6 +200,27 @@ def test_leaving_unsaved_changes_is_asked_and_leaving_none_is_not(open_page):
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".messagelist").wait_for()
     assert asked == ["beforeunload"]
+
+
+def test_the_code_is_copied_by_a_button(open_page):
+    room = RoomFactory()
+    page = open_page(f"/admin/rooms/room/{room.pk}/change/")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the code").click()
+    page.get_by_text("Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == str(room.code)
+
+
+def test_errors_stand_below_their_fields(open_page):
+    page = open_page(f"/admin/rooms/room/{RoomFactory().pk}/change/")
+    page.get_by_label("Price").fill("-5")
+    page.get_by_label("Size").fill("0")
+    page.get_by_role("button", name="Save", exact=True).click()
+    for label in ("Price", "Size"):
+        error = page.get_by_text(f"{label} is from").bounding_box()
+        field = page.get_by_label(label).bounding_box()
+        assert error["x"] == field["x"]
+        assert 0 < error["y"] - (field["y"] + field["height"]) < 20
 
 
 def test_many_prices_change_with_a_progress(open_page, monkeypatch):

@@ -41,6 +41,28 @@ def test_a_table_is_imported_however_it_is_written(as_editor, content):
     assert stored() == [VALUES]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-be", "mac-roman"])
+def test_csv_is_read_in_the_encodings_of_spreadsheets(as_editor, encoding):
+    text = (
+        f"Our rooms – größte\ncode;Größe;size;Price (£);latitude;longitude\n{CODES[0]};ä;20;66;51,5;-0,25\n"
+    )
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    preview = upload(as_editor, mark + text.encode(encoding))
+    assert "1 to add" in page_text(preview)
+    confirm(as_editor, preview)
+    assert stored() == [VALUES]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n\x00\x00", b"\xff\xfea", "code,price".encode("utf-16-le")], ids=str
+)
+def test_what_is_no_text_is_refused_above_the_form(as_editor, content):
+    html = upload(as_editor, content).content.decode()
+    assert "Nothing was imported." in html
+    assert html.index("errorlist") < html.index("<form", html.index('id="content"'))
+    assert html.count("errorlist") == 1
+
+
 def test_any_sheet_of_a_workbook_is_imported_with_its_title(as_editor):
     book = Workbook()
     book.active.append(["Notes"])

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from rooms.admin.history import last_log_entry, log_changes
 from rooms.factories import RoomFactory
@@ -74,6 +75,16 @@ def test_a_saved_change_increments_the_version_and_is_logged(as_editor):
 
 
 @pytest.mark.django_db
+def test_times_of_the_history_name_their_zone(as_editor, settings):
+    settings.TIME_ZONE = "Europe/Madrid"
+    room = RoomFactory()
+    as_editor.post(page(room), typed(as_editor.get(page(room)), price=45))
+    moment = timezone.localtime(LogEntry.objects.get().action_time)
+    text = page_text(as_editor.get(f"/admin/rooms/room/{room.pk}/history/"))
+    assert f"{moment:%-d %b %Y, %H:%M %Z}" in text
+
+
+@pytest.mark.django_db
 def test_saving_an_unchanged_room_keeps_its_version(as_editor):
     room = RoomFactory()
     as_editor.post(page(room), typed(as_editor.get(page(room))))
@@ -96,9 +107,10 @@ def test_a_stale_save_is_rejected_and_keeps_the_input(as_editor, boss):
     assert (room.price, room.size, room.version) == (45, 25, 2)
     text = page_text(refused)
     assert "boss changed this room on" in text
-    assert "Price: was 39, is now 45; you typed 50, which is kept below." in text
-    assert "Size: was 20, is now 25, which is taken over below." in text
-    assert "Latitude" not in text[text.index("boss changed") : text.index("save again")]
+    assert "Field Was Theirs Yours Price 39 45 50 Size 20 25 not edited" in text
+    assert "Latitude" not in text[text.index("boss changed") : text.index("Price:")]
+    assert "Changed by somebody else" in text
+    assert "Please correct the error" not in text
 
     assert as_editor.post(page(room), typed(refused)).status_code == 302
     room.refresh_from_db()
@@ -217,7 +229,7 @@ def test_odd_values_are_form_errors(as_editor, field, value):
     body = urlencode(fields | {field: value}, errors="surrogatepass")
     response = as_editor.post(page(room), body, content_type="application/x-www-form-urlencoded")
     assert response.status_code == 200
-    assert response.context["errors"]
+    assert response.context["adminform"].form.errors
     room.refresh_from_db()
     assert room.version == 1
 

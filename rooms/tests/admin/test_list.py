@@ -160,6 +160,11 @@ def test_the_index_page_shows_statistics(as_editor):
     assert "3 rooms 3 changed today 1 without a size" in text
 
 
+def test_one_room_is_no_plural(as_editor):
+    RoomFactory(size=None)
+    assert "1 room 1 changed today 1 without a size" in page_text(as_editor.get("/admin/"))
+
+
 def test_nothing_is_edited_in_the_list():
     assert site.get_model_admin(Room).list_editable == ()
     assert reverse("admin:rooms_room_changelist") == LIST

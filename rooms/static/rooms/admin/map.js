@@ -209,20 +209,7 @@
     }
   };
 
-  /** Asks before changes are left that are not saved. */
-  const watchChanges = (form) => {
-    const content = () => new URLSearchParams(new FormData(form)).toString();
-    const opened = form.querySelector(".errornote") ? "" : content();
-    let sent = false;
-    form.addEventListener("submit", () => (sent = true));
-    window.addEventListener("beforeunload", (event) => {
-      if (!sent && content() !== opened) event.preventDefault();
-    });
-  };
-
   document.addEventListener("DOMContentLoaded", () => {
-    const form = document.getElementById("room_form");
-    if (form) watchChanges(form);
     for (const element of document.querySelectorAll(".room-map")) start(element);
   });
 }
