@@ -10,6 +10,7 @@ from django.contrib.postgres.indexes import GistIndex
 from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Now
+from django.urls import reverse
 
 from rooms.columns import COLUMNS, round_degrees
 from rooms.sampling import CODE_HASH, IN_SAMPLE, SAMPLED
@@ -86,12 +87,13 @@ class Room(models.Model):
         return f"/rooms/{self.code}"
 
 
-class BulkChange(models.Model):
+class Job(models.Model):
     """
-    A change of more rooms than one transaction takes, made in batches: what, by whom, how far it came.
+    What somebody did to rooms in the admin at once: a save, a bulk action, an import, an undo.
 
-    Its rooms are those of a list at the time of the preview. They are found by the list's query and the
-    database's snapshot, so that nothing is stored for each room (rooms/admin/actions/large.py).
+    Triggers record each room of a job (JobRoom) while `rooms.job` is its key. A change of more rooms than one
+    transaction takes is made in batches: its rooms are found by the list's query and the database's snapshot
+    of the preview (rooms/admin/actions/large.py).
     """
 
     class State(models.TextChoices):
@@ -99,26 +101,54 @@ class BulkChange(models.Model):
         DONE = "done"
         CANCELLED = "cancelled"
 
+    title = models.CharField(max_length=200)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
-    operation = models.CharField(max_length=20)
-    parameters = models.JSONField(help_text="Of the operation, such as the amount.")
-    query = models.TextField(help_text="The query string of the list.")
-    seen_at = models.DateTimeField(help_text="When the preview was made.")
-    snapshot = models.TextField(help_text="pg_current_snapshot() of the preview.")
-    total = models.BigIntegerField(help_text="Rooms that the preview found to change.")
-    changed = models.BigIntegerField(default=0)
-    last_id = models.BigIntegerField(default=0, help_text="The key of the last room that was changed.")
-    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    undoes = models.ForeignKey("self", models.CASCADE, null=True, related_name="undone_by")
+    created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    total = models.BigIntegerField(default=0, help_text="Rooms that the preview found to change.")
+    changed = models.BigIntegerField(default=0)
+
+    operation = models.CharField(max_length=20, blank=True, help_text="What continues it in batches.")
+    parameters = models.JSONField(default=dict, help_text="Of the operation, such as the amount.")
+    query = models.TextField(blank=True, help_text="The query string of the list.")
+    seen_at = models.DateTimeField(null=True, help_text="When the preview was made.")
+    snapshot = models.TextField(blank=True, help_text="pg_current_snapshot() of the preview.")
+    last_id = models.BigIntegerField(default=0, help_text="The key of the last room that was changed.")
 
     class Meta:
-        db_table = "room_bulk_change"
+        db_table = "room_job"
         default_permissions = ()
 
     def __str__(self) -> str:
-        return f"{self.operation}, {self.changed:,} of {self.total:,} rooms"
+        return f"{self.title}, {self.changed:,} of {self.total:,} rooms"
+
+    def get_absolute_url(self) -> str:
+        return reverse("admin:rooms_room_job", args=[self.pk])
 
     @property
     def left(self) -> int:
         """Rooms of the preview that are not changed."""
         return max(self.total - self.changed, 0)
+
+
+class JobRoom(models.Model):
+    """A room of a job: what it was, and the version that the job left. Written by triggers (0010_job)."""
+
+    pk = models.CompositePrimaryKey("job_id", "room_id")
+    job = models.ForeignKey(Job, models.CASCADE, related_name="rooms", db_constraint=False, db_index=False)
+    room_id = models.BigIntegerField()
+    code = models.UUIDField()
+    was = models.IntegerField(null=True, help_text="The version before; null where the job added the room.")
+    version = models.IntegerField(help_text="The version after; the next one where the job deleted the room.")
+    gone = models.BooleanField(help_text="Whether the job deleted the room.")
+    before = models.JSONField(null=True, help_text="The row before; null where the job added the room.")
+
+    class Meta:
+        db_table = "room_job_room"
+        default_permissions = ()
+        indexes = [models.Index(fields=["room_id", "version"], name="room_job_room_version")]
+
+    def __str__(self) -> str:
+        return str(self.code)

@@ -24,11 +24,12 @@ from rooms.admin import history
 from rooms.admin.actions.bulk import check_keys
 from rooms.admin.actions.delete import delete_selected
 from rooms.admin.actions.prices import change_prices
-from rooms.admin.actions.progress import ProgressMixin
 from rooms.admin.activity import ActivityMixin
 from rooms.admin.files.mixin import SpreadsheetMixin
 from rooms.admin.files.resource import RoomCSV, RoomXLSX
 from rooms.admin.form import RoomForm
+from rooms.admin.jobs.pages import JobMixin
+from rooms.admin.jobs.record import recorded, with_undo
 from rooms.admin.list_filters import FILTERS, PARAMETERS, add_filter_error, filter_errors
 from rooms.admin.listing import RoomChangeList, RoomPaginator, apply_search
 from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
@@ -49,7 +50,7 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 
 @admin.register(Room)
-class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin):
+class RoomAdmin(ActivityMixin, JobMixin, SpreadsheetMixin, admin.ModelAdmin):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm
@@ -216,18 +217,30 @@ class RoomAdmin(ActivityMixin, ProgressMixin, SpreadsheetMixin, admin.ModelAdmin
         return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(submitted)}")
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
-        if not change:
-            obj.save()
-            return
-        unchanged_since = Room.objects.filter(pk=obj.pk, version=form.cleaned_data["loaded_version"])
-        if not unchanged_since.update(**history.values(obj)):
-            raise StaleVersionError
+        title = (
+            f"Change a room: {self.construct_change_message(request, form, [])}" if change else "Add a room"
+        )
+        with recorded(request.user, title) as request.job:  # type: ignore[attr-defined]
+            if not change:
+                obj.save()
+                return
+            unchanged_since = Room.objects.filter(pk=obj.pk, version=form.cleaned_data["loaded_version"])
+            if not unchanged_since.update(**history.values(obj)):
+                raise StaleVersionError
+
+    def message_user(self, request: HttpRequest, message: Any, *args: Any, **kwargs: Any) -> None:
+        """The message that a room was saved has a link to undo it."""
+        super().message_user(request, with_undo(getattr(request, "job", None), message), *args, **kwargs)
 
     def construct_change_message(
         self, request: HttpRequest, form: Form, formsets: Any, add: bool = False
     ) -> Any:
         if add:
             return super().construct_change_message(request, form, formsets, add)
+        return self.format_edit(form)
+
+    def format_edit(self, form: Form | ModelForm) -> str:
+        """As in "price 39 → 45, size unknown → 20"."""
         return ", ".join(
             history.format_change(name, form.initial[name], form.cleaned_data[name])
             for name in form.changed_data

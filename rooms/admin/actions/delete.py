@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.models import DELETION
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -19,6 +18,7 @@ from rooms.admin.actions.bulk import (
     room_table,
     warn_of_changes,
 )
+from rooms.admin.jobs.record import recorded, report
 from rooms.admin.locks import lock_rooms
 from rooms.counting import Count
 from rooms.models import Room
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 DELETE = large.Operation(
     permission="delete",
-    title=lambda parameters: "Delete rooms",
     participle="deleted",
     rooms=lambda rooms, parameters: rooms.values("id"),
     write=f"""
@@ -44,7 +43,7 @@ def delete_in_batches(
     model_admin: "RoomAdmin", request: HttpRequest, queryset: QuerySet[Room]
 ) -> HttpResponse | None:
     """The confirmation page of many rooms, then their deletion in batches."""
-    change = large.confirmed(request, "delete", {})
+    change = large.confirmed(request, "delete", {}, "Delete rooms")
     if change:
         return large.start(change)
     if "confirm" in request.POST:
@@ -79,9 +78,9 @@ def delete_selected(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[
             f"Delete {number}?",
             {"table": room_table(rooms[:MAX_SHOWN]), "number": len(rooms), "fingerprint": current},
         )
-    with transaction.atomic():
+    with recorded(request.user, f"Delete {number}") as job:
         model_admin.log_deletions(request, rooms)
         lock_rooms(rooms)
         Room.objects.filter(pk__in=[room.pk for room in rooms]).delete()
-    messages.success(request, f"{number} deleted.")
+    report(request, job, f"{number} deleted.")
     return None

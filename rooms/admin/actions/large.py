@@ -20,11 +20,11 @@ from django.db import connection, transaction
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponseRedirect, QueryDict
-from django.urls import reverse
 from django.utils import timezone
 
+from rooms.admin.jobs.record import set_job
 from rooms.admin.list_filters import selection_time
-from rooms.models import BulkChange, Room
+from rooms.models import Job, Room
 
 if TYPE_CHECKING:
     from rooms.admin.room import RoomAdmin
@@ -58,7 +58,6 @@ class Operation:
     """What a bulk change does with each room."""
 
     permission: str
-    title: Callable[[dict[str, Any]], str]
     participle: str
     """As in "5 rooms changed"."""
     rooms: Callable[[QuerySet, dict[str, Any]], QuerySet]
@@ -100,7 +99,7 @@ def sign(request: HttpRequest, operation: str, parameters: dict[str, Any], snaps
     return signing.dumps(shown, salt=SALT)
 
 
-def confirmed(request: HttpRequest, operation: str, parameters: dict[str, Any]) -> BulkChange | None:
+def confirmed(request: HttpRequest, operation: str, parameters: dict[str, Any], title: str) -> Job | None:
     """The change that the request confirms; None where it confirms none, or another one."""
     if "confirm" not in request.POST:
         return None
@@ -112,20 +111,16 @@ def confirmed(request: HttpRequest, operation: str, parameters: dict[str, Any]) 
     if [shown.pop("user"), shown["operation"], shown["parameters"], shown["query"]] != sent:
         return None
     shown["seen_at"] = datetime.fromisoformat(shown["seen_at"])
-    return BulkChange(user_id=request.user.pk, **shown)
+    return Job(user_id=request.user.pk, title=title, **shown)
 
 
-def start(change: BulkChange) -> HttpResponseRedirect:
+def start(change: Job) -> HttpResponseRedirect:
     """Store the change, and redirect to its page, which begins it."""
     change.save()
-    return HttpResponseRedirect(f"{page_url(change)}?start=yes")
+    return HttpResponseRedirect(f"{change.get_absolute_url()}?start=yes")
 
 
-def page_url(change: BulkChange) -> str:
-    return reverse("admin:rooms_room_bulk_change", args=[change.pk])
-
-
-def selection(model_admin: "RoomAdmin", request: HttpRequest, change: BulkChange) -> QuerySet:
+def selection(model_admin: "RoomAdmin", request: HttpRequest, change: Job) -> QuerySet:
     """The rooms of the list that the change was begun from; filters on time count from the preview."""
     request.GET = QueryDict(change.query)
     request.selection_time = change.seen_at  # type: ignore[attr-defined]  # for list_filters.py
@@ -133,27 +128,28 @@ def selection(model_admin: "RoomAdmin", request: HttpRequest, change: BulkChange
     return rooms
 
 
-def run(change: BulkChange, operation: Operation, rooms: QuerySet, seconds: float) -> BulkChange:
+def run(run_next: Callable[[], Job], seconds: float) -> Job:
     """Run batches for so long, at least one; returns how far it came."""
     stop = time.monotonic() + seconds
     while True:
-        change = run_batch(change.pk, operation, rooms)
-        if change.state != BulkChange.State.RUNNING or time.monotonic() >= stop:
+        change = run_next()
+        if change.state != Job.State.RUNNING or time.monotonic() >= stop:
             return change
 
 
 @transaction.atomic
-def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> BulkChange:
+def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> Job:
     """Change the next rooms; rooms and history are written by one statement."""
-    change = BulkChange.objects.select_for_update().get(pk=pk)
-    if change.state != BulkChange.State.RUNNING:
+    change = Job.objects.select_for_update().get(pk=pk)
+    if change.state != Job.State.RUNNING:
         return change
-    if change.seen_at < timezone.now() - LIFETIME:
-        return finish(change, BulkChange.State.CANCELLED)
+    if change.seen_at is None or change.seen_at < timezone.now() - LIFETIME:
+        return finish(change, Job.State.CANCELLED)
     batch = operation.rooms(in_snapshot(rooms, change.snapshot), change.parameters)
     batch = batch.filter(pk__gt=change.last_id).order_by("pk")[:BATCH].select_for_update()
     batch_sql, values = batch.query.sql_with_params()
     room_type = ContentType.objects.get_for_model(Room).pk
+    set_job(str(change.pk))
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH batch AS MATERIALIZED ({batch_sql}), written AS ({operation.write}), "  # noqa: S608, of our own parts
@@ -161,19 +157,20 @@ def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> BulkChange:
             [*values, *operation.message(change.parameters), change.user_id, room_type, operation.flag],
         )
         number, last = cursor.fetchone()
+    set_job("")
     change.changed += number
     change.last_id = last or change.last_id
-    return finish(change, BulkChange.State.RUNNING if number == BATCH else BulkChange.State.DONE)
+    return finish(change, Job.State.RUNNING if number == BATCH else Job.State.DONE)
 
 
-def finish(change: BulkChange, state: str) -> BulkChange:
+def finish(change: Job, state: str) -> Job:
     change.state = state
     change.save()
     return change
 
 
 @transaction.atomic
-def cancel(change: BulkChange) -> BulkChange:
+def cancel(change: Job) -> Job:
     """Stop after the batch that is under way."""
-    change = BulkChange.objects.select_for_update().get(pk=change.pk)
-    return finish(change, BulkChange.State.CANCELLED) if change.state == change.State.RUNNING else change
+    change = Job.objects.select_for_update().get(pk=change.pk)
+    return finish(change, Job.State.CANCELLED) if change.state == change.State.RUNNING else change

@@ -5,9 +5,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.models import CHANGE
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import (
     BigIntegerField,
     Count,
@@ -33,6 +33,7 @@ from rooms.admin.actions.bulk import (
     is_confirmed,
     warn_of_changes,
 )
+from rooms.admin.jobs.record import recorded, report
 from rooms.admin.locks import lock_rooms
 from rooms.columns import COLUMNS
 from rooms.counting import Count as RoomCount
@@ -129,7 +130,6 @@ def with_new_price(rooms: QuerySet, parameters: dict[str, Any]) -> QuerySet:
 
 PRICES = large.Operation(
     permission="change",
-    title=lambda parameters: f"Change prices by {parameters['summary']}",
     participle="changed",
     rooms=lambda rooms, parameters: with_new_price(rooms, parameters).values("id", "new_price"),
     write="""
@@ -168,7 +168,7 @@ def change_prices_in_batches(
         parameters = {"change": str(form.cleaned_data["change"]), "unit": form.cleaned_data["unit"]}
         parameters["summary"] = form.summary
         context |= preview(queryset.annotate(new_price=form.new_price_sql()), form)
-        change = large.confirmed(request, "prices", parameters)
+        change = large.confirmed(request, "prices", parameters, f"Change prices by {parameters['summary']}")
         if change and context["ready"] and form.is_sure():
             return large.start(change)
         if "confirm" in request.POST and not change:
@@ -260,8 +260,8 @@ def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> Non
         )
         for change in changes
     ]
-    with transaction.atomic(), connection.cursor() as cursor:
+    with recorded(request.user, f"Change prices by {form.summary}") as job, connection.cursor() as cursor:
         history.log_changes(request.user, CHANGE, lines)
         lock_rooms([change.room for change in changes])
         cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
-    messages.success(request, f"Prices of {RoomCount(len(changes))} changed by {form.summary}.")
+    report(request, job, f"Prices of {RoomCount(len(changes))} changed by {form.summary}.")

@@ -24,6 +24,7 @@ from import_export.tmp_storages import BaseStorage
 from rooms.admin.files.concurrency import one_at_a_time
 from rooms.admin.files.resource import FORMATS, RoomResource, RoomXLSX
 from rooms.admin.files.tables import UNREADABLE_FILE
+from rooms.admin.jobs.record import report
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, retry_page
 from rooms.api.errors import TooManyExports
@@ -162,7 +163,8 @@ class SpreadsheetMixin(ImportExportMixin):
             for kind in (RowResult.IMPORT_TYPE_NEW, RowResult.IMPORT_TYPE_UPDATE, RowResult.IMPORT_TYPE_SKIP)
         )
         added = ngettext("room added", "rooms added", new)
-        messages.success(request, f"Imported: {new:,} {added}, {changed:,} changed, {same:,} unchanged.")
+        text = f"Imported: {new:,} {added}, {changed:,} changed, {same:,} unchanged."
+        report(request, result.job, text)
 
     def get_export_filename(self, request: HttpRequest, queryset: QuerySet, file_format: Any) -> str:
         return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"

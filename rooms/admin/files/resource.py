@@ -14,7 +14,7 @@ from uuid import UUID
 import tablib
 from django.contrib.admin.models import ADDITION, CHANGE
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from django.utils.safestring import mark_safe
 from import_export import fields, resources, widgets
 from import_export.formats.base_formats import CSV, XLSX
@@ -23,6 +23,7 @@ from import_export.results import Result
 
 from rooms.admin import history
 from rooms.admin.files import export, tables, workbook
+from rooms.admin.jobs.record import recorded
 from rooms.admin.locks import StaleVersionError, lock_rooms
 from rooms.columns import CODE, COLUMNS
 from rooms.imports.reader import MAX_COLUMNS, count_values, parse_cell, quote
@@ -220,7 +221,7 @@ class RoomResource(resources.ModelResource):
         """
         result: Result = super().import_data(dataset, dry_run=False, use_transactions=False, **kwargs)
         if not (dry_run or result.has_errors() or result.has_validation_errors()):
-            self.write(result, kwargs["user"])
+            self.write(result, kwargs["user"], kwargs.get("file_name") or "a file")
         return result
 
     def before_import(self, dataset: tablib.Dataset, **kwargs: Any) -> None:
@@ -274,14 +275,14 @@ class RoomResource(resources.ModelResource):
 
     bulk_update = bulk_create
 
-    def write(self, result: Result, user: Any) -> None:
+    def write(self, result: Result, user: Any, file_name: str) -> None:
         """Write the rooms and their log entries; locks are taken last, right before the UPDATE."""
         changed = [
             (row.instance, f"{history.format_changes(row.original, row.instance)} (by an import)")
             for row in result.rows
             if row.is_update()
         ]
-        with transaction.atomic(), connection.cursor() as cursor:
+        with recorded(user, f"Import {file_name}") as result.job, connection.cursor() as cursor:
             history.log_changes(user, CHANGE, changed)
             added = Room.objects.bulk_create(self.create_instances, batch_size=1000)
             history.log_changes(user, ADDITION, ((room, "added by an import") for room in added))

@@ -24,7 +24,6 @@
     const show = (state) => {
       text.textContent = state.text;
       bar.value = state.changed;
-      if (!state.running) form.remove();
     };
 
     const run = async () => {
@@ -43,6 +42,7 @@
             const state = await response.json();
             show(state);
             running = state.running;
+            if (!running) location.replace(location.pathname); // the page of a finished job, which can be undone
             wait = state.waits ? PAUSE : 0;
           } else {
             wait = PAUSE;
