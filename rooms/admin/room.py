@@ -28,6 +28,7 @@ from rooms.admin.activity import ActivityMixin
 from rooms.admin.files.mixin import SpreadsheetMixin
 from rooms.admin.files.resource import RoomCSV, RoomXLSX
 from rooms.admin.form import RoomForm
+from rooms.admin.inline import InlineMixin
 from rooms.admin.jobs.pages import JobMixin
 from rooms.admin.jobs.record import recorded, with_undo
 from rooms.admin.list_filters import FILTERS, PARAMETERS, add_filter_error, filter_errors
@@ -50,7 +51,7 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 
 @admin.register(Room)
-class RoomAdmin(ActivityMixin, JobMixin, SpreadsheetMixin, admin.ModelAdmin):
+class RoomAdmin(ActivityMixin, JobMixin, InlineMixin, SpreadsheetMixin, admin.ModelAdmin):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm
@@ -83,7 +84,8 @@ class RoomAdmin(ActivityMixin, JobMixin, SpreadsheetMixin, admin.ModelAdmin):
 
     @offer_retry_on_lock_timeout
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        page = super().changelist_view(request, {"title": "Rooms", **(extra_context or {})})
+        context = {"title": "Rooms", "editable": self.has_change_permission(request)}
+        page = super().changelist_view(request, context | (extra_context or {}))
         if page.status_code == 200:
             for error in filter_errors(request):
                 messages.error(request, error)
@@ -104,7 +106,10 @@ class RoomAdmin(ActivityMixin, JobMixin, SpreadsheetMixin, admin.ModelAdmin):
 
     @admin.display(description="last change", ordering="updated_at")
     def changed(self, room: Room) -> str:
-        return history.format_time(room.updated_at)
+        """The time; beside it list.js finds the version that is shown."""
+        return format_html(
+            '<span data-version="{}">{}</span>', room.version, history.format_time(room.updated_at)
+        )
 
     @admin.display(description="added")
     def added(self, room: Room) -> str:
@@ -217,9 +222,7 @@ class RoomAdmin(ActivityMixin, JobMixin, SpreadsheetMixin, admin.ModelAdmin):
         return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(submitted)}")
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
-        title = (
-            f"Change a room: {self.construct_change_message(request, form, [])}" if change else "Add a room"
-        )
+        title = f"Change a room: {self.format_edit(form)}" if change else "Add a room"
         with recorded(request.user, title) as request.job:  # type: ignore[attr-defined]
             if not change:
                 obj.save()

@@ -61,7 +61,10 @@ FROM (
 """  # noqa: S608, of our own parts
 
 SHOWN = f"""
-SELECT noted.room_id, noted.code::text, noted.before, room.id IS NOT NULL, to_jsonb(room), {FITS}
+SELECT noted.room_id, noted.code::text, noted.before, to_jsonb(room), (
+    SELECT max(later.job_id) FROM room_job_room AS later
+    WHERE later.room_id = noted.room_id AND later.job_id > noted.job_id
+)
 FROM room_job_room AS noted LEFT JOIN room ON room.id = noted.room_id
 WHERE noted.job_id = %s AND ({FITS}) = %s ORDER BY noted.room_id LIMIT %s
 """  # noqa: S608, of our own parts
@@ -174,14 +177,14 @@ def preview(job: Job) -> Preview:
 
 @dataclass(frozen=True)
 class NotedRoom:
-    """One room of a job: its key where it is there, what it was, what it is, and whether it can be undone."""
+    """One room of a job: what it was, what it is, and the last job that changed it later."""
 
     room_id: int
     code: str
     exists: bool
     was: str
     now: str
-    fits: bool
+    later_job: int | None
 
 
 def noted_rooms(job: Job, *, fitting: bool, limit: int) -> list[NotedRoom]:
@@ -191,19 +194,26 @@ def noted_rooms(job: Job, *, fitting: bool, limit: int) -> list[NotedRoom]:
         return [noted_room(*row) for row in cursor.fetchall()]
 
 
-def noted_room(room_id: int, code: str, before: Any, exists: bool, present: Any, fits: bool) -> NotedRoom:
+def noted_room(
+    room_id: int, code: str, before_json: str | None, now_json: str | None, later_job: int | None
+) -> NotedRoom:
     """With the values that differ, or all of a room that wasn't there, or isn't."""
-    before, present = (json.loads(row) if row else None for row in (before, present))
-    names = [name for name in COLUMNS if not before or not present or before.get(name) != present.get(name)]
+    before, now = (json.loads(row) if row else {} for row in (before_json, now_json))
+    names = [name for name in COLUMNS if before.get(name) != now.get(name)]
+    if not before or not now:
+        names.remove("code")
     return NotedRoom(
-        room_id, code, exists, describe(before, names, "not there"), describe(present, names, "deleted"), fits
+        room_id,
+        code,
+        bool(now),
+        describe(before, names) or "not there",
+        describe(now, names) or "deleted",
+        later_job,
     )
 
 
-def describe(row: Any, names: list[str], absent: str) -> str:
-    if not row:
-        return absent
-    return ", ".join(f"{name} {history.format_value(row.get(name))}" for name in names if name != "code")
+def describe(row: dict[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name} {history.format_value(row[name])}" for name in names if name in row)
 
 
 def lock_rooms_of(job: Job) -> None:

@@ -6,7 +6,8 @@ from django.test import Client
 
 from rooms.admin.actions import bulk, large
 from rooms.factories import RoomFactory
-from rooms.models import Room
+from rooms.models import Job, Room
+from rooms.tests.admin.test_undo import raise_prices
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.django_db(transaction=True)]
 
@@ -231,7 +232,7 @@ def test_many_prices_change_with_a_progress(open_page, monkeypatch):
     preview_prices(page, "Select all 101", "5")
     page.get_by_role("button", name="Change 101 prices").click()
     page.get_by_text("101 of 101 rooms changed.").wait_for()
-    assert page.locator("#bulk-form").count() == 0
+    page.get_by_role("button", name="Undo for 101 rooms").wait_for()
     assert set(Room.objects.values_list("price", flat=True)) == {15}
 
 
@@ -267,11 +268,15 @@ def test_a_viewer_sees_the_map_and_cannot_move_the_pin(open_page, django_user_mo
     ],
     ids=["wide and light", "phone and dark"],
 )
-def test_every_page_is_accessible_and_fits_the_screen(open_page, how):
+def test_every_page_is_accessible_and_fits_the_screen(open_page, boss, how):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     room = RoomFactory()
     RoomFactory(size=None)
     how["bypass_csp"] = True  # axe itself writes styles inline
+    client = Client()
+    client.force_login(boss)
+    raise_prices(client, Room.objects.all())
+    Room.objects.filter(pk=room.pk).update(size=3)
     page = open_page("/admin/login/", user=None, **how)
     findings = [("login", axe.run(page).response["violations"])]
     page = open_page("/admin/", **how)
@@ -285,6 +290,9 @@ def test_every_page_is_accessible_and_fits_the_screen(open_page, how):
         f"rooms/room/{room.pk}/delete/",
         "rooms/room/import/",
         "rooms/room/export/",
+        "rooms/room/activity/",
+        "rooms/room/jobs/",
+        f"rooms/room/jobs/{Job.objects.get().pk}/",
     ):
         page.goto(f"/admin/{path}")
         findings.append((path, axe.run(page).response["violations"]))
@@ -300,3 +308,65 @@ def test_every_page_is_accessible_and_fits_the_screen(open_page, how):
         for finding in found
         if finding["impact"] in {"serious", "critical"}
     ] == []
+
+
+def test_a_change_is_undone_by_the_link_of_its_message(open_page):
+    rooms = [RoomFactory(price=price) for price in (10, 20)]
+    page = open_page(f"/admin/rooms/room/{rooms[0].pk}/change/")
+    page.get_by_label("Price").fill("50")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".messagelist").get_by_role("link", name="Undo…").click()
+    cells = page.get_by_role("region", name="Rooms to bring back").locator("tbody td")
+    assert cells.all_inner_texts() == ["price 10", "price 50"]
+    page.get_by_role("button", name="Undo for 1 room").click()
+    page.locator(".messagelist").get_by_text("Undone: 1 room gets its old values back.").wait_for()
+    assert sorted(Room.objects.values_list("price", flat=True)) == [10, 20]
+    page.get_by_role("link", name="Jobs").click()
+    page.get_by_role("link", name="Undo job").wait_for()
+    assert page.locator("tbody tr").count() == 2
+
+
+def test_many_deleted_rooms_come_back_with_a_progress(open_page, monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_ROOMS", 2)
+    monkeypatch.setattr(large, "BATCH", 2)
+    RoomFactory.create_batch(101, price=10)
+    page = open_page("/admin/rooms/room/")
+    page.locator("#action-toggle").check()
+    page.get_by_text("Select all 101").click()
+    page.get_by_label("Action:").select_option(label="Delete…")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_role("button", name="Delete 101 rooms").click()
+    page.get_by_text("101 of 101 rooms deleted.").wait_for()
+    page.get_by_role("button", name="Undo for 101 rooms").click()
+    page.get_by_text("101 of 101 rooms brought back.").wait_for()
+    page.get_by_role("button", name="Undo for 101 rooms").wait_for()
+    assert Room.objects.count() == 101
+
+
+def test_a_price_is_edited_in_the_list_unless_somebody_else_was_faster(open_page):
+    room = RoomFactory(price=39, size=None)
+    page = open_page("/admin/rooms/room/")
+    page.get_by_role("button", name="price 39, edit").click()
+    page.get_by_label("New price").fill("-1")
+    page.keyboard.press("Enter")
+    page.get_by_text("Price must be from 0 to 1000000").wait_for()
+    page.get_by_label("New price").fill("45")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="price 45, edit").wait_for()
+    page.get_by_role("button", name="size missing, edit").click()
+    page.get_by_label("New size").fill("20")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="size missing, edit").wait_for()
+    Room.objects.update(price=60)
+    page.get_by_role("button", name="price 45, edit").click()
+    page.get_by_label("New price").fill("50")
+    with page.expect_response("**/cell/"):
+        page.keyboard.press("Enter")
+    page.get_by_text("its price is 60").wait_for()
+    page.get_by_role("button", name="price 60, edit").click()
+    page.get_by_label("New price").fill("61")
+    page.keyboard.press("Enter")
+    page.get_by_role("status").get_by_role("link", name="Undo…").click()
+    page.get_by_role("button", name="Undo for 1 room").wait_for()
+    room.refresh_from_db()
+    assert (room.price, room.size) == (61, None)

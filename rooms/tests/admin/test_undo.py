@@ -74,7 +74,7 @@ def test_a_saved_room_gets_its_old_values_back(as_boss, boss):
     assert "by boss" in text
     assert "1 of 1 room changed." in text
     assert "1 room gets its old values back." in text
-    assert "size unknown, price 39 size 20, price 45" in text
+    assert f"code {CODES[0]}, size unknown, price 39 code {CODES[1]}, size 20, price 45" in text
     done = undo(as_boss)
     assert "Undone: 1 room gets its old values back." in page_text(done)
     assert values() == before
@@ -147,7 +147,14 @@ def test_rooms_with_later_versions_stay_and_are_named(as_boss):
     assert "1 room gets its old values back." in text
     assert "2 rooms changed since" in text
     assert [room.code for room in shown.context["refused"]] == [str(room.code) for room in rooms[1:]]
-    assert "deleted" in text
+    later = [room.later_job for room in shown.context["refused"]]
+    assert later == list(Job.objects.exclude(pk=job.pk).order_by("pk").values_list("pk", flat=True))
+    assert f"price 25 job {later[0]}" in text
+    assert f"deleted job {later[1]}" in text
+    Room.objects.filter(pk=rooms[0].pk).update(price=70)
+    assert "price 70 another program" in page_text(as_boss.get(job_page(job)))
+    Room.objects.filter(pk=rooms[0].pk).update(price=15)
+    JobRoom.objects.filter(room_id=rooms[0].pk).update(version=4)
     undo(as_boss, job)
     assert prices() == [10, 25]
 

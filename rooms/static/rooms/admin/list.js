@@ -1,0 +1,98 @@
+/*
+ * Editing prices and sizes in the list: each is a button that becomes a field. Enter saves, Escape does not.
+ *
+ * Without this script the list only shows them.
+ */
+"use strict";
+
+{
+  const COLUMNS = { price: [0, 1000000], size: [1, 100000] };
+
+  const enhance = (row, told) => {
+    const key = row.querySelector("input.action-select")?.value;
+    const stamp = row.querySelector("[data-version]");
+    const code = row.querySelector(".field-code")?.textContent.trim();
+    if (!key || !stamp) return;
+    for (const [name, [low, high]] of Object.entries(COLUMNS)) {
+      const cell = row.querySelector(`.field-${name}`);
+      if (cell) edit({ cell, name, low, high, key, stamp, code, told });
+    }
+  };
+
+  const edit = ({ cell, name, low, high, key, stamp, code, told }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "edit-cell";
+    const show = (text) => {
+      button.textContent = text;
+      button.setAttribute("aria-label", `${name} ${text}, edit; room ${code}`);
+    };
+    show(cell.textContent.trim());
+    cell.replaceChildren(button);
+
+    const close = (field, text) => {
+      if (text !== undefined) show(text);
+      field.closest(".cell-form").replaceWith(button);
+      button.focus();
+    };
+
+    const save = async (field) => {
+      field.disabled = true;
+      const body = new URLSearchParams({ name, value: field.value, version: stamp.dataset.version });
+      const headers = { "X-CSRFToken": document.querySelector("[name=csrfmiddlewaretoken]").value, Accept: "application/json" };
+      told.textContent = "";
+      try {
+        const response = await fetch(new URL(`${key}/cell/`, location.href.split("?")[0]), { method: "POST", body, headers, redirect: "manual" });
+        if (response.status !== 200 && response.status !== 400 && response.status !== 409) throw new Error();
+        const state = await response.json();
+        told.textContent = state.message;
+        if (response.status === 400) {
+          field.disabled = false;
+          field.setAttribute("aria-invalid", "true");
+          field.focus();
+          return;
+        }
+        if (state.undo) {
+          const link = document.createElement("a");
+          link.href = state.undo;
+          link.textContent = "Undo…";
+          told.append(" ", link);
+        }
+        stamp.dataset.version = state.version;
+        stamp.textContent = state.changed;
+        close(field, state.shown);
+      } catch {
+        told.textContent = "Not saved: the site cannot be reached, or you are logged out or may not do this any more.";
+        field.disabled = false;
+      }
+    };
+
+    button.addEventListener("click", () => {
+      const form = document.createElement("span");
+      form.className = "cell-form";
+      const field = document.createElement("input");
+      Object.assign(field, { type: "number", min: low, max: high, step: 1, value: button.textContent.replace(/[^0-9]/g, "") });
+      field.setAttribute("aria-label", `New ${name} of room ${code}`);
+      field.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") {
+          event.preventDefault(); // the list is a form of its own
+          save(field);
+        }
+        if (event.key === "Escape") close(field);
+      });
+      form.append(field);
+      button.replaceWith(form);
+      field.select();
+    });
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const table = document.getElementById("result_list");
+    if (!table) return;
+    const told = document.createElement("p");
+    told.setAttribute("role", "status");
+    told.className = "edit-told";
+    table.closest(".results").before(told);
+    for (const row of table.tBodies[0].rows) enhance(row, told);
+  });
+}
