@@ -1,7 +1,8 @@
-"""The bulk action that changes prices by an amount or by percent."""
+"""The bulk action that changes prices by an amount, by percent, or to an amount, and rounds them."""
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -9,18 +10,21 @@ from django.contrib import admin
 from django.contrib.admin.models import CHANGE
 from django.db import connection
 from django.db.models import (
+    Avg,
     BigIntegerField,
     Count,
     DecimalField,
     ExpressionWrapper,
     F,
+    Max,
+    Min,
     Q,
     QuerySet,
     Sum,
     Value,
 )
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Cast, Round
+from django.db.models.functions import Abs, Cast, Round
 from django.http import HttpRequest, HttpResponse
 
 from rooms.admin import history
@@ -66,17 +70,26 @@ class PriceForm(forms.Form):
     )
     sure = forms.BooleanField(required=False)
     unit = forms.ChoiceField(
-        choices=[("euros", "euros per day"), ("percent", "percent")],
+        choices=[
+            ("euros", "euros per day more"),
+            ("percent", "percent more"),
+            ("set", "euros per day, the new price"),
+        ],
         initial="euros",
         widget=forms.RadioSelect,
+    )
+    ending = forms.ChoiceField(
+        label="Round",
+        choices=[("", "to whole euros"), ("5", "to a multiple of 5"), ("9", "to an end in 9")],
+        required=False,
     )
 
     def clean(self) -> dict[str, object]:
         cleaned = super().clean() or {}
         change = cleaned.get("change")
-        if change == 0:
+        if change == 0 and cleaned.get("unit") != "set" and not cleaned.get("ending"):
             self.add_error("change", "Zero changes nothing.")
-        if change is not None and cleaned.get("unit") == "euros" and change % 1:
+        if change is not None and cleaned.get("unit") != "percent" and change % 1:
             self.add_error("change", "Prices are whole euros.")
         return cleaned
 
@@ -93,32 +106,44 @@ class PriceForm(forms.Form):
 
     @property
     def summary(self) -> str:
-        """As in "+5 %" or "-3 euros per day"."""
-        unit = "%" if self.cleaned_data["unit"] == "percent" else "euros per day"
-        return f"{self.cleaned_data['change'].normalize():+f} {unit}"
+        """As in "by +5 %", "by -3 euros per day" or "to 49 euros per day, ending in 9"."""
+        change, kind = self.cleaned_data["change"].normalize(), self.cleaned_data["unit"]
+        unit = "%" if kind == "percent" else "euros per day"
+        amount = f"to {change:f}" if kind == "set" else f"by {change:+f}"
+        endings = {"5": ", rounded to 5", "9": ", ending in 9"}
+        return f"{amount} {unit}{endings.get(self.cleaned_data['ending'], '')}"
 
     @property
     def rule(self) -> tuple[Decimal, Decimal]:
         """
-        A factor and an amount: a new price is price · factor + amount, rounded to whole euros, half a euro
-        away from zero. That is ROUND_HALF_UP in Python, and `round(numeric)` in PostgreSQL.
+        A factor and an amount: a new price is price · factor + amount, rounded, a half away from zero. That
+        is ROUND_HALF_UP in Python, and `round(numeric)` in PostgreSQL.
         """
-        change = self.cleaned_data["change"]
-        if self.cleaned_data["unit"] == "euros":
-            return Decimal(1), change
-        return 1 + change / 100, Decimal(0)
+        change, unit = self.cleaned_data["change"], self.cleaned_data["unit"]
+        if unit == "percent":
+            return 1 + change / 100, Decimal(0)
+        return Decimal(unit == "euros"), change
+
+    @property
+    def rounding(self) -> tuple[Decimal, Decimal]:
+        """A step and a shift: prices are rounded to multiples of the step, less the shift."""
+        step, shift = {"5": (5, 0), "9": (10, 1)}.get(self.cleaned_data["ending"], (1, 0))
+        return Decimal(step), Decimal(shift)
 
     def new_price(self, price: int) -> int:
-        factor, amount = self.rule
-        return int((price * factor + amount).quantize(Decimal(1), ROUND_HALF_UP))
+        (factor, amount), (step, shift) = self.rule, self.rounding
+        steps = (price * factor + amount + shift) / step
+        return int(steps.quantize(Decimal(1), ROUND_HALF_UP) * step - shift)
 
     def new_price_sql(self) -> Combinable:
         """The same as an expression of the database."""
-        factor, amount = self.rule
-        exact = ExpressionWrapper(
-            F("price") * Value(factor) + Value(amount), DecimalField(max_digits=20, decimal_places=4)
+        (factor, amount), (step, shift) = self.rule, self.rounding
+        number = DecimalField(max_digits=20, decimal_places=5)
+        steps = ExpressionWrapper(
+            (F("price") * Value(factor) + Value(amount + shift)) * Value(1 / step), number
         )
-        return Cast(Round(exact), BigIntegerField())
+        rounded = ExpressionWrapper(Round(steps) * Value(step) - Value(shift), number)
+        return Cast(rounded, BigIntegerField())
 
 
 def with_new_price(rooms: QuerySet, parameters: dict[str, Any]) -> QuerySet:
@@ -136,7 +161,7 @@ PRICES = large.Operation(
         UPDATE room SET price = batch.new_price FROM batch WHERE room.id = batch.id
         RETURNING room.id, room.code, concat('price ', old.price, ' → ', new.price, %s::text) AS message
     """,
-    message=lambda parameters: [f" ({parameters['summary']})"],
+    message=lambda parameters: [f" ({parameters['summary'].removeprefix('by ')})"],
 )
 
 
@@ -165,10 +190,10 @@ def change_prices_in_batches(
     context: dict[str, Any] = {"form": form, "in_batches": True}
     snapshot = large.current_snapshot()
     if submitted and form.is_valid():
-        parameters = {"change": str(form.cleaned_data["change"]), "unit": form.cleaned_data["unit"]}
+        parameters = {name: str(form.cleaned_data[name]) for name in ("change", "unit", "ending")}
         parameters["summary"] = form.summary
         context |= preview(queryset.annotate(new_price=form.new_price_sql()), form)
-        change = large.confirmed(request, "prices", parameters, f"Change prices by {parameters['summary']}")
+        change = large.confirmed(request, "prices", parameters, f"Change prices {parameters['summary']}")
         if change and context["ready"] and form.is_sure():
             return large.start(change)
         if "confirm" in request.POST and not change:
@@ -192,10 +217,14 @@ def preview(rooms: QuerySet, form: PriceForm) -> dict[str, Any]:
         number=Count("pk"),
         changing=Count("pk", filter=~Q(new_price=F("price"))),
         rejected=Count("pk", filter=outside),
-        before=Sum("price"),
-        after=Sum("new_price"),
+        **{
+            f"{label}_{name}": function(name)
+            for label, function in FIGURES.items()
+            for name in ("price", "new_price")
+        },
     )
-    form.note_sums(found.pop("before") or 0, found.pop("after") or 0)
+    figures = [(label, found.pop(f"{label}_price"), found.pop(f"{label}_new_price")) for label in FIGURES]
+    form.note_sums(figures[0][1] or 0, figures[0][2] or 0)
     shown = rooms.filter(outside) if found["rejected"] else rooms.exclude(new_price=F("price"))
     if found["rejected"]:
         form.add_error("change", limits_error(found["rejected"]))
@@ -203,8 +232,22 @@ def preview(rooms: QuerySet, form: PriceForm) -> dict[str, Any]:
         **found,
         "unchanged": found["number"] - found["changing"],
         "ready": bool(found["changing"]) and not found["rejected"],
-        "changes": [NewPrice(room, room.new_price) for room in shown.order_by("pk")[:MAX_SHOWN]],
+        "figures": figures,
+        "changes": [
+            NewPrice(room, room.new_price)
+            for room in shown.order_by(Abs(F("new_price") - F("price")).desc(), "pk")[:MAX_SHOWN]
+        ],
     }
+
+
+FIGURES = {"Sum": Sum, "Average": Avg, "Lowest": Min, "Highest": Max}
+
+
+def compute_figures(changes: list[NewPrice]) -> list[tuple[str, float, float]]:
+    """Sum, average and extremes of the prices before and after; of no prices none."""
+    functions = {"Sum": sum, "Average": fmean, "Lowest": min, "Highest": max}
+    before, after = [change.room.price for change in changes], [change.price for change in changes]
+    return [(label, function(before), function(after)) for label, function in functions.items() if changes]
 
 
 def limits_error(number: int) -> str:
@@ -223,7 +266,9 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
     changes: list[NewPrice] = []
     if submitted and form.is_valid():
         changes = [NewPrice(room, form.new_price(room.price)) for room in rooms]
-        form.note_sums(sum(room.price for room in rooms), sum(change.price for change in changes))
+    figures = compute_figures(changes)
+    if figures:
+        form.note_sums(int(figures[0][1]), int(figures[0][2]))
     rejected = [change for change in changes if not change.allowed]
     changing = [change for change in changes if change.difference]
     current = fingerprint((change.room, change.price) for change in changing)
@@ -243,7 +288,8 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
             "changing": len(changing),
             "unchanged": len(changes) - len(changing),
             "rejected": len(rejected),
-            "changes": (rejected or changing)[:MAX_SHOWN],
+            "figures": figures,
+            "changes": sorted(rejected or changing, key=lambda change: -abs(change.difference))[:MAX_SHOWN],
             "fingerprint": current,
             "ready": bool(changing) and not rejected,
             "valid": submitted and form.is_bound and not form.errors,
@@ -253,15 +299,16 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
 
 def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> None:
     """Write the log entries, then lock the rooms and write the new prices."""
+    rule = form.summary.removeprefix("by ")
     lines = [
         (
             change.room,
-            f"{history.format_change('price', change.room.price, change.price)} ({form.summary})",
+            f"{history.format_change('price', change.room.price, change.price)} ({rule})",
         )
         for change in changes
     ]
-    with recorded(request.user, f"Change prices by {form.summary}") as job, connection.cursor() as cursor:
+    with recorded(request.user, f"Change prices {form.summary}") as job, connection.cursor() as cursor:
         history.log_changes(request.user, CHANGE, lines)
         lock_rooms([change.room for change in changes])
         cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
-    report(request, job, f"Prices of {RoomCount(len(changes))} changed by {form.summary}.")
+    report(request, job, f"Prices of {RoomCount(len(changes))} changed {form.summary}.")

@@ -83,7 +83,7 @@ def test_the_second_save_is_rejected_and_keeps_the_input(open_page):
     assert (room.price, room.size, room.version) == (50, 25, 3)
 
 
-def preview_prices(page, selected, change, unit="euros per day"):
+def preview_prices(page, selected, change, unit="euros per day more"):
     """Select all rooms of a list, the text beside the actions saying so, and preview other prices."""
     page.locator("#action-toggle").check()
     page.get_by_text(selected).click()
@@ -98,8 +98,9 @@ def test_prices_change_in_bulk_after_a_preview(open_page):
     RoomFactory(price=100)
     RoomFactory(price=39)
     page = open_page("/admin/rooms/room/?o=3")
-    preview_prices(page, "2 of 2 selected", "10", "percent")
-    assert page.locator(".room-table tbody tr").nth(1).inner_text().split()[1:] == ["39", "43", "+4"]
+    preview_prices(page, "2 of 2 selected", "10", "percent more")
+    rows = page.get_by_role("region", name="New prices").locator("tbody tr")
+    assert rows.nth(1).inner_text().split()[1:] == ["39", "43", "+4"]
     page.get_by_role("button", name="Change 2 prices").click()
     assert "Prices of 2 rooms changed by +10 %." in page.locator(".messagelist").inner_text()
     assert sorted(Room.objects.values_list("price", flat=True)) == [43, 110]
