@@ -27,7 +27,7 @@ class InlineMixin:
         view = self.admin_site.admin_view(require_POST(self.edit_cell_view))
         return [
             path("<int:pk>/cell/", view, name="rooms_room_cell"),
-            *super().get_urls(),  # type: ignore[misc]
+            *super().get_urls(),  # type: ignore[misc]  # of ModelAdmin
         ]
 
     def edit_cell_view(self: Any, request: HttpRequest, pk: int) -> HttpResponse:

@@ -34,6 +34,7 @@ from rooms.admin.jobs.record import recorded, with_undo
 from rooms.admin.list_filters import FILTERS, PARAMETERS, add_filter_error, filter_errors
 from rooms.admin.listing import RoomChangeList, RoomPaginator, apply_search
 from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
+from rooms.admin.neighbours import NeighbourMixin
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
 
@@ -51,7 +52,7 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 
 @admin.register(Room)
-class RoomAdmin(ActivityMixin, JobMixin, InlineMixin, SpreadsheetMixin, admin.ModelAdmin):
+class RoomAdmin(ActivityMixin, JobMixin, InlineMixin, NeighbourMixin, SpreadsheetMixin, admin.ModelAdmin):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm
@@ -222,8 +223,10 @@ class RoomAdmin(ActivityMixin, JobMixin, InlineMixin, SpreadsheetMixin, admin.Mo
         return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(submitted)}")
 
     def save_model(self, request: HttpRequest, obj: Room, form: ModelForm, change: bool) -> None:
+        if "_next" in request.POST and change:
+            self.note_next(request, obj.pk)
         title = f"Change a room: {self.format_edit(form)}" if change else "Add a room"
-        with recorded(request.user, title) as request.job:  # type: ignore[attr-defined]
+        with recorded(request.user, title) as request.job:  # type: ignore[attr-defined]  # for message_user
             if not change:
                 obj.save()
                 return

@@ -1,5 +1,6 @@
 """The bulk action that changes prices by an amount, by percent, or to an amount, and rounds them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean
@@ -245,7 +246,12 @@ FIGURES = {"Sum": Sum, "Average": Avg, "Lowest": Min, "Highest": Max}
 
 def compute_figures(changes: list[NewPrice]) -> list[tuple[str, float, float]]:
     """Sum, average and extremes of the prices before and after; of no prices none."""
-    functions = {"Sum": sum, "Average": fmean, "Lowest": min, "Highest": max}
+    functions: dict[str, Callable[[list[int]], float]] = {
+        "Sum": sum,
+        "Average": fmean,
+        "Lowest": min,
+        "Highest": max,
+    }
     before, after = [change.room.price for change in changes], [change.price for change in changes]
     return [(label, function(before), function(after)) for label, function in functions.items() if changes]
 

@@ -44,7 +44,7 @@ class JobMixin:
         return [
             path("jobs/", view(self.job_list_view), name="rooms_room_jobs"),
             path("jobs/<int:pk>/", view(self.job_view), name="rooms_room_job"),
-            *super().get_urls(),  # type: ignore[misc]
+            *super().get_urls(),  # type: ignore[misc]  # of ModelAdmin
         ]
 
     def job_list_view(self: Any, request: HttpRequest) -> HttpResponse:
