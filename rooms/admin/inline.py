@@ -32,9 +32,8 @@ class InlineMixin:
 
     def edit_cell_view(self: Any, request: HttpRequest, pk: int) -> HttpResponse:
         """
-        Set one value of a room of this version. JSON: the room's value and version, and a message.
-
-        400 for a value that the column doesn't take, 409 where somebody has changed the room, or is doing so.
+        Set one value of a room of this version. JSON: whether it is saved, the room's value and version, and
+        a message, for a value that the column doesn't take, and where somebody has changed the room.
         """
         if not self.has_change_permission(request):
             raise PermissionDenied
@@ -46,7 +45,7 @@ class InlineMixin:
         try:
             value = parse_cell(name, text)
         except ValueError as error:
-            return answer(room, name, f"{COLUMNS[name].label} {error}.", status=400)
+            return reply(room, name, f"{COLUMNS[name].label} {error}.", invalid=True)
         if str(room.version) != version:
             return conflict(room, name)
         try:
@@ -59,9 +58,9 @@ class InlineMixin:
         except OperationalError as error:
             if not is_lock_timeout(error):
                 raise
-            return answer(room, name, "Other work holds this room. Try again in a moment.", status=409)
+            return reply(room, name, "Other work holds this room. Try again in a moment.", invalid=True)
         room.refresh_from_db()
-        return answer(room, name, "Saved.", undo=job.get_absolute_url() if job.pk else "")
+        return reply(room, name, "Saved.", saved=True, undo=job.get_absolute_url() if job.pk else "")
 
 
 def edit(room: Room, name: str, value: Any) -> str:
@@ -73,19 +72,22 @@ def conflict(room: Room, name: str) -> JsonResponse:
     who = history.person(entry.user) if entry else "Somebody (an import or another program)"
     now = history.format_value(getattr(room, name))
     message = f"{who} changed this room meanwhile: its {name} is {now}. Nothing of yours is saved."
-    return answer(room, name, message, status=409)
+    return reply(room, name, message)
 
 
-def answer(room: Room, name: str, message: str, *, status: int = 200, undo: str = "") -> JsonResponse:
+def reply(
+    room: Room, name: str, message: str, *, saved: bool = False, invalid: bool = False, undo: str = ""
+) -> JsonResponse:
+    """Where it is invalid, what was typed is to be corrected, or sent again."""
     value = getattr(room, name)
     return JsonResponse(
         {
-            "value": "" if value is None else str(value),
+            "saved": saved,
+            "invalid": invalid,
             "shown": "missing" if value is None else COLUMNS[name].display(value),
             "version": room.version,
             "changed": history.format_time(room.updated_at),
             "message": message,
             "undo": undo,
-        },
-        status=status,
+        }
     )

@@ -143,7 +143,7 @@ def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> Job:
     change = Job.objects.select_for_update().get(pk=pk)
     if change.state != Job.State.RUNNING:
         return change
-    if change.seen_at is None or change.seen_at < timezone.now() - LIFETIME:
+    if is_expired(change):
         return finish(change, Job.State.CANCELLED)
     batch = operation.rooms(in_snapshot(rooms, change.snapshot), change.parameters)
     batch = batch.filter(pk__gt=change.last_id).order_by("pk")[:BATCH].select_for_update()
@@ -161,6 +161,11 @@ def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> Job:
     change.changed += number
     change.last_id = last or change.last_id
     return finish(change, Job.State.RUNNING if number == BATCH else Job.State.DONE)
+
+
+def is_expired(change: Job) -> bool:
+    """Whether it was not finished in its time, and is not continued."""
+    return (change.seen_at or change.created_at) < timezone.now() - LIFETIME
 
 
 def finish(change: Job, state: str) -> Job:

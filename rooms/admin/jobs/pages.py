@@ -87,6 +87,10 @@ class JobMixin:
         return show(self, request, job)
 
 
+def is_running(job: Job) -> bool:
+    return job.state == Job.State.RUNNING and not large.is_expired(job)
+
+
 def may(model_admin: "RoomAdmin", request: HttpRequest, permissions: list[str]) -> bool:
     return all(getattr(model_admin, f"has_{name}_permission")(request) for name in permissions)
 
@@ -102,7 +106,7 @@ def show(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRespon
         "begins": "start" in request.GET,
         "undone_by": job.undone_by.select_related("user").order_by("pk"),
     }
-    if job.state != Job.State.RUNNING:
+    if not is_running(job):
         found = undo.preview(job)
         missing = [name for name in found.permissions if not may(model_admin, request, [name])]
         refused = undo.noted_rooms(job, fitting=False, limit=MAX_SHOWN) if found.refused else []
@@ -120,7 +124,7 @@ def show(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRespon
 
 def undo_job(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpResponse:
     """Undo what the preview showed, at once or in batches; show the preview again where it is another now."""
-    if job.state == Job.State.RUNNING:
+    if is_running(job):
         messages.warning(request, "This is still going on. Stop it first, then undo what is done.")
         return HttpResponseRedirect(job.get_absolute_url())
     found = undo.preview(job)
@@ -178,14 +182,14 @@ def describe(job: Job, *, waits: bool = False) -> dict[str, Any]:
     done = f"{job.changed:,} of {Count(job.total)} {participle}"
     if waits:
         text = f"{done}. Other work holds the next rooms; this goes on when it is finished."
-    elif job.state == job.State.CANCELLED:
+    elif job.state != Job.State.DONE and not is_running(job):
         text = f"Stopped: {done}. The others are as they were."
-    elif job.state == job.State.DONE and job.left:
+    elif job.state == Job.State.DONE and job.left:
         text = f"{done}. Others changed or deleted {job.left:,} since the preview; these were left alone."
     else:
         text = f"{done}."
     return {
-        "running": job.state == job.State.RUNNING,
+        "running": is_running(job),
         "changed": job.changed,
         "total": job.total,
         "waits": waits,

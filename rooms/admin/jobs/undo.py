@@ -261,6 +261,8 @@ def undo_batch(pk: int) -> Job:
     job = Job.objects.select_for_update().get(pk=pk)
     if job.state != Job.State.RUNNING:
         return job
+    if large.is_expired(job):
+        return large.finish(job, Job.State.CANCELLED)
     with connection.cursor() as cursor:
         cursor.execute(BATCH_END, [job.undoes_id, job.last_id, large.BATCH])
         last, number = cursor.fetchone()

@@ -180,7 +180,9 @@ def test_a_pasted_place_is_understood(open_page):
         page.get_by_label("Paste a place").fill(pasted)
         filled = [page.get_by_label(name).input_value() for name in ("Latitude", "Longitude")]
         assert filled == (point or ["", ""]), pasted
-        assert page.locator("output").inner_text().startswith("No place in this") == (point is None)
+        assert page.locator(".place-paste output").inner_text().startswith("No place in this") == (
+            point is None
+        )
         assert page.locator(".place-pin").count() == (point is not None)
 
 

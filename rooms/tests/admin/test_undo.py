@@ -7,6 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from rooms.admin.actions import bulk, large
 from rooms.factories import RoomFactory
@@ -360,6 +361,19 @@ class TestWithOthers:
         assert "Stop it first" in page_text(still)
         as_boss.post(started, {"cancel": "yes"}, headers=JSON)
         undo(as_boss)
+        assert prices() == [10] * 5
+
+    def test_a_change_that_nobody_finished_in_a_day_is_undone_by_others(self, as_boss, editor, monkeypatch):
+        monkeypatch.setattr("rooms.admin.jobs.pages.SECONDS", 0)
+        RoomFactory.create_batch(5, price=10)
+        as_boss.post(page_of(change_prices(as_boss)), headers=JSON)
+        assert prices() == [15, 15, 10, 10, 10]
+        as_editor = Client()
+        as_editor.force_login(editor)
+        assert b'name="undo"' not in as_editor.get(job_page()).content
+        Job.objects.update(seen_at=timezone.now() - large.LIFETIME)
+        assert "Stopped: 2 of 5 rooms changed." in page_text(as_editor.get(job_page()))
+        undo(as_editor)
         assert prices() == [10] * 5
 
     def test_of_two_undos_at_once_one_is_done(self, as_boss, boss):

@@ -43,10 +43,10 @@
       told.textContent = "";
       try {
         const response = await fetch(new URL(`${key}/cell/`, location.href.split("?")[0]), { method: "POST", body, headers, redirect: "manual" });
-        if (response.status !== 200 && response.status !== 400 && response.status !== 409) throw new Error();
+        if (!response.ok) throw new Error();
         const state = await response.json();
         told.textContent = state.message;
-        if (response.status === 400) {
+        if (state.invalid) {
           field.disabled = false;
           field.setAttribute("aria-invalid", "true");
           field.focus();
