@@ -152,3 +152,20 @@ class JobRoom(models.Model):
 
     def __str__(self) -> str:
         return str(self.code)
+
+
+class SavedFilter(models.Model):
+    """Filters, search and order of the list under a name, for who saved them or for all."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=500, help_text="The query string of the list.")
+    shared = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "room_saved_filter"
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="room_saved_filter_name")]
+
+    def __str__(self) -> str:
+        return self.name

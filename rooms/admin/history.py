@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from rooms.columns import COLUMNS
 from rooms.models import Room
@@ -71,7 +72,7 @@ ROOM_SQL = ", ".join(f"concat('{name} ', coalesce(room.{name}::text, 'unknown'))
 
 def format_time(time: datetime) -> str:
     """A time such as "3 Jan 2026, 14:05 UTC", in the operator's time zone."""
-    return f"{timezone.localtime(time):%-d %b %Y, %H:%M %Z}"
+    return date_format(timezone.localtime(time), "DATETIME_FORMAT")
 
 
 def last_log_entry(room: Room) -> LogEntry | None:

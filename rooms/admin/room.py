@@ -35,6 +35,7 @@ from rooms.admin.list_filters import FILTERS, PARAMETERS, add_filter_error, filt
 from rooms.admin.listing import RoomChangeList, RoomPaginator, apply_search
 from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
 from rooms.admin.neighbours import NeighbourMixin
+from rooms.admin.saved_filters import SavedFilterMixin, saved_filters
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
 
@@ -52,7 +53,9 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 
 @admin.register(Room)
-class RoomAdmin(ActivityMixin, JobMixin, InlineMixin, NeighbourMixin, SpreadsheetMixin, admin.ModelAdmin):
+class RoomAdmin(
+    ActivityMixin, JobMixin, InlineMixin, NeighbourMixin, SavedFilterMixin, SpreadsheetMixin, admin.ModelAdmin
+):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
     form = RoomForm
@@ -85,7 +88,11 @@ class RoomAdmin(ActivityMixin, JobMixin, InlineMixin, NeighbourMixin, Spreadshee
 
     @offer_retry_on_lock_timeout
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        context = {"title": "Rooms", "editable": self.has_change_permission(request)}
+        context = {
+            "title": "Rooms",
+            "editable": self.has_change_permission(request),
+            "saved_filters": saved_filters(request.user),
+        }
         page = super().changelist_view(request, context | (extra_context or {}))
         if page.status_code == 200:
             for error in filter_errors(request):

@@ -6,7 +6,7 @@ from django.test import Client
 
 from rooms.admin.actions import bulk, large
 from rooms.factories import RoomFactory
-from rooms.models import Job, Room
+from rooms.models import Job, Room, SavedFilter
 from rooms.tests.admin.test_undo import raise_prices
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.django_db(transaction=True)]
@@ -263,6 +263,36 @@ def test_a_viewer_sees_the_map_and_cannot_move_the_pin(open_page, django_user_mo
     assert page.get_by_label("Paste a place").count() == 0
 
 
+def test_a_filter_is_saved_used_and_removed(open_page):
+    RoomFactory(price=39)
+    RoomFactory(price=66)
+    page = open_page("/admin/rooms/room/?price__gte=50")
+    page.get_by_text("Save this filter").click()
+    page.get_by_label("Name").fill("Dear")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("Saved as “Dear”.").wait_for()
+    page.goto("/admin/rooms/room/")
+    page.get_by_role("link", name="Dear").click()
+    page.wait_for_url("**price__gte=50")
+    assert page.locator("#result_list tbody tr").count() == 1
+    page.get_by_role("button", name="Remove the filter Dear").click()
+    page.wait_for_url("**/room/")
+    assert page.get_by_role("link", name="Dear").count() == 0
+
+
+def test_going_through_a_list_saves_and_goes_on(open_page):
+    rooms = [RoomFactory(price=price) for price in (10, 20, 30)]
+    page = open_page("/admin/rooms/room/?o=3")
+    page.get_by_role("link", name=str(rooms[0].code)).click()
+    page.get_by_role("link", name="Next").click()
+    page.get_by_label("Price").fill("15")
+    page.get_by_role("button", name="Save and next").click()
+    page.get_by_role("heading", name=str(rooms[2].code)).wait_for()
+    page.get_by_role("link", name="Previous").click()
+    page.get_by_role("heading", name=str(rooms[1].code)).wait_for()
+    assert page.get_by_label("Price").input_value() == "15"
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -279,6 +309,7 @@ def test_every_page_is_accessible_and_fits_the_screen(open_page, boss, how):
     client = Client()
     client.force_login(boss)
     raise_prices(client, Room.objects.all())
+    SavedFilter.objects.create(user=boss, name="Large", query="size__gte=50")
     Room.objects.filter(pk=room.pk).update(size=3)
     page = open_page("/admin/login/", user=None, **how)
     findings = [("login", axe.run(page).response["violations"])]
