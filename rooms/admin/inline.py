@@ -1,5 +1,6 @@
 """Editing one value in the list: a request for each, which never overwrites what others saved meanwhile."""
 
+import json
 from typing import Any
 
 from django.contrib.admin.models import CHANGE
@@ -16,8 +17,10 @@ from rooms.columns import COLUMNS, WHOLE_NUMBER
 from rooms.imports.reader import parse_cell
 from rooms.models import Room
 
-EDITABLE = [column.name for column in COLUMNS.values() if column.type is WHOLE_NUMBER]
-"""The columns that are edited in the list."""
+EDITABLE = {column.name: column.limits for column in COLUMNS.values() if column.type is WHOLE_NUMBER}
+"""The columns that are edited in the list, with their limits."""
+LIMITS = json.dumps(EDITABLE)
+"""For list.js."""
 
 
 class InlineMixin:

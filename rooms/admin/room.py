@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from rooms.admin import history
+from rooms.admin import history, inline
 from rooms.admin.actions.bulk import check_keys
 from rooms.admin.actions.delete import delete_selected
 from rooms.admin.actions.prices import change_prices
@@ -90,7 +90,7 @@ class RoomAdmin(
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         context = {
             "title": "Rooms",
-            "editable": self.has_change_permission(request),
+            "editable": inline.LIMITS if self.has_change_permission(request) else "",
             "saved_filters": saved_filters(request.user),
         }
         page = super().changelist_view(request, context | (extra_context or {}))

@@ -89,13 +89,14 @@ CHANGES = ", ".join(
 )
 """The parts of `history.format_changes` as SQL."""
 
+# A column that is younger than the job keeps its present value: it is not in the noted row.
 # A room that another transaction adds with the same key or code meanwhile is left to it.
 WRITE = f"""
 WITH batch AS MATERIALIZED (
     SELECT noted.room_id, noted.gone, noted.before IS NULL AS added, noted.version AS left_version, former.*
     FROM room_job_room AS noted
     LEFT JOIN room ON room.id = noted.room_id
-    CROSS JOIN LATERAL jsonb_populate_record(NULL::room, noted.before) AS former
+    CROSS JOIN LATERAL jsonb_populate_record(room, noted.before) AS former
     WHERE noted.job_id = %(undone)s AND noted.room_id > %(after)s AND noted.room_id <= %(last)s AND {FITS}
 ), changed AS (
     UPDATE room SET {", ".join(f"{name} = batch.{name}" for name in COLUMNS)}
@@ -201,9 +202,10 @@ def noted_room(
 ) -> NotedRoom:
     """With the values that differ, or all of a room that wasn't there, or isn't."""
     before, now = (json.loads(row) if row else {} for row in (before_json, now_json))
-    names = [name for name in COLUMNS if before.get(name) != now.get(name)]
-    if not before or not now:
-        names.remove("code")
+    if before and now:
+        names = [name for name in COLUMNS if name in before and before[name] != now[name]]
+    else:
+        names = [name for name in COLUMNS if name != "code"]
     return NotedRoom(
         room_id,
         code,

@@ -208,6 +208,18 @@ def test_a_form_that_was_open_before_a_room_was_deleted_and_restored_is_stale(as
     assert prices() == [20]
 
 
+def test_a_column_that_is_younger_than_the_job_keeps_its_value(as_boss):
+    room = RoomFactory(price=39, size=20)
+    save(as_boss, room, price=45)
+    noted = JobRoom.objects.get()
+    del noted.before["size"]  # as if the job was from before the migration
+    JobRoom.objects.update(before=noted.before)
+    assert "price 39 price 45" in page_text(as_boss.get(job_page()))
+    undo(as_boss)
+    room.refresh_from_db()
+    assert (room.price, room.size) == (39, 20)
+
+
 def test_a_save_without_changes_is_no_job(as_boss):
     saved = save(as_boss, RoomFactory())
     assert JOBS + "1" not in saved.content.decode()

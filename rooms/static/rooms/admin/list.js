@@ -6,7 +6,8 @@
 "use strict";
 
 {
-  const COLUMNS = { price: [0, 1000000], size: [1, 100000] };
+  /** The columns that are edited, by name, with their limits. */
+  const COLUMNS = JSON.parse(document.currentScript.dataset.columns);
 
   const enhance = (row, told) => {
     const key = row.querySelector("input.action-select")?.value;
@@ -71,7 +72,7 @@
       const form = document.createElement("span");
       form.className = "cell-form";
       const field = document.createElement("input");
-      Object.assign(field, { type: "number", min: low, max: high, step: 1, value: button.textContent.replace(/[^0-9]/g, "") });
+      Object.assign(field, { type: "number", min: low, max: high, step: 1, value: button.textContent.replace(/[^0-9-]/g, "") });
       field.setAttribute("aria-label", `New ${name} of room ${code}`);
       field.addEventListener("keydown", (event) => {
         if (event.key === "Enter") {
