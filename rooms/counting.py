@@ -77,6 +77,15 @@ def estimate_rows(source: Statement) -> int | None:
         share, read = share_of(round(matches / share), SECOND), share
 
 
+def sample_share(source: Statement, wanted: int) -> float | None:
+    """
+    The share of the rooms that is expected to have the wanted number of a source's; None where even the whole
+    sample is not expected to have ENOUGH of them. One query.
+    """
+    matches = round(count_in(sample(FIRST), source) / FIRST)
+    return None if matches * WHOLE < ENOUGH else share_of(matches, wanted)
+
+
 def count_in(prefix: str, source: Statement) -> int:
     sql, values = source
     with connection.cursor() as cursor:

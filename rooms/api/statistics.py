@@ -7,6 +7,7 @@ same one.
 """
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, log10
 from typing import Any
@@ -15,8 +16,8 @@ from django.db import connection
 
 from rooms.api.queries import matching_rooms
 from rooms.api.search import Search
-from rooms.counting import estimate_rows
-from rooms.sampling import sample, share_of
+from rooms.counting import ENOUGH, Statement, sample_share
+from rooms.sampling import sample
 
 SAMPLE_ROOMS = 20_000
 """The target size of a sample; a quartile is then within 1 % of the ranks, by the binomial distribution."""
@@ -35,24 +36,40 @@ def compute_statistics(search: Search) -> dict[str, Any]:
     `min`, `max`, `quartiles` and `histogram`, and `bbox` [west, south, east, north] in degrees.
 
     Where `sampled` is true, `count` and the bins are projected from the sample, and the extremes are the
-    sample's own.
+    sample's own. Two queries, or three where the sample turns out to have few rooms.
     """
-    estimate = estimate_rows(matching_rooms(search))
-    if estimate is None:
-        return build_statistics(*fetch_groups(search))
-    return build_statistics(*fetch_groups(search, sample(share_of(estimate, SAMPLE_ROOMS))), estimate)
+    rows = matching_rooms(search)
+    share = sample_share(rows, SAMPLE_ROOMS)
+    if share:
+        groups = fetch_groups(rows, sample(share))
+        if groups.total >= ENOUGH:
+            return build_statistics(groups, share)
+    return build_statistics(fetch_groups(rows))
 
 
-def fetch_groups(
-    search: Search, prefix: str = ""
-) -> tuple[int, list[float], Distribution, Distribution, int]:
-    """The number of rooms, their bounding box, their prices, their sizes, and how many have none."""
-    rows, values = matching_rooms(search)
+@dataclass(frozen=True)
+class Groups:
+    """Rooms, grouped."""
+
+    total: int
+    box: list[float]
+    """West, south, east and north in degrees."""
+    prices: Distribution
+    sizes: Distribution
+    unknown: int
+    """Rooms without a size."""
+
+
+def fetch_groups(rows: Statement, prefix: str = "") -> Groups:
+    # OFFSET 0: with GROUPING SETS the planner takes a calculated column for free, and would compare each
+    # room's distance before its box.
+    source, values = rows
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{prefix}SELECT grouping(room.price, room.size), coalesce(room.price, room.size), count(*),"
-            " min(room.longitude), min(room.latitude), max(room.longitude), max(room.latitude)"
-            f" {rows} GROUP BY GROUPING SETS ((room.price), (room.size), ())",
+            f"{prefix}SELECT grouping(price, size), coalesce(price, size), count(*),"
+            " min(longitude), min(latitude), max(longitude), max(latitude)"
+            f" FROM (SELECT room.price, room.size, room.longitude, room.latitude {source} OFFSET 0) AS room"
+            " GROUP BY GROUPING SETS ((price), (size), ())",
             values,
         )
         groups = cursor.fetchall()
@@ -60,29 +77,23 @@ def fetch_groups(
     sizes = {value: count for grouping, value, count, *_ in groups if grouping == 2}
     unknown = sizes.pop(None, 0)
     total, box = next((count, box) for grouping, _, count, *box in groups if grouping == 3)
-    return total, box, prices, sizes, unknown
+    return Groups(total, box, prices, sizes, unknown)
 
 
-def build_statistics(
-    total: int,
-    box: list[float],
-    prices: Distribution,
-    sizes: Distribution,
-    unknown: int,
-    estimate: int | None = None,
-) -> dict[str, Any]:
-    scale = estimate / total if estimate else 1
+def build_statistics(groups: Groups, share: float = 1) -> dict[str, Any]:
+    """The statistics of all rooms from those of a share of them."""
+    sizes = summary(groups.sizes, share) | {"unknown": round(groups.unknown / share)}
     return {
-        "count": estimate or total,
-        "sampled": estimate is not None,
-        "price": summary(prices, scale),
-        "size": summary(sizes, scale) | {"unknown": round(unknown * scale)},
-        "bbox": box if total else None,
+        "count": round(groups.total / share),
+        "sampled": share < 1,
+        "price": summary(groups.prices, share),
+        "size": sizes,
+        "bbox": groups.box if groups.total else None,
     }
 
 
-def summary(distribution: Distribution, scale: float) -> dict[str, Any]:
-    """Extremes, quartiles and histogram of one distribution; counts are multiplied by the scale."""
+def summary(distribution: Distribution, share: float) -> dict[str, Any]:
+    """Extremes, quartiles and histogram of one distribution; counts are divided by the share."""
     if not distribution:
         return {"min": None, "max": None, "quartiles": None, "histogram": []}
     values = sorted(distribution)
@@ -92,7 +103,7 @@ def summary(distribution: Distribution, scale: float) -> dict[str, Any]:
         "max": values[-1],
         "quartiles": [quantile(values, ranks, share) for share in (0.25, 0.5, 0.75)],
         "histogram": [
-            {"from": low, "to": high, "count": round(count * scale)}
+            {"from": low, "to": high, "count": round(count / share)}
             for low, high, count in histogram(values, ranks)
         ],
     }

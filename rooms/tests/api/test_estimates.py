@@ -165,16 +165,22 @@ def test_an_estimate_reads_no_more_than_the_sample(million_rooms, query):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("path", ["/rooms/stats", "/rooms/clusters"])
-def test_statistics_and_maps_of_many_rooms_read_samples(client, million_rooms, path, query):
+@pytest.mark.parametrize(("path", "share"), [("/rooms/stats", FIRST + WHOLE), ("/rooms/clusters", 2 * WHOLE)])
+def test_statistics_and_maps_of_many_rooms_read_samples(client, million_rooms, path, share, query):
     body = client.get(f"{path}?{query}").json()
     if not body["sampled"]:
         assert body["count"] <= 22_000
         return
     plans = captured(lambda: client.get(f"{path}?{query}"))
     assert len(plans) <= 4
-    assert sum(map(read_rows, plans)) <= 1.05 * ROOMS * (WHOLE + WHOLE) + 2 * 512 * 21
+    assert sum(map(read_rows, plans)) <= 1.05 * ROOMS * share + 2 * 512 * 21
     assert not any("Gather" in node["Node Type"] for plan in plans for node in nodes(plan))
+
+
+def test_statistics_of_a_circle_take_no_distance_of_the_rooms_outside_its_box(client, million_rooms):
+    *_, statistics = captured(lambda: client.get("/rooms/stats?near=-0.1276,51.5072&within=5000"))
+    (condition,) = [node["Filter"] for node in nodes(statistics) if "asin" in node.get("Filter", "")]
+    assert 0 < condition.index("<@") < condition.index("asin")
 
 
 def test_a_map_of_all_rooms_reads_one_in_forty(client, million_rooms):
