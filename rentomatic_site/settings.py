@@ -228,6 +228,8 @@ DATABASES = {
         },
     }
 }
+PREPARED_STATEMENTS = env_bool("PREPARED_STATEMENTS", True)
+"""Whether statements are prepared where the plan cannot depend on their values (rooms/api/prepared.py)."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Static files: hashed and compressed by collectstatic, served by whitenoise

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from rooms.api import queries
 from rooms.api.formats import JSON
@@ -32,6 +32,7 @@ class Explainer:
 def explain_page(search: Search, options: str = "ANALYZE, BUFFERS") -> list[tuple[str, list[Any]]]:
     """Each statement of the page, and its plan: text lines, or one object for FORMAT JSON."""
     explainer = Explainer(options)
-    with connection.execute_wrapper(explainer):
+    # In a transaction no statement is prepared: the plan is that of the SQL that is shown.
+    with transaction.atomic(), connection.execute_wrapper(explainer):
         queries.page(search, JSON)
     return explainer.found

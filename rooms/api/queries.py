@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from django.db import connection
 
-from rooms.api import paging, plans
+from rooms.api import paging, plans, prepared
 from rooms.api.conditions import Condition, conjunction
 from rooms.api.errors import FieldError, ParametersError
 from rooms.api.exports import STREAM_ROWS, streaming_cursor
@@ -30,6 +30,9 @@ MAX_COST = 50_000
 
 SMALL_CIRCLE = 1_000
 """Metres that are suggested where a circle is too large."""
+
+WITHOUT_FILTER = {"after", "before", "count"}
+"""The parameters of a page whose statement is always the same, and whose plan suits all their values."""
 
 NAMES: Names = tuple(COLUMNS)
 
@@ -82,10 +85,12 @@ def fetch_page(
     limit = search.limit or DEFAULT_LIMIT
     keys = len(search.order.keys)
     columns = ", ".join([selected, *(key.sql for key in search.order.keys)])
-    found = fetch_nearest(search, columns)
-    if found is None:
+    if search.given.keys() <= WITHOUT_FILTER:
+        found = prepared.fetch(plans.read_in_order(selection(search), columns))
+    else:
         try:
-            found = paging.fetch(selection(search), Reader(columns))
+            nearest = fetch_nearest(search, columns)
+            found = paging.fetch(selection(search), Reader(columns)) if nearest is None else nearest
         except TooManyRooms:
             raise refusal(search) from None
     more, found = len(found) > limit, found[:limit]
@@ -175,10 +180,8 @@ def room_values(code: str) -> dict[str, Any] | None:
 
 
 def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {selected} FROM room WHERE room.code = %s::uuid", [code])
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row
+    rows = prepared.fetch((f"SELECT {selected} FROM room WHERE room.code = %s::uuid", [code]))
+    return rows[0] if rows else None
 
 
 def count(search: Search) -> Count:
