@@ -10,9 +10,8 @@ from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve
-from django.utils.cache import patch_vary_headers
 
-from rentomatic_site.compression import compress
+from rentomatic_site.compression import add_vary, compress
 from rentomatic_site.logs import request_id
 from rooms.api.errors import BadRequest
 
@@ -108,8 +107,8 @@ class CrossOrigin(CorsMiddleware):
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
             return super().__call__(request)  # type: ignore[return-value]  # no coroutine under WSGI
         response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]  # the same
-        if self.is_enabled(request):
-            patch_vary_headers(response, ["origin"])
+        if re.match(settings.CORS_URLS_REGEX, request.path_info):
+            add_vary(response, "origin")
         return response
 
 

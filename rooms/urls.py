@@ -8,13 +8,17 @@ from rooms.api.formats import FORMATS
 from rooms.pages import views as pages
 from rooms.responses import public
 
+CODE = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
 urlpatterns = [
+    # What is requested most comes first: each pattern before it takes 2 µs.
+    path("rooms", views.room_list, name="rooms"),
+    re_path(rf"^rooms/(?P<code>{CODE})$", views.room_detail),
     path("", pages.start, name="start"),
     re_path(
         r"^(?P<url>docs|rooms|rooms/stats|rooms/[0-9A-Fa-f-]+)/$",
         public(RedirectView.as_view(url="/%(url)s", query_string=True)),
     ),
-    path("rooms", views.room_list, name="rooms"),
     re_path(rf"^rooms\.(?P<suffix>{'|'.join(FORMATS)})$", views.room_list),
     path("rooms/stats", views.room_stats, name="statistics"),
     path("rooms/changes", views.room_changes),

@@ -43,6 +43,8 @@ class Search:
     def parse(cls, query: QueryDict | str, allowed: Collection[str] = LISTED) -> "Search":
         """The search of a query string. Raises ParametersError with all its errors."""
         query = QueryDict(query) if isinstance(query, str) else query
+        if not query:
+            return ALL_ROOMS
         search, errors = cls.parse_with_errors(query, allowed)
         if errors:
             hints = {error.parameter: error.hint for error in errors}
@@ -125,6 +127,10 @@ class Search:
     def cursor(self, values: list[str]) -> str:
         """The cursor of the room with these sort values, for the rooms behind or before it."""
         return write_cursor(values, self.scope)
+
+
+ALL_ROOMS = Search({})
+"""The search without parameters."""
 
 
 def column_terms(values: dict[str, Any]) -> Iterator[Term]:

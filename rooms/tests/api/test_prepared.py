@@ -6,7 +6,7 @@ from django.db import DatabaseError, connection, transaction
 from rentomatic_site import postgres
 from rooms.api import prepared, queries
 from rooms.api.explaining import explain_page
-from rooms.api.parameters import Search
+from rooms.api.search import Search
 from rooms.factories import varied_rooms
 from rooms.models import Room
 
