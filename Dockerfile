@@ -1,4 +1,4 @@
-# The image of the site, for the services `migrate` and `web` of compose.yml; ./deploy/rollout builds it. See
+# The image of the site, for the services `migrate` and `web` of compose.yml; ./deploy/rentomatic rollout builds it. See
 # docs/deployment.md.
 
 # --- Wheels: what a build may need (a cache, the network) stays in this stage.

@@ -37,7 +37,7 @@ is_weak = len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startsw
 if is_weak or (SECRET_KEY.startswith("development-only-") and not DEBUG):
     raise ImproperlyConfigured(
         f"SECRET_KEY is {'too weak (50 random characters at least)' if SECRET_KEY else 'not set'}. "
-        "For production run ./deploy/setup; for development set DEBUG=on, "
+        "For production run ./deploy/rentomatic setup; for development set DEBUG=on, "
         "as `cp .env.example .env` does."
     )
 

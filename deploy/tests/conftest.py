@@ -66,7 +66,7 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
         pytest.skip("needs a running Docker engine")
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
-        stack.run("./deploy/rollout")
+        stack.run("./deploy/rentomatic", "rollout")
         yield stack
     finally:
         stack.remove()

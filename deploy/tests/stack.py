@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Stack:
             if (rig.PROJECT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(rig.PROJECT / name, folder / name)
-        self.setup_output = self.run("./deploy/setup").stdout
+        self.setup_output = self.run("./deploy/rentomatic", "setup").stdout
         self.set("SITE_ADDRESS", self.url)
         self.set("HTTP_PORT", str(self.http))
         self.set("HTTPS_PORT", str(self.https))
@@ -52,7 +53,7 @@ class Stack:
         file.write_text("\n".join([*lines, f"{name}={value}", ""]))
 
     def run(
-        self, *command: str, check: bool = True, timeout: float = 300
+        self, *command: str, check: bool = True, timeout: float = 900
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in the folder, as an operator would who has nothing in the environment."""
         done = subprocess.run(
@@ -91,7 +92,12 @@ class Stack:
 
     def load(self) -> rig.Load:
         """Clients that never request the same URL twice, so that nothing comes from the micro-cache."""
-        return rig.Load(lambda: self.get(f"/rooms?filter_price__gte={next(PRICES)}").status)
+
+        def request() -> int:
+            time.sleep(0.02)  # they are to notice failures, not to take the processor from what they look at
+            return self.get(f"/rooms?filter_price__gte={next(PRICES)}").status
+
+        return rig.Load(request)
 
     def lines(self) -> list[dict[str, Any]]:
         """nginx's access log."""

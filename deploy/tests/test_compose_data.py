@@ -42,7 +42,7 @@ def dump(stack: Stack, name: str, statement: str) -> str:
 def saved(stack) -> str:
     """A backup with one room, which is deleted afterwards."""
     stack.sql(ROOM)
-    file = stack.run("./deploy/backup").stdout.split(" (")[0]
+    file = stack.run("./deploy/rentomatic", "backup").stdout.splitlines()[-1].split(" (")[0]
     assert (stack.folder / file).stat().st_mode & 0o777 == 0o600
     stack.sql("DELETE FROM room")
     return file
@@ -53,7 +53,7 @@ def test_a_dump_of_something_else_is_refused_and_changes_nothing(stack, saved, s
     file = dump(stack, "empty", statement)
     before = databases(stack)
     with stack.load() as clients:
-        done = stack.run("./deploy/restore", file, check=False)
+        done = stack.run("./deploy/rentomatic", "restore", file, check=False)
         clients.wait_for(20, 60)
     assert done.returncode == 1
     assert "is no backup of this application" in done.stderr
@@ -66,7 +66,7 @@ def test_a_dump_of_something_else_is_refused_and_changes_nothing(stack, saved, s
 def test_what_is_no_dump_is_refused_and_changes_nothing(stack, content):
     (stack.folder / "nothing.dump").write_bytes(content)
     before = databases(stack)
-    done = stack.run("./deploy/restore", "nothing.dump", check=False)
+    done = stack.run("./deploy/rentomatic", "restore", "nothing.dump", check=False)
     assert done.returncode == 1
     assert "nothing was changed" in done.stderr
     assert databases(stack) == before
@@ -85,7 +85,7 @@ def test_a_backup_that_the_site_cannot_serve_changes_nothing(stack, saved, state
     file = dump(stack, "application", statement)
     before = databases(stack)
     with stack.load() as clients:
-        done = stack.run("./deploy/restore", file, check=False)
+        done = stack.run("./deploy/rentomatic", "restore", file, check=False)
         clients.wait_for(20, 60)
     assert done.returncode == 1
     assert reason in done.stderr
@@ -99,7 +99,7 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
     before = databases(stack)
     with stack.load() as clients:
         restore = subprocess.Popen(
-            ["./deploy/restore", saved],
+            ["./deploy/rentomatic", "restore", saved],
             cwd=stack.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,7 +113,7 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
         os.killpg(restore.pid, signal.SIGINT)
         output = restore.communicate(timeout=120)[1]
         clients.wait_for(20, 60)
-    assert restore.returncode == 1
+    assert restore.returncode == 130
     assert "everything is as it was" in output
     assert databases(stack) == before
     assert stack.sql("SELECT count(*) FROM room") == "0"
@@ -123,7 +123,7 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
 
 def test_a_backup_restores_and_what_was_there_stays(stack, saved):
     with stack.load() as clients:
-        output = stack.run("./deploy/restore", saved).stdout
+        output = stack.run("./deploy/rentomatic", "restore", saved).stdout
         # From this moment on, every replica reads it.
         restored = stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a")
         clients.wait_for(20, 60)
@@ -138,7 +138,7 @@ def test_a_backup_restores_and_what_was_there_stays(stack, saved):
 
 def test_a_restore_while_the_site_is_stopped_leaves_it_stopped_and_says_so(stack, saved):
     stack.compose("stop", "web")
-    output = stack.run("./deploy/restore", saved).stdout
+    output = stack.run("./deploy/rentomatic", "restore", saved).stdout
     assert "The site is not running. Next: docker compose up -d --wait" in output
     assert not any(web["State"]["Running"] for web in stack.containers("web"))
     stack.up()
@@ -148,7 +148,7 @@ def test_a_restore_while_the_site_is_stopped_leaves_it_stopped_and_says_so(stack
 def test_a_damaged_backup_is_refused_and_changes_nothing(stack, saved):
     file = stack.folder / saved
     file.write_bytes(file.read_bytes()[:-10])
-    done = stack.run("./deploy/restore", str(file), check=False)
+    done = stack.run("./deploy/rentomatic", "restore", str(file), check=False)
     assert done.returncode == 1
     assert "nothing was changed" in done.stderr
     assert stack.sql("SELECT count(*) FROM room") == "1"

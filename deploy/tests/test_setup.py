@@ -1,4 +1,4 @@
-"""./deploy/setup: what it writes, and that it never overwrites."""
+"""./deploy/rentomatic setup: what it writes, and that it never overwrites."""
 
 import os
 import re
@@ -17,16 +17,22 @@ from rentomatic_site.testing.plugin import needs
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """An empty project with nothing but the script in it."""
+    """An empty project with nothing but the program in it."""
     needs("openssl")
-    (tmp_path / "deploy").mkdir()
-    shutil.copy(rig.PROJECT / "deploy" / "setup", tmp_path / "deploy" / "setup")
-    return tmp_path
+    return with_the_program(tmp_path)
+
+
+def with_the_program(folder: Path) -> Path:
+    (folder / "deploy").mkdir(parents=True)
+    shutil.copy(rig.PROJECT / "deploy" / "rentomatic", folder / "deploy")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(rig.PROJECT / "deploy" / "operations", folder / "deploy" / "operations", ignore=ignored)
+    return folder
 
 
 def setup(project: Path, *arguments: str, umask: int = 0o022) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [project / "deploy" / "setup", *arguments],
+        [project / "deploy" / "rentomatic", "setup", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -35,13 +41,14 @@ def setup(project: Path, *arguments: str, umask: int = 0o022) -> "subprocess.Com
 
 
 def contents(project: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    return {path.relative_to(project): path.read_bytes() for path in project.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_secrets_are_files_that_nobody_else_can_read(project, umask):
     assert setup(project, umask=umask).returncode == 0
     secrets = {path.name: path for path in (project / "deploy" / "secrets").iterdir()}
+    assert secrets.pop("postgres_verifier").stat().st_mode & 0o777 == 0o644  # no secret, in a folder of ours
     assert {path.stat().st_mode & 0o777 for path in secrets.values()} == {0o600}
     assert secrets.pop("secret_key_fallbacks").read_text() == ""
     assert secrets.keys() == {"secret_key", "postgres_password", "application_password"}
@@ -68,12 +75,12 @@ def test_nothing_is_overwritten_by_a_second_run(project):
     second = setup(project, "other.example.com")
     assert second.returncode == 0
     assert contents(project) == before
-    assert second.stdout.count("kept ") == 6
+    assert second.stdout.count("kept ") == 7
 
 
 def test_it_prints_the_next_command_and_the_url(project):
     output = setup(project, "rooms.example.com").stdout
-    assert "./deploy/rollout" in output
+    assert "./deploy/rentomatic rollout" in output
     assert "https://rooms.example.com:8443/rooms" in output
 
 
@@ -109,28 +116,28 @@ def test_a_developers_env_file_is_in_the_way_and_kept(project):
 def test_each_folder_gets_a_project_name_of_its_own(tmp_path):
     names = []
     for name in ("one", "two"):
-        (tmp_path / name / "deploy").mkdir(parents=True)
-        shutil.copy(rig.PROJECT / "deploy" / "setup", tmp_path / name / "deploy" / "setup")
-        setup(tmp_path / name)
-        text = (tmp_path / name / ".env").read_text()
+        folder = with_the_program(tmp_path / name)
+        setup(folder)
+        text = (folder / ".env").read_text()
         names += re.findall(r"^COMPOSE_PROJECT_NAME=(rentomatic-[0-9a-f]{8})$", text, re.M)
-        assert f"PROJECT_FOLDER={tmp_path / name}\n" in text
+        assert f"PROJECT_FOLDER={folder}\n" in text
     assert len(set(names)) == 2
 
 
-@pytest.mark.parametrize("script", ["setup", "rollout", "backup", "restore"])
-def test_every_script_refuses_a_folder_that_was_copied_from_another(project, tmp_path_factory, script):
+@pytest.mark.parametrize("command", ["setup", "rollout", "backup", "restore x"])
+def test_every_command_refuses_a_folder_that_was_copied_from_another(project, tmp_path_factory, command):
     setup(project)
     copied = tmp_path_factory.mktemp("copied") / "site"
     shutil.copytree(project, copied)
-    for name in ("common", "rollout", "backup", "restore"):
-        shutil.copy(rig.PROJECT / "deploy" / name, copied / "deploy" / name)
     before = contents(copied)
     done = subprocess.run(
-        [copied / "deploy" / script], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [copied / "deploy" / "rentomatic", *command.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
-    assert "mv .env .env.copied && ./deploy/setup" in done.stderr
+    assert "mv .env .env.copied && ./deploy/rentomatic setup" in done.stderr
     assert f"PROJECT_FOLDER={copied}" in done.stderr
     assert contents(copied) == before
 
@@ -146,7 +153,7 @@ def test_own_certificates_are_kept(project):
 
 def test_the_verifier_lets_the_password_in_and_no_other(project, tmp_path_factory):
     setup(project)
-    (verifier,) = re.findall(r"^POSTGRES_VERIFIER='(.*)'$", (project / ".env").read_text(), re.M)
+    verifier = (project / "deploy" / "secrets" / "postgres_verifier").read_text()
     password = (project / "deploy" / "secrets" / "postgres_password").read_text()
     with Cluster(tmp_path_factory.mktemp("scram")) as cluster:
         with cluster.session() as cursor:

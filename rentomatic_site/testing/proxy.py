@@ -72,7 +72,7 @@ class Nginx(Server):
 
 def defaults() -> dict[str, str]:
     """The variables that compose.yml gives to nginx, each with its default."""
-    variables = yaml.safe_load((PROJECT / "compose.yml").read_text())["services"]["nginx"]["environment"]
+    variables = yaml.safe_load((PROJECT / "compose.yml").read_text())["x-nginx"]
     return {name: re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", str(value)) for name, value in variables.items()}
 
 

@@ -51,7 +51,7 @@ def startup_error(env: dict[str, str | None]) -> str:
 @pytest.mark.parametrize(
     ("variables", "fragments"),
     [
-        ({"SECRET_KEY": None}, ["SECRET_KEY is not set", "./deploy/setup"]),
+        ({"SECRET_KEY": None}, ["SECRET_KEY is not set", "./deploy/rentomatic setup"]),
         ({"SECRET_KEY": ""}, ["SECRET_KEY is not set"]),
         ({"SECRET_KEY": "short"}, ["SECRET_KEY is too weak", "50 random characters"]),
         ({"SECRET_KEY": "abc" * 30}, ["SECRET_KEY is too weak"]),

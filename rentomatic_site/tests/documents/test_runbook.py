@@ -53,7 +53,7 @@ def test_message_is_one_of_the_projects(message: str) -> None:
 def test_services_exist() -> None:
     named = re.findall(r"docker compose (?:exec|run) (?:-T |--rm )*(\w+)", RUNBOOK.text)
     named += re.findall(r"docker compose (?:restart|kill -s HUP) (\w+)", RUNBOOK.text)
-    assert set(named) == {"db", "web", "migrate", "nginx"} <= set(SERVICES)
+    assert set(named) == {"db", "web", "migrate"} <= set(SERVICES)
 
 
 @pytest.mark.django_db

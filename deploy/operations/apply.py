@@ -1,0 +1,164 @@
+"""`apply`: what was changed in .env, compose.yml, deploy/nginx or deploy/certificates takes effect."""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.operations.docker import Docker
+from deploy.operations.nginx import Nginx
+from deploy.operations.project import Project
+from deploy.operations.replicas import Replicas
+from deploy.operations.report import Failure, Report
+
+HELP = """\
+Let what was changed in .env, compose.yml, deploy/nginx and deploy/certificates take effect, without a failed
+request.
+
+It says what differs from what runs. Then new replicas of the version that serves take the place of the old
+ones, each after a trial, and nginx takes its configuration and certificate by a reload, after a trial too.
+What cannot be changed without refusing connections for seconds, such as a published port or PostgreSQL's
+options, is named and left, unless --accept is given. Nothing is built and nothing is migrated."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accept", action="store_true", help="also make containers anew that nobody can stand in for"
+    )
+    parser.add_argument("--force", action="store_true", help="new replicas also where nothing differs")
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    project = Project()
+    with project.lock("apply", options.wait):
+        Apply(Docker(project), report, options).run()
+
+
+@dataclass
+class Changes:
+    """What differs between what runs and what the files say."""
+
+    web: list[str] = field(default_factory=list)
+    nginx: list[str] = field(default_factory=list)
+    made_anew: dict[str, list[str]] = field(default_factory=dict)
+    """Services of which there is only one container, with what differs."""
+
+    def __bool__(self) -> bool:
+        return bool(self.web or self.nginx or self.made_anew)
+
+
+class Apply:
+    """One `apply`."""
+
+    def __init__(self, docker: Docker, report: Report, options: argparse.Namespace) -> None:
+        self.docker = docker
+        self.report = report
+        self.options = options
+        self.nginx = Nginx(docker)
+        self.replicas = Replicas(docker, report)
+        self.config = docker.config()
+
+    def run(self) -> None:
+        serving = self.docker.inspect(*self.replicas.serving())
+        if not serving:
+            raise Failure("nothing is running, so nothing was changed", "docker compose up -d --wait")
+        changes = self.changes(serving)
+        self.tell(changes)
+        if self.options.dry_run:
+            return
+        self.replicas.remove_leftovers()
+        slot = self.nginx.prepare()
+        if changes.web or self.options.force:
+            self.replace(serving, slot)
+        elif slot:
+            self.nginx.reload(slot)
+        if self.options.accept:
+            for service in changes.made_anew:
+                self.report.step(f"Making {service} anew …")
+                self.docker.compose("up", "--detach", "--wait", "--no-deps", service)
+        if changes or self.options.force:
+            self.docker.project.note("apply", changes=self.report.data["changes"])
+        self.report.say("Done." if changes or self.options.force else "Nothing differs; nothing was done.")
+
+    def replace(self, serving: list[dict[str, Any]], slot: str | None) -> None:
+        count = self.wanted_replicas()
+        before = environment(serving[0]).get("ALLOWED_HOSTS", "")
+        host = self.docker.project.setting("SITE_HOST", "localhost")
+        self.report.step(f"Starting {count} new beside {len(serving)} old …")
+        if host == before:
+            self.replicas.replace(count)
+            if slot:
+                self.nginx.reload(slot)
+            return
+        # Until nginx has the new name requests come with the old one, and both have to be answered.
+        self.replicas.replace(count, {"SITE_HOST": f"{host},{before}"})
+        if slot:
+            self.nginx.reload(slot)
+        self.replicas.replace(count)
+
+    def wanted_replicas(self) -> int:
+        return int(self.config["services"]["web"]["deploy"]["replicas"])
+
+    def changes(self, serving: list[dict[str, Any]]) -> Changes:
+        hashes = dict(
+            line.split() for line in self.docker.compose("config", "--hash", "*").stdout.splitlines()
+        )
+        found = Changes(nginx=self.nginx.differences())
+        outdated = [one for one in serving if config_hash(one) != hashes["web"]]
+        if outdated:
+            found.web = self.variables("web", outdated[0]) or ["its definition in compose.yml"]
+        if len(serving) != self.wanted_replicas():
+            found.web.append(f"WEB_REPLICAS: {len(serving)} → {self.wanted_replicas()}")
+        for service in ("db", "nginx"):
+            for container in self.docker.inspect(*self.docker.containers(service)):
+                if service in hashes and config_hash(container) != hashes[service]:
+                    differing = self.variables(service, container)
+                    found.made_anew[service] = differing or ["its definition in compose.yml, or its ports"]
+        return found
+
+    def variables(self, service: str, container: dict[str, Any]) -> list[str]:
+        """The variables that differ, `NAME: old → new`."""
+        wanted = {k: v or "" for k, v in (self.config["services"][service].get("environment") or {}).items()}
+        return differences(environment(container), {k: v.replace("$$", "$") for k, v in wanted.items()})
+
+    def tell(self, changes: Changes) -> None:
+        self.report.data["changes"] = {
+            "web": changes.web,
+            "nginx": changes.nginx,
+            "made_anew": changes.made_anew,
+        }
+        for line in changes.web:
+            self.report.say(f"web    {line}")
+        for line in changes.nginx:
+            self.report.say(f"nginx  {line}")
+        for service, lines in changes.made_anew.items():
+            for line in lines:
+                self.report.say(f"{service:6} {line}")
+            if not self.options.accept:
+                self.report.warn(
+                    f"{service} has to be made anew for this, which refuses requests for some seconds; it "
+                    "was left as it is. Next: ./deploy/rentomatic apply --accept, at a quiet time"
+                )
+
+
+def config_hash(container: dict[str, Any]) -> str:
+    return str(container["Config"]["Labels"].get("com.docker.compose.config-hash", ""))
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    """A container's variables; one that is named and not set is empty."""
+    return {name: text for name, _, text in (line.partition("=") for line in container["Config"]["Env"])}
+
+
+def differences(runs: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """
+    The variables of `wanted` that run with another value.
+
+    What the image sets besides is not compared; a variable that was taken out of .env shows as empty.
+    """
+    changed = [name for name in sorted(wanted) if runs.get(name, "") != wanted[name]]
+    return [f"{name}: {shown(runs.get(name, ''))} → {shown(wanted[name])}" for name in changed]
+
+
+def shown(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if not value or " " in value else value

@@ -1,0 +1,196 @@
+"""`backup`: the database of the running stack, in a file that has been read back."""
+
+import argparse
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import IO
+
+from deploy.operations import process
+from deploy.operations.database import Database, literal
+from deploy.operations.docker import Docker
+from deploy.operations.project import Project, now
+from deploy.operations.report import Failure, Report
+
+HELP = """\
+Save the database of the running stack.
+
+Writes FOLDER/rentomatic-DATE.dump (default: deploy/backups), which only you can read, with its SHA-256 beside
+it, reads the dump's contents back, and keeps the newest of those that this command has written. Nothing is
+locked: the site goes on. Where it fails, older backups are as they were."""
+
+NAME = re.compile(r"rentomatic-(\d{8}T\d{6}Z)\.dump")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="where to (default: deploy/backups)")
+    parser.add_argument(
+        "--keep",
+        metavar="NUMBER",
+        default=os.environ.get("KEEP", "14"),
+        help="how many backups are kept (default: KEEP of the environment, else 14)",
+    )
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    keep = number_to_keep(options.keep)
+    target = Path(options.folder).resolve() if options.folder else None
+    project = Project()
+    target = target or project.deploy / "backups"
+    docker = Docker(project)
+    if options.dry_run:
+        database = Database(docker)
+        query = f"SELECT pg_database_size({literal(project.database)}) AS bytes"
+        (row,) = database.rows(query)
+        gone = [str(path) for path in surplus(target, keep - 1)]
+        report.data |= {"database_bytes": row["bytes"], "would_remove": gone}
+        report.say(f"Would save {project.database} ({megabytes(row['bytes'])}) in {target}.")
+        report.say(f"Would remove: {', '.join(gone) or 'nothing'}.")
+        return
+    with project.lock("backup", options.wait):
+        file = save(project, docker, target, report)
+        removed = surplus(target, keep)
+        for old in removed:
+            old.unlink()
+            old.with_name(f"{old.name}.sha256").unlink(missing_ok=True)
+        size = file.stat().st_size
+        project.note("backup", file=str(file), bytes=size)
+        report.data |= {"file": str(file), "bytes": size, "removed": [str(path) for path in removed]}
+        report.say(f"{shown(file, project)} ({megabytes(size)})")
+
+
+def number_to_keep(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) == 0:
+        raise Failure(
+            f"{text!r} is no number of backups to keep; nothing was saved and nothing removed",
+            "./deploy/rentomatic backup --keep 14",
+            status=2,
+        )
+    return int(text)
+
+
+def surplus(folder: Path, keep: int) -> list[Path]:
+    """
+    The backups beyond the newest `keep`, oldest first.
+
+    Only what has a name of ours counts, by the time in that name: a copy by hand or another program's file
+    is neither removed nor takes the place of one.
+    """
+    found = sorted(path for path in folder.glob("rentomatic-*.dump") if NAME.fullmatch(path.name))
+    return found[: max(0, len(found) - keep)]
+
+
+def save(project: Project, docker: Docker, target: Path, report: Report) -> Path:
+    """Write a backup and its digest; what was begun is removed where it fails."""
+    database = Database(docker)
+    if not database.exists(project.database):
+        raise Failure(
+            f"there is no database {project.database!r}; no backup was made", "docker compose ps db"
+        )
+    try:
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f"rentomatic-{now()}.dump"
+        partial = target / f".{name}.partial"
+        remove_partial_ones(target)
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise Failure(f"{target} cannot be written to: {error.strerror}; no backup was made") from None
+    try:
+        with os.fdopen(descriptor, "r+b") as file:
+            report.step("Saving …")
+            dump(project, database, file, target)
+            report.step("Reading it back …")
+            file.flush()
+            os.fsync(descriptor)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            # The contents list is at the start and refers to every part: a dump that was cut off is refused.
+            read = database.program("pg_restore", "--file", "/dev/null", stdin=file)
+            if not read:
+                raise Failure(f"the dump cannot be read back ({read.text}); no backup was made", "df -h")
+        with process.held():
+            sum_file = target / f"{name}.sha256"
+            sum_file.touch(mode=0o600)
+            sum_file.write_text(f"{digest}  {name}\n")
+            partial.replace(target / name)
+    except OSError as error:
+        raise Failure(
+            f"{target} cannot be written to: {error.strerror}; no backup was made", f"df -h {target}"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return target / name
+
+
+def remove_partial_ones(target: Path) -> None:
+    """What a killed backup has left: the lock says that none is under way in this project."""
+    for path in target.glob(".rentomatic-*.dump.partial"):
+        path.unlink(missing_ok=True)
+
+
+def dump(project: Project, database: Database, file: IO[bytes], target: Path) -> None:
+    """
+    pg_dump into a file. Ctrl-C ends pg_dump too, which runs in the container and outlives its `docker exec`.
+    """
+    name = f"rentomatic backup {os.getpid()}"
+    # The history of changes means nothing in another database: who followed it begins again (docs/api.md).
+    command = [
+        "pg_dump",
+        "--username",
+        "postgres",
+        "--format",
+        "custom",
+        "--exclude-table-data",
+        "room_change*",
+    ]
+    command += ["--dbname", f"dbname={connection_value(project.database)}"]
+    try:
+        done = database.program(*command, environment={"PGAPPNAME": name}, stdout=file)
+    except BaseException:
+        with process.held():
+            end_sessions(database, name)
+        raise
+    if not done:
+        end_sessions(database, name)
+        if "no space left" in done.stderr.lower():
+            where, next_step = disk_that_is_full(done.stderr, free_bytes(target), target)
+            raise Failure(f"{where} is full; no backup was made", next_step)
+        raise Failure(f"pg_dump failed: {done.text}; no backup was made", "docker compose ps db")
+
+
+def disk_that_is_full(words: str, free: int, target: Path) -> tuple[str, str]:
+    """Whose disk is full, the one for backups or the database's, and the next step."""
+    # docker writes our file and PostgreSQL its own: they say it in different words.
+    if free < 1_000_000 or "write /dev/stdout" in words:
+        return f"the disk of {target}", f"df -h {target}"
+    return f"the database's disk ({words.strip()})", "docker compose exec db df -h /var/lib/postgresql"
+
+
+def connection_value(text: str) -> str:
+    """A value in a connection string of libpq."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def end_sessions(database: Database, application_name: str) -> None:
+    database.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        f"WHERE application_name = {literal(application_name)}",
+        check=False,
+        timeout=15,
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size / 1000:.1f} kB"
+
+
+def shown(file: Path, project: Project) -> str:
+    """A path as it is shortest to read from the project's folder."""
+    return str(file.relative_to(project.folder)) if file.is_relative_to(project.folder) else str(file)

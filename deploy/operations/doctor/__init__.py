@@ -1,0 +1,216 @@
+"""`doctor`: whether all is well, and what mends what is not."""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploy.operations.docker import Docker
+from deploy.operations.doctor import containers, files, host, server, site
+from deploy.operations.doctor.facts import Facts
+from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, error, ok, skipped
+from deploy.operations.project import Project
+from deploy.operations.report import Failure, Report
+
+HELP = """\
+Look whether all is well: the host, the containers, the certificate, the secrets, the database, the backups,
+and the site as clients see it. Changes nothing.
+
+Each check is ✓, or ✗ with its cause and the command that mends it or shows more; ! is a warning, and - a
+check that could not be made. Exit status: 0 all is well, 1 warnings, 2 errors."""
+
+MARKS = {OK: "✓", WARNING: "!", ERROR: "✗", SKIPPED: "-"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check by its name; `group` is what it looks at."""
+
+    name: str
+    group: str
+    look: Callable[[Facts], Finding]
+    before_rollout: bool = False
+    """Whether a rollout is refused where it finds an error."""
+
+
+def database_reachable(facts: Facts) -> Finding:
+    if facts.project.managed:
+        return ok("the database is a managed one; its provider looks after it")
+    if facts.database is None:
+        return error(
+            "the database does not answer", "docker compose up -d db; docker compose logs --tail 30 db"
+        )
+    return ok("the database answers")
+
+
+def migrations(facts: Facts) -> Finding:
+    reason = facts.reason_of_readiness
+    if not reason:
+        return ok("the schema is that of the version")
+    command = (
+        "docker compose run --rm migrate" if "pending" in reason else "docker compose logs --tail 20 web"
+    )
+    if "newer" in reason:
+        command = "./deploy/rentomatic rollout the version that fits, or rollback"
+    return error(reason.strip()[:300], command)
+
+
+def connections(facts: Facts) -> Finding:
+    setting = facts.project.setting
+    workers, threads = int(setting("WEB_WORKERS", "2")), int(setting("WEB_THREADS", "4"))
+    return server.connections(facts.ask, int(setting("WEB_REPLICAS", "2")), workers, threads)
+
+
+def versions(facts: Facts) -> Finding:
+    found = facts.versions
+    if facts.database:
+        found["PostgreSQL"] = server.version(facts.ask)
+    return host.versions(found)
+
+
+def of_server(look: Callable[[server.Ask], Finding]) -> Callable[[Facts], Finding]:
+    """A check that needs the database."""
+
+    def check(facts: Facts) -> Finding:
+        return look(facts.ask) if facts.database else skipped("the database does not answer")
+
+    return check
+
+
+def on_server(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
+    def check(facts: Facts) -> Finding:
+        return look(facts) if facts.database else skipped("the database does not answer")
+
+    return check
+
+
+def backups(facts: Facts) -> Finding:
+    if facts.project.managed:
+        return ok("backups are the provider's")
+    return files.backup_age(facts.project.deploy / "backups", facts.now)
+
+
+CHECKS = (
+    Check("disk", "host", lambda facts: host.disk(facts.folders), before_rollout=True),
+    Check("inodes", "host", lambda facts: host.inodes(facts.folders), before_rollout=True),
+    Check("memory", "host", lambda facts: host.memory(facts.meminfo), before_rollout=True),
+    Check("clock", "host", lambda facts: host.clock(host.clock_state(), time.time(), facts.newest_time)),
+    Check("versions", "host", versions),
+    Check("dns", "host", lambda facts: host.dns(facts.host)),
+    Check("ports", "host", lambda facts: host.ports(facts.ports)),
+    Check("running", "containers", lambda facts: containers.running(facts.containers, facts.services)),
+    Check("restarts", "containers", lambda facts: containers.restart_loops(facts.containers, facts.now)),
+    Check(
+        "memory-kills",
+        "containers",
+        lambda facts: containers.memory_kills(facts.containers, facts.memory_kills),
+    ),
+    Check("health", "containers", lambda facts: containers.health(facts.containers)),
+    Check("image", "containers", lambda facts: containers.image(facts.containers, facts.project.image)),
+    Check("definitions", "containers", lambda facts: containers.definitions(facts.containers, facts.hashes)),
+    Check("leftovers", "containers", lambda facts: containers.leftovers(facts.leftovers)),
+    Check(
+        "secrets",
+        "files",
+        lambda facts: files.secret_files(facts.project.secrets, facts.project.setting("RUN_AS")),
+        before_rollout=True,
+    ),
+    Check("certificate-chain", "files", lambda facts: files.certificate_pair(facts.chain, facts.key)),
+    Check("certificate-host", "files", lambda facts: files.certificate_host(facts.chain, facts.host)),
+    Check("certificate-days", "files", lambda facts: files.certificate_days(facts.chain, facts.now)),
+    Check("backup", "files", backups),
+    Check("restore", "files", lambda facts: files.restore_age(facts.last_restore, facts.now)),
+    Check("database", "database", database_reachable, before_rollout=True),
+    Check("migrations", "database", migrations),
+    Check("indexes", "database", of_server(server.invalid_indexes)),
+    Check("wraparound", "database", of_server(server.wraparound)),
+    Check("bloat", "database", of_server(server.bloat)),
+    Check("statistics", "database", of_server(server.statistics)),
+    Check("checksums", "database", of_server(server.checksums)),
+    Check("slots", "database", of_server(server.slots)),
+    Check("wal", "database", of_server(server.write_ahead_log)),
+    Check("locks", "database", of_server(server.locks), before_rollout=True),
+    Check("transactions", "database", of_server(server.long_transactions)),
+    Check("connections", "database", on_server(connections), before_rollout=True),
+    Check("answer", "site", lambda facts: site.answer(facts.site)),
+    Check(
+        "cache",
+        "site",
+        lambda facts: site.cache(facts.site, facts.project.setting("NGINX_MICROCACHE", "on") == "on"),
+    ),
+    Check("login", "site", lambda facts: site.login(facts.site)),
+    Check("static-files", "site", lambda facts: site.static_files(facts.site)),
+    Check(
+        "certificate-served",
+        "site",
+        lambda facts: site.served_certificate(
+            facts.site, facts.chain.read_text() if facts.chain.exists() else ""
+        ),
+    ),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checks",
+        nargs="*",
+        metavar="CHECK",
+        help=f"only these: {', '.join(check.name for check in CHECKS)}",
+    )
+
+
+def run(options: argparse.Namespace, report: Report) -> int:
+    unknown = sorted(set(options.checks) - {check.name for check in CHECKS})
+    if unknown:
+        raise Failure(
+            f"there is no check {', '.join(unknown)}", "./deploy/rentomatic doctor --help", status=2
+        )
+    facts = Facts(Docker(Project()))
+    chosen = [check for check in CHECKS if not options.checks or check.name in options.checks]
+    findings = []
+    for check in chosen:
+        found = examine(check, facts)
+        findings.append(found)
+        report.say(f"{MARKS[found.level]} {check.name}: {found.text}")
+        if found.command:
+            report.say(f"    {found.command}")
+    report.data["checks"] = [
+        {
+            "name": check.name,
+            "group": check.group,
+            "level": found.level,
+            "text": found.text,
+            "command": found.command,
+        }
+        for check, found in zip(chosen, findings, strict=True)
+    ]
+    levels = [found.level for found in findings]
+    report.say(f"{len(levels)} checks: {levels.count(ERROR)} errors, {levels.count(WARNING)} warnings")
+    return status(levels)
+
+
+def status(levels: list[str]) -> int:
+    if ERROR in levels:
+        return 2
+    return 1 if WARNING in levels else 0
+
+
+def examine(check: Check, facts: Facts) -> Finding:
+    """A check that fails itself, as where a file cannot be read, is an error with its words."""
+    try:
+        return check.look(facts)
+    except (Failure, OSError, ValueError) as reason:
+        return error(f"could not be looked at: {reason}", "docker compose ps --all")
+
+
+def before_rollout(docker: Docker) -> None:
+    """Failure where the host or the database are in a state in which a rollout would fail half way."""
+    facts = Facts(docker)
+    for check in CHECKS:
+        if check.before_rollout:
+            found = examine(check, facts)
+            if found.level == ERROR:
+                raise Failure(
+                    f"{check.name}: {found.text}; nothing was done",
+                    f"{found.command}; or ./deploy/rentomatic rollout --no-doctor",
+                )

@@ -1,0 +1,196 @@
+"""What the checks look at, gathered once and only when a check asks for it."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deploy.operations.database import Database, literal
+from deploy.operations.docker import Docker
+from deploy.operations.doctor.server import Ask
+from deploy.operations.doctor.site import Site
+from deploy.operations.report import Failure
+
+
+class Facts:
+    """The host, the containers, the server and the site of a project."""
+
+    def __init__(self, docker: Docker) -> None:
+        self.docker = docker
+        self.project = docker.project
+
+    @cached_property
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return self.docker.config()
+
+    @property
+    def services(self) -> set[str]:
+        return set(self.config["services"]) - {"migrate"}
+
+    @cached_property
+    def containers(self) -> list[dict[str, Any]]:
+        ids = [one for service in sorted(self.services) for one in self.docker.containers(service)]
+        return self.docker.inspect(*ids)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        listed = self.docker.compose("config", "--hash", "*").stdout
+        return dict(line.split() for line in listed.splitlines())
+
+    @cached_property
+    def memory_kills(self) -> dict[str, int]:
+        """By the container's id; empty where the kernel does not tell."""
+        found = {}
+        for one in self.containers:
+            if one["State"]["Running"]:
+                events = self.docker("exec", one["Id"], "cat", "/sys/fs/cgroup/memory.events", check=False)
+                if killed := re.search(r"^oom_kill (\d+)", events.stdout, re.M):
+                    found[one["Id"]] = int(killed[1])
+        return found
+
+    @property
+    def folders(self) -> list[Path]:
+        """The project's and, where it can be seen, the engine's, on which the database lives."""
+        root = Path(self.docker("info", "--format", "{{.DockerRootDir}}").stdout.strip() or "/")
+        return [self.project.folder, *([root] if root.exists() else [])]
+
+    @property
+    def meminfo(self) -> str:
+        return Path("/proc/meminfo").read_text()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The engine's parts, nginx and PostgreSQL, as far as they run."""
+        engine = json.loads(self.docker("version", "--format", "{{json .Server}}").stdout)
+        found = {"Docker": str(engine["Version"])}
+        for part in engine.get("Components") or []:
+            if part["Name"] in {"containerd", "runc"}:
+                found[part["Name"]] = str(part["Version"])
+        found["Compose"] = self.docker.compose("version", "--short").stdout.strip()
+        for one in self.containers:
+            if (
+                one["Config"]["Labels"].get("com.docker.compose.service") == "nginx"
+                and one["State"]["Running"]
+            ):
+                said = self.docker("exec", one["Id"], "nginx", "-v", check=False).text
+                found["nginx"] = said.rpartition("/")[2]
+        return found
+
+    @cached_property
+    def newest_time(self) -> float:
+        """The latest time that was written down here."""
+        files = [self.project.journal, *(self.project.deploy / "backups").glob("rentomatic-*.dump")]
+        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+    @cached_property
+    def last_restore(self) -> datetime | None:
+        notes = self.project.notes("restore")
+        if not notes:
+            return None
+        return datetime.strptime(notes[-1]["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+    # --- The server
+
+    @cached_property
+    def database(self) -> Database | None:
+        """None where it is not there, or somebody else's."""
+        try:
+            found = Database(self.docker)
+            found.rows("SELECT 1", timeout=5)
+        except (Failure, ValueError):
+            return None
+        return found
+
+    @property
+    def ask(self) -> Ask:
+        """Queries in the application's database."""
+        assert self.database is not None
+        database = self.database
+        return lambda query: database.rows(query, database=self.project.database)
+
+    @cached_property
+    def reason_of_readiness(self) -> str:
+        """What a replica says of its database: pending or foreign migrations; empty where it is ready."""
+        for one in self.containers:
+            if one["Config"]["Labels"].get("com.docker.compose.service") == "web" and one["State"]["Running"]:
+                done = self.docker(
+                    "exec", one["Id"], "python", "deploy/healthcheck.py", check=False, timeout=20
+                )
+                return "" if done else done.text
+        return "no replica runs"
+
+    # --- The site
+
+    @property
+    def chain(self) -> Path:
+        return self.project.deploy / "certificates" / "fullchain.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.project.deploy / "certificates" / "privkey.pem"
+
+    @property
+    def host(self) -> str:
+        return self.project.setting("SITE_HOST", "localhost")
+
+    @property
+    def ports(self) -> list[int]:
+        return [
+            int(self.project.setting("HTTP_PORT", "8080")),
+            int(self.project.setting("HTTPS_PORT", "8443")),
+        ]
+
+    @property
+    def site(self) -> Site:
+        return Site(self.host, self.ports[1])
+
+    # --- What commands that were killed have left
+
+    @cached_property
+    def leftovers(self) -> dict[str, str]:
+        return dict(self.find_leftovers())
+
+    def find_leftovers(self) -> Iterator[tuple[str, str]]:
+        """What it is, and the command that removes it."""
+        front = self.project.front
+        for one in self.containers:
+            name, networks = one["Name"].lstrip("/"), one["NetworkSettings"]["Networks"]
+            is_web = one["Config"]["Labels"].get("com.docker.compose.service") == "web"
+            if is_web and not (one["State"]["Running"] and front in networks):
+                yield f"replica {name}, which serves nobody", f"docker rm -f {name}"
+        names = self.docker("ps", "--all", "--format", "{{.Names}}").stdout.split()
+        for name in names:
+            owner = re.fullmatch(rf"{re.escape(self.project.name)}-task-(\d+)", name)
+            if owner and not os.path.exists(f"/proc/{owner[1]}"):
+                yield f"container {name}", f"docker rm -f {name}"
+        dangling = self.docker(
+            "images", "--quiet", "--filter", "dangling=true", "--filter", f"label={self.docker.label}"
+        )
+        if dangling.stdout.split():
+            yield "images without a name", f"docker image prune --force --filter label={self.docker.label}"
+        if any((self.project.deploy / "backups").glob(".*.partial")):
+            yield "a backup that was cut off", "rm deploy/backups/.*.partial"
+        if (self.project.secrets / "secret_key_next").exists():
+            yield "a rotation of secret_key", "./deploy/rentomatic rotate secret_key"
+        if self.database:
+            yield from self.leftovers_of_the_server(self.database)
+
+    def leftovers_of_the_server(self, database: Database) -> Iterator[tuple[str, str]]:
+        base = self.project.database
+        for row in database.rows(
+            f"SELECT datname AS name FROM pg_database WHERE datname = {literal(base + '_incoming')} "
+            f"OR starts_with(datname, {literal(base + '_before_')}) ORDER BY 1"
+        ):
+            drop = f"docker compose exec db dropdb -U postgres {row['name']}"
+            yield f"database {row['name']}, replaced by a restore", drop
+        role = f"{self.project.role}_rotating"
+        if database.rows(f"SELECT 1 FROM pg_roles WHERE rolname = {literal(role)}"):
+            yield f"role {role}", "./deploy/rentomatic rotate application_password"

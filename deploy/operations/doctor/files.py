@@ -1,0 +1,102 @@
+"""The certificate, the secrets and the backups, as files."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from deploy.operations import process
+from deploy.operations.backup import NAME
+from deploy.operations.doctor.finding import Finding, error, ok, warning
+
+COPY = "copy a certificate and its key into deploy/certificates, then ./deploy/rentomatic apply"
+
+
+def openssl(*arguments: str) -> str:
+    """What openssl prints; its words where it fails."""
+    return process.run(["openssl", *arguments]).text
+
+
+def certificate_pair(chain: Path, key: Path) -> Finding:
+    """Whether the chain is one, and the key is its own."""
+    for path in (chain, key):
+        if not path.exists():
+            return error(f"{path.name} is missing", COPY)
+    ours = process.run(["openssl", "x509", "-in", str(chain), "-noout", "-pubkey"])
+    if not ours:
+        return error(f"{chain.name} is no certificate", COPY)
+    public = process.run(["openssl", "pkey", "-in", str(key), "-pubout"])
+    if ours.stdout != public.stdout:
+        return error(f"{key.name} is not the key of {chain.name}", COPY)
+    verified = process.run(["openssl", "verify", "-untrusted", str(chain), str(chain)])
+    if verified:
+        return ok("the chain leads to an authority that this host trusts")
+    issuer = openssl("x509", "-in", str(chain), "-noout", "-issuer", "-subject").splitlines()
+    if len(issuer) == 2 and issuer[0].partition("=")[2] == issuer[1].partition("=")[2]:
+        return ok("self-signed: browsers ask before they open the site")
+    return error("the chain does not lead to an authority: intermediate certificates are missing", COPY)
+
+
+def certificate_host(chain: Path, host: str) -> Finding:
+    said = openssl("x509", "-in", str(chain), "-noout", "-checkhost", host)
+    if "does match" in said:
+        return ok(f"the certificate is for {host}")
+    return error(f"the certificate is not for {host}", COPY)
+
+
+def certificate_days(chain: Path, now: datetime) -> Finding:
+    said = openssl("x509", "-in", str(chain), "-noout", "-enddate").partition("=")[2]
+    try:
+        end = datetime.strptime(said, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+    except ValueError:
+        return error("the certificate cannot be read", COPY)
+    days = (end - now).days
+    if days < 0:
+        return error(f"the certificate has expired {-days} days ago", COPY)
+    if days < 21:
+        return warning(f"the certificate ends in {days} days", COPY)
+    return ok(f"the certificate ends in {days} days")
+
+
+def secret_files(folder: Path, owner: str) -> Finding:
+    """Modes and owner (`user:group`); the containers run as that owner."""
+    command = f"chown -R {owner} {folder} && chmod 700 {folder} && chmod 600 {folder}/*"
+    for path in sorted(folder.iterdir()):
+        status = path.stat()
+        readable = 0o044 if path.name == "postgres_verifier" else 0  # no secret: nobody can log in with it
+        if status.st_mode & 0o077 & ~readable:
+            return error(f"others may read or write {path.name} (mode {status.st_mode & 0o777:o})", command)
+        if owner and f"{status.st_uid}:{status.st_gid}" != owner:
+            return error(
+                f"{path.name} belongs to {status.st_uid}:{status.st_gid}, the containers run as {owner}",
+                command,
+            )
+    if folder.stat().st_mode & 0o077:
+        return error("others may look into deploy/secrets", command)
+    return ok("the secrets are readable for their owner only")
+
+
+def backup_age(folder: Path, now: datetime) -> Finding:
+    command = "./deploy/rentomatic backup"
+    times = [NAME.fullmatch(path.name) for path in folder.glob("rentomatic-*.dump")]
+    stamps = [datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for found in times if found]
+    if not stamps:
+        return warning("there is no backup", command)
+    age = now - max(stamps)
+    text = f"the newest backup is {hours(age)} old"
+    if age > timedelta(days=7):
+        return error(text, command)
+    return ok(text) if age < timedelta(hours=26) else warning(text, command)
+
+
+def restore_age(last: datetime | None, now: datetime) -> Finding:
+    """When a backup was last put in the place of the database, which proves it."""
+    command = "./deploy/rentomatic restore the newest of deploy/backups, at a quiet time or on another host"
+    if last is None:
+        return warning("no backup was ever restored here", command)
+    text = f"a backup was restored {hours(now - last)} ago"
+    return ok(text) if now - last < timedelta(days=90) else warning(text, command)
+
+
+def hours(age: timedelta) -> str:
+    if age < timedelta(hours=48):
+        return f"{age.total_seconds() / 3600:.0f} hours"
+    return f"{age.days} days"

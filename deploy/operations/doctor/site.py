@@ -1,0 +1,91 @@
+"""The site as its clients see it, through nginx."""
+
+import http.client
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+
+from deploy.operations.doctor.finding import Finding, error, ok, warning
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where it listens on this host, and the name that it answers to."""
+
+    host: str
+    port: int
+
+    def connect(self) -> ssl.SSLSocket:
+        wire = socket.create_connection(("127.0.0.1", self.port), 10)
+        context = ssl._create_unverified_context()  # noqa: S323 - the certificate has checks of its own
+        return context.wrap_socket(wire, server_hostname=self.host)
+
+    def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+        """Status (0: no response), headers with small letters, and the text."""
+        connection = http.client.HTTPConnection(self.host, self.port)
+        try:
+            connection.sock = self.connect()
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, text
+        except (OSError, http.client.HTTPException) as reason:
+            return 0, {}, str(reason)
+        finally:
+            connection.close()
+
+
+def answer(site: Site) -> Finding:
+    status, _, text = site.get("/rooms?limit=1&fields=price", Accept="application/json")
+    if status == 200:
+        return ok("a list comes through nginx")
+    return error(
+        f"/rooms is {status or 'no response'}: {text[:200]}", "docker compose logs --tail 20 nginx web"
+    )
+
+
+def cache(site: Site, wanted: bool) -> Finding:
+    """The second of two equal requests comes from nginx's cache."""
+    if not wanted:
+        return ok("the cache is off (NGINX_MICROCACHE)")
+    for _ in range(5):  # a second may end between two requests
+        said = [site.get("/rooms?limit=1", Accept="application/json")[1].get("x-cache", "") for _ in range(2)]
+        if said[1] in {"HIT", "UPDATING", "STALE"}:
+            return ok("a repeated request comes from the cache")
+    return warning(
+        f"a repeated request does not come from the cache ({said[1] or 'no X-Cache'})",
+        "./deploy/rentomatic apply",
+    )
+
+
+def login(site: Site) -> Finding:
+    status, _, text = site.get("/admin/login/")
+    if status == 200 and "csrfmiddlewaretoken" in text:
+        return ok("the admin's login page comes")
+    return error(f"/admin/login/ is {status or 'no response'}", "docker compose logs --tail 20 web")
+
+
+def static_files(site: Site) -> Finding:
+    text = site.get("/admin/login/")[2]
+    paths = re.findall(r'(?:href|src)="(/static/[^"]+)"', text)
+    missing = [path for path in paths if site.get(path)[0] != 200]
+    if missing or not paths:
+        return error(
+            f"static files are missing: {', '.join(missing[:3]) or 'the login page names none'}",
+            "./deploy/rentomatic rollout",
+        )
+    return ok(f"{len(paths)} static files of the login page come")
+
+
+def served_certificate(site: Site, chain: str) -> Finding:
+    """Whether nginx has loaded the certificate that is in the file."""
+    try:
+        with site.connect() as tls:
+            served = tls.getpeercert(binary_form=True) or b""
+    except OSError as reason:
+        return error(f"no TLS with {site.host}: {reason}", "docker compose logs --tail 20 nginx")
+    first = chain[: chain.find("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
+    if ssl.DER_cert_to_PEM_cert(served).split() == first.split():
+        return ok("nginx serves the certificate of deploy/certificates")
+    return error("nginx serves another certificate than deploy/certificates has", "./deploy/rentomatic apply")

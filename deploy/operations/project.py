@@ -1,0 +1,159 @@
+"""The folder that this program belongs to: its `.env`, secrets and journal, and the lock on all of it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deploy.operations import environment
+from deploy.operations.report import Failure
+
+FOLDER = Path(__file__).resolve().parent.parent.parent
+
+
+def now() -> str:
+    """The time in UTC as it stands in names: 20261120T160000Z."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+class Project:
+    """A folder with a `.env`; Failure where it is not one that `./deploy/rentomatic setup` has prepared."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self.folder = folder
+        self.deploy = folder / "deploy"
+        self.secrets = self.deploy / "secrets"
+        self.environment = folder / ".env"
+        self.journal = self.deploy / ".journal"
+        self.name = self.setting("COMPOSE_PROJECT_NAME")
+        if not self.name:
+            raise Failure("no project's name is in .env", "./deploy/rentomatic setup")
+        home = self.setting("PROJECT_FOLDER")
+        if home != str(folder):
+            raise Failure(
+                f"the .env here is that of {home}, and so are the containers and the data that it names; "
+                "nothing was done",
+                "for a site of its own, mv .env .env.copied && ./deploy/rentomatic setup; if the folder has "
+                f"moved, write PROJECT_FOLDER={folder} into .env",
+            )
+
+    # --- Variables
+
+    @property
+    def variables(self) -> dict[str, str]:
+        try:
+            return environment.parse(self.environment.read_text())
+        except FileNotFoundError:
+            return {}
+
+    def setting(self, name: str, default: str = "") -> str:
+        """A variable's value in .env, or the default where it has none."""
+        return self.variables.get(name) or default
+
+    def record(self, name: str, value: str | None) -> None:
+        """Write a variable into .env; None takes it out."""
+        text = environment.changed(self.environment.read_text(), name, value)
+        environment.replace(self.environment, text)
+
+    @property
+    def image(self) -> str:
+        """The version that serves."""
+        return self.setting("IMAGE")
+
+    @property
+    def database(self) -> str:
+        return self.setting("APPLICATION_DB", "application")
+
+    @property
+    def role(self) -> str:
+        return self.setting("APPLICATION_USER", "application")
+
+    @property
+    def front(self) -> str:
+        """The network on which nginx finds replicas."""
+        return f"{self.name}_front"
+
+    @property
+    def managed(self) -> bool:
+        """Whether the database is somebody else's, and no container."""
+        return "compose.managed.yml" in self.setting("COMPOSE_FILE")
+
+    # --- Secrets
+
+    def secret(self, name: str) -> str:
+        return (self.secrets / name).read_text().strip()
+
+    def write_secret(self, name: str, text: str) -> None:
+        """
+        Replace a secret's file.
+
+        Running containers keep the old one, which is mounted; those that start later get this one.
+        """
+        environment.replace(self.secrets / name, text, 0o600)
+
+    # --- What was done
+
+    def note(self, command: str, **facts: Any) -> None:
+        """A line of the journal."""
+        with self.journal.open("a") as file:
+            file.write(json.dumps({"at": now(), "command": command, **facts}) + "\n")
+
+    def notes(self, command: str | None = None) -> list[dict[str, Any]]:
+        """The journal, oldest first; lines that a full disk has cut are left out."""
+        found = []
+        try:
+            lines = self.journal.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if command is None or entry.get("command") == command:
+                found.append(entry)
+        return found
+
+    # --- One at a time
+
+    @contextmanager
+    def lock(self, command: str, wait: float = 0) -> Iterator[None]:
+        """Let one command at a time change something; another one waits for it, or fails with status 3."""
+        with lock_file(self.deploy / ".lock", command, wait):
+            yield
+
+
+@contextmanager
+def lock_file(path: Path, command: str, wait: float = 0) -> Iterator[None]:
+    """Hold the lock of a file. The kernel releases it when this process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = (
+                        os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another command"
+                    )
+                    raise Failure(
+                        f"{holder} is at work in this folder; nothing was changed",
+                        "wait for its end, or try again with --wait 600",
+                        status=3,
+                    ) from None
+            time.sleep(0.2)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{command} (process {os.getpid()}, since {now()})".encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)

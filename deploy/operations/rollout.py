@@ -1,0 +1,222 @@
+"""`rollout`: a version in the place of the one that serves; also the first start."""
+
+import argparse
+import os
+
+from deploy.operations import doctor, process
+from deploy.operations.classify import hazards
+from deploy.operations.docker import Docker
+from deploy.operations.migrations import Migrations, Plan
+from deploy.operations.nginx import Nginx
+from deploy.operations.project import Project, now
+from deploy.operations.replicas import Replicas
+from deploy.operations.report import Failure, Report
+
+HELP = """\
+Bring in the version in this folder, without a failed request; also the first start. With IMAGE one that is
+there: docker images.
+
+It migrates, starts as many new replicas as there are old ones, on a network without nginx, and requests of
+each what clients request. Only then nginx gets them, .env names their version as the one that serves, and the
+old ones finish and go. When something fails before, or Ctrl-C ends it, the old version goes on serving and
+the new migrations are taken back.
+
+Migrations are read before they run. One that would block requests, that the old version cannot live with, or
+that cannot be taken back is refused with the safe way; --accept runs it all the same."""
+
+STAYS = "the old version goes on serving"
+MEND = "mend it, then ./deploy/rentomatic rollout"
+KEPT = 5
+"""How many versions are kept, to go back to."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "image", nargs="?", metavar="IMAGE", help="a version of `docker images`; default: build one"
+    )
+    parser.add_argument("--accept", action="store_true", help="run migrations that are not safe, too")
+    parser.add_argument("--no-doctor", action="store_true", help="whatever doctor finds on the host")
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    project = Project()
+    with project.lock("rollout", options.wait):
+        Rollout(Docker(project), report, options).run()
+
+
+class Rollout:
+    """One rollout, from the build to the last old replica."""
+
+    def __init__(self, docker: Docker, report: Report, options: argparse.Namespace) -> None:
+        self.docker = docker
+        self.project = docker.project
+        self.report = report
+        self.options = options
+        self.replicas = Replicas(docker, report)
+        self.nginx = Nginx(docker)
+        self.image: str = options.image or ""
+        self.built = False
+
+    def run(self) -> None:
+        if self.options.dry_run:
+            self.tell_what_would_happen()
+            return
+        self.replicas.remove_leftovers()
+        old = self.replicas.serving()
+        if not old and self.project.image:
+            raise Failure(
+                f"nothing is running; {self.project.image} served last",
+                "docker compose up -d --wait, then ./deploy/rentomatic rollout; or, to start with this "
+                "folder's version, remove IMAGE from .env",
+            )
+        if old and not self.options.no_doctor:
+            doctor.before_rollout(self.docker)
+        if self.image:
+            self.expect_image()
+        else:
+            self.build()
+        if old:
+            self.replace(old)
+        else:
+            self.start()
+        # What lost its name, by a build that was interrupted or an image that was removed while it ran.
+        self.docker("image", "prune", "--force", "--filter", f"label={self.docker.label}", check=False)
+
+    def tell_what_would_happen(self) -> None:
+        old = self.replicas.serving()
+        self.report.say(f"Would {'take ' + self.image if self.image else 'build an image of this folder'}.")
+        if self.image:
+            self.expect_image()
+            plan = Migrations(self.docker, self.image).plan()
+            self.report.data["migrations"] = plan.pending
+            self.report.say(f"Would migrate: {', '.join(plan.pending) or 'nothing'}.")
+            for hazard in hazards(plan.forwards, plan.backwards):
+                self.report.say(f"Not safe: {hazard}")
+        self.report.say(f"Would start {len(old) or 'the first'} new replicas beside {len(old)} old ones.")
+
+    def expect_image(self) -> None:
+        if not self.docker("image", "inspect", self.image, check=False):
+            kept = ", ".join(self.docker.images()) or "none"
+            raise Failure(
+                f"there is no image {self.image}; kept are: {kept}", "./deploy/rentomatic rollout IMAGE"
+            )
+
+    def build(self) -> None:
+        self.report.step("Building …")
+        commit = ""
+        try:
+            found = process.run(["git", "rev-parse", "--short", "HEAD"], folder=self.project.folder)
+            commit = f"-{found.stdout.strip()}" if found else ""
+        except FileNotFoundError:
+            pass
+        self.image = f"{self.project.name}:{now()}{commit}"
+        done = self.docker(
+            "build",
+            "--quiet",
+            "--tag",
+            self.image,
+            "--label",
+            self.docker.label,
+            ".",
+            check=False,
+            environment={**os.environ, "DOCKER_BUILDKIT": "1"},
+        )
+        if not done:
+            self.report.show(done.text)
+            raise Failure("the build failed; what served before goes on", MEND)
+        self.built = True
+
+    def start(self) -> None:
+        """The first start: everything, or nothing."""
+        self.report.step("Starting …")
+        slot = self.nginx.prepare()
+        if slot:
+            self.nginx.switch(slot)
+        try:
+            up = self.docker.compose(
+                "--progress",
+                "plain",
+                "up",
+                "--detach",
+                "--wait",
+                variables={"IMAGE": self.image},
+                check=False,
+            )
+            reason = "" if up else "\n".join(up.text.splitlines()[-3:])
+            reason = reason or self.replicas.failing(self.docker.containers("web"))
+        except BaseException:
+            with process.held():
+                self.docker.compose("down", variables={"IMAGE": self.image}, check=False)
+            raise
+        if reason:
+            self.report.show(reason)
+            logs = ["logs", "--no-color", "--tail", "10", "migrate", "web", "nginx"]
+            self.report.show(self.docker.compose(*logs, variables={"IMAGE": self.image}, check=False).text)
+            self.docker.compose("down", variables={"IMAGE": self.image}, check=False)
+            raise Failure("the first start failed (above); nothing is running", MEND)
+        self.record([])
+        self.report.say(f"Done: {self.image} serves at {self.project.setting('SITE_ADDRESS')}/rooms")
+
+    def replace(self, old: list[str]) -> None:
+        back: dict[str, str] = {}
+        slot = None
+        try:
+            slot = self.nginx.prepare()
+            self.report.step("Migrating …")
+            migrations = Migrations(self.docker, self.image)
+            plan = migrations.plan()
+            self.refuse_what_is_not_safe(plan)
+            back = plan.back
+            done = migrations.apply()
+            if not done:
+                self.report.show(done.text)
+                raise Failure("the migration failed (above)")
+            self.report.step(f"Starting {len(old)} new beside {len(old)} old …")
+            new = self.replicas.start_beside(old, len(old), self.image)
+        except Failure as failure:
+            self.give_up(failure, old, back)
+        except BaseException:
+            self.give_up(Failure("interrupted", status=130), old, back)
+        with process.held(forget=True):
+            self.replicas.change_over(old, new, lambda: self.record(plan.pending))
+            if slot:
+                self.nginx.reload(slot)
+            self.finish(new)
+
+    def refuse_what_is_not_safe(self, plan: Plan) -> None:
+        found = hazards(plan.forwards, plan.backwards)
+        for hazard in found:
+            self.report.warn(str(hazard))
+        self.report.data |= {"migrations": plan.pending, "hazards": [hazard.as_dict() for hazard in found]}
+        if found and not self.options.accept:
+            raise Failure(
+                f"{len(found)} of the steps of the migrations are not safe (above); nothing was migrated",
+                "take the safe way that is named, or ./deploy/rentomatic rollout --accept",
+            )
+
+    def give_up(self, failure: Failure, old: list[str], back: dict[str, str]) -> None:
+        """Everything as it was, then Failure with the reason."""
+        with process.held(forget=True):
+            self.replicas.remove(set(self.replicas.added(old)))
+            Migrations(self.docker, self.image).take_back(back, self.report)
+            if self.built:
+                self.docker("image", "rm", self.image, check=False)
+        raise Failure(f"{failure.reason}; {STAYS}", failure.next_step or MEND, failure.status)
+
+    def record(self, migrated: list[str]) -> None:
+        """Write down that this version serves from now on."""
+        before = self.project.image
+        self.project.record("IMAGE", self.image)
+        self.project.note("rollout", image=self.image, before=before, migrations=migrated)
+
+    def finish(self, new: list[str]) -> None:
+        reason = self.replicas.failing(new)
+        if reason:
+            raise Failure(
+                f"the new version serves, but a replica does not answer ({reason})", "docker compose ps"
+            )
+        for name in self.docker.images()[KEPT:]:
+            if name != self.image:
+                self.docker("image", "rm", name, check=False)
+        self.report.data |= {"image": self.image, "replicas": len(new)}
+        self.report.say(f"Done: {len(new)} replicas of {self.image}. The database was left as it was.")

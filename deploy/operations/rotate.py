@@ -1,0 +1,168 @@
+"""`rotate`: a new secret in the place of one that serves, without a failed request."""
+
+import argparse
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from deploy.operations import environment, process
+from deploy.operations.database import Database, identifier, literal
+from deploy.operations.docker import Docker
+from deploy.operations.project import Project
+from deploy.operations.replicas import Replicas
+from deploy.operations.report import Failure, Report
+from deploy.operations.setup import scram
+
+HELP = """\
+Put a new secret in the place of one, without a failed request.
+
+secret_key            Signs sessions and page cursors. What the former key has signed stays valid for 15 days,
+                      which is longer than a session lives. Replicas are replaced twice.
+application_password  The password of the site's role. Replicas are replaced twice; in between they use a role
+                      that is removed at the end.
+postgres_password     The superuser's password, which only `migrate` uses. No replica is replaced.
+
+When it is interrupted the site goes on; the same command again finishes what was begun."""
+
+SECRETS = ("secret_key", "application_password", "postgres_password")
+KEPT = timedelta(days=15)
+"""How long a former key is kept; a session lives for 14 days (Django's SESSION_COOKIE_AGE)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("secret", choices=SECRETS, metavar="SECRET", help=", ".join(SECRETS))
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    project = Project()
+    with project.lock("rotate", options.wait):
+        rotation = Rotation(Docker(project), report)
+        if options.dry_run:
+            report.say(f"Would make a new {options.secret}; see ./deploy/rentomatic rotate --help.")
+            return
+        {
+            "secret_key": rotation.secret_key,
+            "application_password": rotation.application_password,
+            "postgres_password": rotation.postgres_password,
+        }[options.secret]()
+        project.note("rotate", secret=options.secret)
+        report.data["secret"] = options.secret
+        report.say(f"Done: {options.secret} is a new one.")
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(50)
+
+
+def still_needed(former: list[str], retired: list[datetime], now: datetime) -> list[str]:
+    """
+    The former keys that may have signed what is still valid, newest first as given.
+
+    `retired` says when, newest first. One without a date, which somebody has written by hand, is kept.
+    """
+    dated = dict(enumerate(retired))
+    return [key for number, key in enumerate(former) if now - dated.get(number, now) < KEPT]
+
+
+class Rotation:
+    """The rotations of a project's secrets."""
+
+    def __init__(self, docker: Docker, report: Report) -> None:
+        self.docker = docker
+        self.project = docker.project
+        self.report = report
+        self.replicas = Replicas(docker, report)
+
+    def replace_replicas(self, step: str, **variables: str) -> None:
+        self.report.step(step)
+        self.replicas.remove_leftovers()
+        if self.replicas.serving():
+            self.replicas.replace(variables=variables)
+
+    # --- SECRET_KEY
+
+    def secret_key(self) -> None:
+        """
+        First every replica accepts what the new key signs, then they sign with it.
+
+        In one step a replica with the old key alone would log out whom one with the new key has logged in.
+        """
+        former = [key for key in self.project.secret("secret_key_fallbacks").split(",") if key]
+        coming = self.project.secrets / "secret_key_next"
+        if not coming.exists():  # else this rotation was interrupted
+            environment.replace(coming, new_secret(), 0o600)
+        new = self.project.secret("secret_key_next")
+        old = self.project.secret("secret_key")
+        former = [key for key in former if key not in (new, old)]
+        if new != old:
+            self.project.write_secret("secret_key_fallbacks", ",".join([new, *former]))
+            self.replace_replicas("Accepting the new key …")
+        retired = [
+            datetime.strptime(note["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            for note in reversed(self.project.notes("rotate"))
+            if note.get("secret") == "secret_key"
+        ]
+        kept = still_needed(former, retired, datetime.now(UTC))
+        with process.held():
+            self.project.write_secret("secret_key_fallbacks", ",".join([old, *kept]))
+            self.project.write_secret("secret_key", new)
+        self.replace_replicas("Signing with the new key …")
+        coming.unlink()
+
+    # --- The role of the site
+
+    def application_password(self) -> None:
+        """
+        PostgreSQL keeps one password for a role, and replicas connect at any moment: no order of "change it
+        there" and "replace them" fails none. So they use another role while the password changes.
+        """
+        database = Database(self.docker)
+        role = self.project.role
+        other = f"{role}_rotating"
+        old = self.project.secret("application_password")
+        unfinished = bool(database.rows(f"SELECT 1 FROM pg_roles WHERE rolname = {literal(other)}"))
+        if not unfinished:
+            with process.held():
+                new = new_secret()
+                self.make_other_role(database, role, other, new)
+                self.project.write_secret("application_password", new)
+        new = self.project.secret("application_password")
+        try:
+            self.replace_replicas(f"Replicas that use the role {other} …", APPLICATION_USER=other)
+        except BaseException:
+            if not unfinished:
+                with process.held():
+                    self.project.write_secret("application_password", old)
+                    database.execute(f"DROP ROLE {identifier(other)}", check=False)
+            raise
+        database.execute(f"ALTER ROLE {identifier(role)} PASSWORD {literal(scram(new))}")
+        self.replace_replicas(f"Replicas that use {role} again, with the new password …")
+        database.execute(f"DROP ROLE IF EXISTS {identifier(other)}")
+
+    def make_other_role(self, database: Database, role: str, other: str, password: str) -> None:
+        """A role that logs in with a password of its own and is the site's role from then on."""
+        database.execute(
+            f"CREATE ROLE {identifier(other)} LOGIN PASSWORD {literal(scram(password))} "
+            f"IN ROLE {identifier(role)}",
+            f"ALTER ROLE {identifier(other)} SET role = {literal(role)}",
+        )
+
+    # --- The superuser
+
+    def postgres_password(self) -> None:
+        """The server first: in its container it asks for no password, so a repetition mends a half."""
+        database = Database(self.docker)
+        old, old_verifier = self.project.secret("postgres_password"), self.project.secret("postgres_verifier")
+        new = new_secret()
+        verifier = scram(new)
+        with process.held():
+            self.set_postgres_password(database, new, verifier)
+            tried = self.docker.task("migrate", "./manage.py", "wait_for_db", "--timeout", "10")
+            if not tried:
+                self.set_postgres_password(database, old, old_verifier)
+        if not tried:
+            raise Failure(f"nobody can log in with the new password ({tried.text}); the old one is back")
+
+    def set_postgres_password(self, database: Database, password: str, verifier: str) -> None:
+        database.execute(f"ALTER ROLE postgres PASSWORD {literal(verifier)}")
+        self.project.write_secret("postgres_password", password)
+        environment.replace(self.project.secrets / "postgres_verifier", verifier, 0o644)

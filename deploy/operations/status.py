@@ -1,0 +1,111 @@
+"""`status`: how the site does, on one screen."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from deploy.operations.backup import NAME
+from deploy.operations.docker import Docker
+from deploy.operations.doctor.containers import time_of
+from deploy.operations.doctor.files import hours
+from deploy.operations.project import Project
+from deploy.operations.report import Report
+
+HELP = """\
+Show how the site does, on one screen: the version and its replicas, requests, errors and the slowest ones of
+the last minutes, by nginx's log, and the age of the newest backup. Changes nothing."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--minutes", type=int, default=10, help="how far back requests are counted (default: 10)"
+    )
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    project = Project()
+    docker = Docker(project)
+    now = datetime.now(UTC)
+    log = docker.compose("logs", "--no-color", "--no-log-prefix", "--since", f"{options.minutes}m", "nginx")
+    facts: dict[str, Any] = {
+        "image": project.image,
+        "url": project.setting("SITE_ADDRESS"),
+        "containers": [described(one, now) for one in containers(docker)],
+        "requests": summary(read_lines(log.stdout.splitlines())),
+        "minutes": options.minutes,
+        "backup": newest_backup(project, now),
+        "last": [f"{note['at']} {note['command']}" for note in project.notes()[-3:]],
+    }
+    report.data |= facts
+    report.say(screen(facts))
+
+
+def containers(docker: Docker) -> list[dict[str, Any]]:
+    ids = [one for service in ("db", "web", "nginx") for one in docker.containers(service)]
+    return docker.inspect(*ids)
+
+
+def described(container: dict[str, Any], now: datetime) -> dict[str, str]:
+    state = container["State"]
+    return {
+        "name": container["Name"].lstrip("/"),
+        "image": container["Config"]["Image"],
+        "state": state.get("Health", {}).get("Status") or state["Status"],
+        "up": hours(now - time_of(state["StartedAt"])) if state["Running"] else "",
+        "restarts": str(container["RestartCount"]),
+    }
+
+
+def read_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """nginx's access log; what is no line of it is left out."""
+    found = []
+    for line in lines:
+        start = line.find('{"time"')
+        if start >= 0:
+            try:
+                found.append(json.loads(line[start:]))
+            except ValueError:
+                continue
+    return found
+
+
+def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Requests by status, the share from the cache, and the five slowest."""
+    slowest = sorted(lines, key=lambda line: -float(line["seconds"]))[:5]
+    return {
+        "total": len(lines),
+        "statuses": dict(sorted(Counter(str(line["status"]) for line in lines).items())),
+        "errors": sum(int(line["status"]) >= 500 for line in lines),
+        "cached": sum(line.get("cache") in {"HIT", "STALE", "UPDATING"} for line in lines),
+        "slowest": [
+            {name: line[name] for name in ("seconds", "status", "method", "target", "request_id")}
+            for line in slowest
+        ],
+    }
+
+
+def newest_backup(project: Project, now: datetime) -> str:
+    """Its age in words; empty where there is none."""
+    names = [NAME.fullmatch(path.name) for path in (project.deploy / "backups").glob("rentomatic-*.dump")]
+    times = [datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for found in names if found]
+    return f"{hours(now - max(times))} old" if times else ""
+
+
+def screen(facts: dict[str, Any]) -> str:
+    requests = facts["requests"]
+    lines = [f"{facts['image'] or 'nothing is released'} at {facts['url']}", ""]
+    for one in facts["containers"]:
+        lines.append(
+            f"{one['name']:32} {one['state']:10} up {one['up'] or '-':10} {one['restarts']} restarts"
+        )
+    statuses = ", ".join(f"{number} × {status}" for status, number in requests["statuses"].items())
+    lines += ["", f"last {facts['minutes']} minutes: {requests['total']} requests ({statuses or 'none'})"]
+    lines.append(f"errors: {requests['errors']}; from the cache: {requests['cached']}")
+    for one in requests["slowest"]:
+        lines.append(f"  {one['seconds']:7.3f} s  {one['status']}  {one['method']} {one['target'][:60]}")
+    lines += ["", f"newest backup: {facts['backup'] or 'none'}"]
+    lines += [f"  {line}" for line in facts["last"]]
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""`logs` and `status`, from lines as the containers write them."""
+
+import json
+
+from deploy.operations.logs import lines_of
+from deploy.operations.status import read_lines, screen, summary
+
+REQUEST = "0123456789abcdef0123456789abcdef"
+NGINX = {
+    "time": "2026-11-20T16:00:00+00:00",
+    "request_id": REQUEST,
+    "method": "GET",
+    "target": "/rooms?limit=1",
+    "status": 200,
+    "seconds": 0.012,
+    "upstream": "172.18.0.3:8000",
+    "cache": "MISS",
+}
+DJANGO = {"time": "…", "level": "ERROR", "logger": "rooms", "message": "it failed", "request_id": REQUEST}
+
+COMPOSE_LOGS = f"""\
+nginx-1  | 2026-11-20T16:00:00.500000000Z {json.dumps(NGINX)}
+web-2    | 2026-11-20T16:00:00.300000000Z {json.dumps(DJANGO)}
+web-1    | 2026-11-20T16:00:00.100000000Z {{"message": "of another request", "request_id": "{"f" * 32}"}}
+db-1     | 2026-11-20T16:00:00.200000000Z ERROR: canceling statement /* {REQUEST} */
+db-1     | no line of the log
+"""
+
+
+def test_the_lines_of_a_request_come_in_their_order_and_no_others():
+    found = lines_of(COMPOSE_LOGS, REQUEST)
+    assert [line["container"] for line in found] == ["db-1", "web-2", "nginx-1"]
+    assert found[1]["text"] == "ERROR rooms it failed"
+    assert found[2]["text"] == "GET /rooms?limit=1 200 in 0.012 s, from 172.18.0.3:8000, cache MISS"
+
+
+def test_the_status_counts_requests_errors_and_what_the_cache_served():
+    slow = NGINX | {"status": 504, "seconds": 20.0, "cache": ""}
+    lines = read_lines(
+        [json.dumps(NGINX), "nginx: a message", json.dumps(slow), json.dumps(NGINX | {"cache": "HIT"})]
+    )
+    found = summary(lines)
+    assert found["statuses"] == {"200": 2, "504": 1}
+    assert (found["total"], found["errors"], found["cached"]) == (3, 1, 1)
+    assert [line["seconds"] for line in found["slowest"]] == [20.0, 0.012, 0.012]
+
+
+def test_the_screen_fits_one_without_a_request_or_a_backup():
+    facts = {
+        "image": "", "url": "https://localhost", "containers": [], "requests": summary([]), "minutes": 10,
+        "backup": "", "last": [],
+    }  # fmt: skip
+    text = screen(facts)
+    assert "nothing is released" in text
+    assert "newest backup: none" in text
+    assert len(text.splitlines()) < 24
