@@ -53,7 +53,7 @@ def lines_of(text: str, request_id: str) -> list[dict[str, str]]:
     A line belongs to it that has its id; PostgreSQL's have it as a comment or as the application's name.
     """
     found = []
-    for line in text.splitlines():
+    for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).splitlines():  # Compose moves the cursor
         read = LINE.match(line)
         if read and request_id in read["text"]:
             container = re.sub(r"^.*?-(?=(?:nginx|web|db)-\d+$)", "", read["container"])

@@ -231,6 +231,7 @@ def test_templates_are_filled_in_for_a_plain_host(tmp_path):
         "NGINX_HTTP": str(rig.free_port()),
         "NGINX_HTTPS": f"'{rig.free_port()} http2'",
         "NGINX_HTTP2": "",
+        "NGINX_KEEPALIVE": "",
     }.items():
         environment = re.sub(rf"^{name}=.*$", f"{name}={value}", environment, flags=re.M)
     (tmp_path / "environment").write_text(environment)
@@ -255,6 +256,18 @@ def test_systemd_accepts_the_units(tmp_path):
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if "rentomatic" in line]
     assert complaints == []
+
+
+@pytest.mark.parametrize("name", ["rentomatic", "rentomatic-migrate"])
+def test_systemd_counts_a_unit_for_well_protected(tmp_path, name):
+    """By its own score from 0 (nothing is exposed) to 10; 9.2 is what a unit without protections has."""
+    needs("systemd-analyze")
+    text = (PROJECT / "deploy" / "systemd" / f"{name}.service").read_text()
+    unit = tmp_path / f"{name}.service"
+    unit.write_text(re.sub(r"/srv/rentomatic/.venv/bin/\w+", "/bin/true", text))
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_gunicorn_takes_the_socket_that_systemd_opened(live_site, tmp_path):

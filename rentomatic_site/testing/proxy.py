@@ -43,6 +43,8 @@ class Nginx(Server):
         # `http2 on` came with nginx 1.25.1; in older ones it is a parameter of `listen`.
         if nginx_version() < (1, 25, 1):
             variables["NGINX_HTTP2"] = ""
+        if nginx_version() < (1, 27, 4):
+            variables["NGINX_KEEPALIVE"] = ""
         for template in (PROJECT / "deploy" / "nginx").glob("*.template"):
             (folder / template.stem).write_text(render(template.read_text(), variables))
         # As root, nginx would give its workers to a user who may not enter a test's folder.

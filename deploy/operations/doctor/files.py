@@ -97,6 +97,9 @@ def restore_age(last: datetime | None, now: datetime) -> Finding:
 
 
 def hours(age: timedelta) -> str:
+    """An age in words."""
+    if age < timedelta(hours=2):
+        return f"{age.total_seconds() / 60:.0f} minutes"
     if age < timedelta(hours=48):
         return f"{age.total_seconds() / 3600:.0f} hours"
     return f"{age.days} days"

@@ -20,7 +20,7 @@ DJANGO = {"time": "…", "level": "ERROR", "logger": "rooms", "message": "it fai
 
 COMPOSE_LOGS = f"""\
 nginx-1  | 2026-11-20T16:00:00.500000000Z {json.dumps(NGINX)}
-web-2    | 2026-11-20T16:00:00.300000000Z {json.dumps(DJANGO)}
+\x1b[2Kweb-2    | 2026-11-20T16:00:00.300000000Z {json.dumps(DJANGO)}
 web-1    | 2026-11-20T16:00:00.100000000Z {{"message": "of another request", "request_id": "{"f" * 32}"}}
 db-1     | 2026-11-20T16:00:00.200000000Z ERROR: canceling statement /* {REQUEST} */
 db-1     | no line of the log

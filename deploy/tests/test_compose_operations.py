@@ -1,0 +1,289 @@
+"""The stack of test_compose.py while variables and secrets change, versions go back, and things break."""
+
+import json
+import re
+import subprocess
+import time
+
+import pytest
+
+from deploy.tests.stack import Stack
+from deploy.tests.test_compose_releases import REVERSIBLE, changed, migration, migrations, replicas
+from rentomatic_site.testing import rig
+
+pytestmark = pytest.mark.compose
+
+
+def operate(stack: Stack, *arguments: str, check: bool = True) -> dict:
+    """The result of a command of ./deploy/rentomatic."""
+    done = stack.run("./deploy/rentomatic", *arguments, "--json", check=check)
+    return json.loads(done.stdout)
+
+
+def diagnosis(stack: Stack, name: str) -> dict:
+    """What doctor says of one thing."""
+    (found,) = operate(stack, "doctor", name, check=False)["checks"]
+    return found
+
+
+# --- apply
+
+
+def test_a_changed_variable_takes_effect_without_a_failed_request(stack):
+    old = replicas(stack)
+    nginx = stack.containers("nginx")[0]["Id"]
+    stack.set("STATEMENT_TIMEOUT", "4000")
+    stack.set("NGINX_HSTS", "max-age=1000")
+    planned = stack.run("./deploy/rentomatic", "apply", "--dry-run").stdout
+    assert "STATEMENT_TIMEOUT: 5000 → 4000" in planned or 'STATEMENT_TIMEOUT: "" → 4000' in planned
+    assert replicas(stack) == old
+    with stack.load() as clients:
+        clients.wait_for(20, 60)
+        stack.run("./deploy/rentomatic", "apply")
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert not replicas(stack).keys() & old.keys()
+    assert stack.inside("web", "printenv", "STATEMENT_TIMEOUT").stdout == "4000\n"
+    assert stack.containers("nginx")[0]["Id"] == nginx
+    long = "/rooms?" + "x" * 9000  # nginx's own response
+    assert stack.get(long).headers["Strict-Transport-Security"] == "max-age=1000"
+    serving = replicas(stack)
+    assert operate(stack, "apply")["changes"] == {"web": [], "nginx": [], "made_anew": {}}
+    stack.up()
+    assert replicas(stack) == serving
+
+
+def test_a_variable_that_nginx_refuses_changes_nothing(stack):
+    stack.set("NGINX_READ_TIMEOUT", "soon")
+    try:
+        done = stack.run("./deploy/rentomatic", "apply", check=False)
+    finally:
+        stack.set("NGINX_READ_TIMEOUT", "20s")
+    assert done.returncode == 1
+    assert "nginx does not accept its configuration" in done.stderr
+    assert stack.get("/rooms").status == 200
+    stack.compose("restart", "nginx")
+    rig.wait_until(lambda: diagnosis(stack, "answer")["level"] == "ok", "nginx again", 60)
+
+
+# --- rotate
+
+
+def login(stack: Stack) -> str:
+    """The cookie of a session, made by the application."""
+    script = (
+        "from django.contrib.sessions.backends.db import SessionStore; "
+        "from django.contrib.auth.models import User; "
+        "from django.contrib.auth import SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY; "
+        "u, _ = User.objects.get_or_create(username='ann', is_staff=True, is_superuser=True); "
+        "s = SessionStore(); "
+        "s[SESSION_KEY] = u.pk; s[BACKEND_SESSION_KEY] = 'django.contrib.auth.backends.ModelBackend'; "
+        "s[HASH_SESSION_KEY] = u.get_session_auth_hash(); s.create(); print(s.session_key)"
+    )
+    return stack.inside("web", "./manage.py", "shell", "-c", script).stdout.split()[-1]
+
+
+def test_a_new_secret_key_keeps_sessions_and_cursors(stack):
+    stack.sql(
+        "INSERT INTO room(code, price, longitude, latitude) "
+        "SELECT gen_random_uuid(), 1, 0, 0 FROM generate_series(1, 9)"
+    )
+    cookie = f"sessionid={login(stack)}"
+    (cursor,) = re.findall(r'<[^>]*?(/rooms[^>]*)>; rel="next"', stack.get("/rooms?limit=2").headers["Link"])
+    before = (stack.folder / "deploy/secrets/secret_key").read_text()
+    admin: list[int] = []
+    with stack.load() as clients:
+        rotation = subprocess.Popen(
+            ["./deploy/rentomatic", "rotate", "secret_key"], cwd=stack.folder, stdout=subprocess.DEVNULL
+        )
+        while rotation.poll() is None:
+            admin.append(stack.get("/admin/rooms/room/", Cookie=cookie).status)
+            time.sleep(0.2)
+    assert rotation.returncode == 0
+    assert set(clients.statuses()) == {200}
+    assert set(admin) == {200}
+    assert stack.get("/admin/rooms/room/", Cookie=cookie).status == 200
+    assert stack.get(cursor).status == 200
+    assert (stack.folder / "deploy/secrets/secret_key").read_text() != before
+    assert (stack.folder / "deploy/secrets/secret_key_fallbacks").read_text().split(",")[0] == before
+    stack.sql("DELETE FROM room")
+
+
+@pytest.mark.parametrize("secret", ["application_password", "postgres_password"])
+def test_a_new_password_fails_no_request_and_the_old_one_is_refused(stack, secret):
+    old = (stack.folder / "deploy/secrets" / secret).read_text()
+    role = "application" if secret == "application_password" else "postgres"
+    with stack.load() as clients:
+        clients.wait_for(20, 60)
+        stack.run("./deploy/rentomatic", "rotate", secret)
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    new = (stack.folder / "deploy/secrets" / secret).read_text()
+    accepted = []
+    for password in (old, new):
+        command = [
+            "exec",
+            "-T",
+            "-e",
+            f"PGPASSWORD={password}",
+            "db",
+            "psql",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            role,
+            "-d",
+            "application",
+        ]
+        # The image trusts its own loopback: the container's name leads to its address on the network.
+        command[command.index("127.0.0.1")] = "db"
+        accepted.append(stack.compose(*command, "-c", "SELECT 1", check=False).returncode == 0)
+    assert accepted == [False, True]
+    assert (
+        stack.sql("SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolname LIKE 'application%'")
+        == "application"
+    )
+    serving = replicas(stack)
+    stack.up()
+    assert replicas(stack) == serving
+
+
+# --- rollback
+
+
+def test_a_rollback_takes_the_migration_back_without_a_failed_request(stack):
+    stack.run("./deploy/rentomatic", "rollout")
+    earlier, known = stack.setting("IMAGE"), migrations(stack)
+    with changed(*migration(stack, REVERSIBLE.replace("floor", "balcony"))):
+        stack.run("./deploy/rentomatic", "rollout")
+    refused = stack.run("./deploy/rentomatic", "rollback", check=False)
+    assert refused.returncode == 1
+    assert "DROP COLUMN balcony" in refused.stderr
+    assert stack.setting("IMAGE") != earlier
+    with stack.load() as clients:
+        clients.wait_for(20, 60)
+        stack.run("./deploy/rentomatic", "rollback", "--accept")
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert set(replicas(stack).values()) == {earlier} == {stack.setting("IMAGE")}
+    assert migrations(stack) == known
+    assert diagnosis(stack, "migrations")["level"] == "ok"
+
+
+UNSAFE = {
+    "an index that blocks writes": (
+        "CREATE INDEX x ON room (price, size)",
+        "DROP INDEX x",
+        "AddIndexConcurrently",
+    ),
+    "a rewrite": ("ALTER TABLE room ALTER COLUMN price TYPE bigint", "SELECT 1", "fill it in batches"),
+    "no way back": ("ALTER TABLE room ADD COLUMN attic int", None, "give the operation its reverse"),
+}
+
+
+@pytest.mark.parametrize("what", UNSAFE)
+def test_a_migration_that_is_not_safe_is_refused_with_the_safe_way(stack, what):
+    forwards, backwards, safe_way = UNSAFE[what]
+    serving, known = replicas(stack), migrations(stack)
+    with changed(*migration(stack, f"migrations.RunSQL({forwards!r}, {backwards!r})")):
+        done = stack.run("./deploy/rentomatic", "rollout", check=False)
+    assert done.returncode == 1
+    assert safe_way in done.stderr
+    assert "nothing was migrated" in done.stderr
+    assert replicas(stack) == serving
+    assert migrations(stack) == known
+
+
+# --- doctor
+
+
+def test_doctor_finds_no_error_in_a_site_that_serves(stack):
+    stack.run("./deploy/rentomatic", "backup")
+    result = operate(stack, "doctor", check=False)
+    # Of the host, which is not the project's: its clock, memory and disk.
+    errors = [one for one in result["checks"] if one["level"] == "error" and one["group"] != "host"]
+    assert errors == []
+    assert len(result["checks"]) >= 30
+
+
+def test_doctor_says_what_is_broken_and_nothing_else(stack):
+    (web, _) = stack.containers("web")
+    stack.run("docker", "pause", web["Id"])
+    try:
+        rig.wait_until(lambda: diagnosis(stack, "health")["level"] == "error", "an unhealthy replica", 60)
+    finally:
+        stack.run("docker", "unpause", web["Id"])
+    rig.wait_until(lambda: diagnosis(stack, "health")["level"] == "ok", "a healthy replica", 60)
+    secret = stack.folder / "deploy/secrets/secret_key"
+    secret.chmod(0o644)
+    assert diagnosis(stack, "secrets")["level"] == "error"
+    refused = stack.run("./deploy/rentomatic", "rollout", check=False)
+    assert "others may read or write secret_key" in refused.stderr
+    secret.chmod(0o600)
+    assert diagnosis(stack, "secrets")["level"] == "ok"
+    stack.inside("db", "createdb", "-U", "postgres", "application_incoming")
+    assert "application_incoming" in diagnosis(stack, "leftovers")["text"]
+    stack.inside("db", "dropdb", "-U", "postgres", "application_incoming")
+    assert diagnosis(stack, "leftovers")["level"] == "ok"
+
+
+def test_doctor_without_a_database_names_it_and_does_not_look_further(stack):
+    stack.compose("stop", "db")
+    try:
+        done = stack.run(
+            "./deploy/rentomatic", "doctor", "database", "indexes", "migrations", "--json", check=False
+        )
+        found = {one["name"]: one["level"] for one in json.loads(done.stdout)["checks"]}
+    finally:
+        stack.compose("start", "db")
+        stack.up("--no-recreate")
+    assert done.returncode == 2
+    assert found == {"database": "error", "indexes": "skipped", "migrations": "error"}
+
+
+def test_status_and_logs_show_a_request_that_was_made(stack):
+    request_id = stack.get("/rooms?limit=7").headers["X-Request-ID"]
+    lines = operate(stack, "logs", request_id)["lines"]
+    assert {line["container"].split("-")[0] for line in lines} == {"nginx", "web"}
+    assert operate(stack, "status")["requests"]["total"] > 0
+
+
+# --- backup
+
+
+def test_of_two_backups_at_once_one_says_that_the_other_is_at_work(stack):
+    first = subprocess.Popen(
+        ["./deploy/rentomatic", "backup", "--json"], cwd=stack.folder, stdout=subprocess.PIPE, text=True
+    )
+    lock = stack.folder / "deploy" / ".lock"
+    rig.wait_until(lambda: "backup" in lock.read_text() or first.poll() is not None, "the lock", 30)
+    second = stack.run("./deploy/rentomatic", "backup", check=False)
+    waited = operate(stack, "backup", "--wait", "120")
+    first_file = json.loads(first.communicate()[0])["file"]
+    assert second.returncode == 3
+    assert "backup (process" in second.stderr
+    assert waited["file"] != first_file
+
+
+@pytest.mark.needs("root", "mount")
+def test_a_full_disk_for_backups_is_named_and_leaves_nothing(stack, tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", tmp_path], check=True)
+    try:
+        done = stack.run("./deploy/rentomatic", "backup", str(tmp_path), check=False)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert done.returncode == 1
+    assert str(tmp_path) in done.stderr
+    assert "database's disk" not in done.stderr
+
+
+def test_the_folder_of_a_backup_is_the_callers(stack, tmp_path):
+    done = subprocess.run(
+        [stack.folder / "deploy" / "rentomatic", "backup", "here"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "here").glob("rentomatic-*.dump"))) == 1
