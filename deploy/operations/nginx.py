@@ -8,6 +8,8 @@ says which is which. nginx's container does not change with it, so that no conne
 import hashlib
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from deploy.operations import process
 from deploy.operations.docker import Docker
@@ -120,6 +122,16 @@ class Nginx:
                 self.docker("kill", "--signal", "HUP", container["Id"])
                 if not process.wait_for(lambda: bool(self.workers(container["Id"]) - before), 20, 0.2):  # noqa: B023
                     raise Failure("nginx did not reload within 20 s", "docker compose logs --tail 20 nginx")
+
+    @contextmanager
+    def maintenance(self) -> Iterator[None]:
+        """Show the maintenance page instead of the admin for the time of the block; reads go on."""
+        file = self.folder / "maintenance"
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
     def workers(self, container: str) -> set[str]:
         """The process ids of the workers that take new connections."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.operations import process
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
+from deploy.operations.nginx import Nginx
 from deploy.operations.process import Done
 from deploy.operations.project import Project, now
 from deploy.operations.replicas import Replicas
@@ -58,7 +59,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
         try:
             restore.read_in()
             restore.try_it()
-            restore.change_over()
+            with Nginx(docker).maintenance():
+                restore.change_over()
         except Failure as failure:
             with process.held(forget=True):
                 restore.put_back(str(failure))

@@ -15,6 +15,19 @@ from rentomatic_site.testing import rig
 PRICES = itertools.count()
 
 
+class CountedLoad(rig.Load):
+    """Load whose responses are counted in the file LOAD_REPORT, for the table in docs/deployment.md."""
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if report := os.environ.get("LOAD_REPORT"):
+            failed = [began for began, _, status in self.responses if status != 200]
+            span = failed[-1] - failed[0] if failed else 0
+            name = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2]
+            with Path(report).open("a") as file:
+                file.write(f"{name}: {len(failed)} of {len(self.responses)} failed, within {span:.1f} s\n")
+
+
 class Stack:
     """A copy of the project with its own .env, image, containers and volume."""
 
@@ -97,7 +110,7 @@ class Stack:
             time.sleep(0.02)  # they are to notice failures, not to take the processor from what they look at
             return self.get(f"/rooms?filter_price__gte={next(PRICES)}").status
 
-        return rig.Load(request)
+        return CountedLoad(request)
 
     def lines(self) -> list[dict[str, Any]]:
         """nginx's access log."""

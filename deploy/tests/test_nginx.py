@@ -391,6 +391,22 @@ def test_without_an_upstream_it_is_502(nginx):
     assert {name: page.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
+def test_in_maintenance_the_admin_is_a_page_with_retry_after_and_reads_go_on(nginx, site, tmp_path):
+    switch = tmp_path / "maintenance"
+    server = nginx(site.port, NGINX_MAINTENANCE=str(switch))
+    assert server.get("/admin/login/").status == 200
+    switch.touch()
+    for path in ("/admin/", "/admin/login/", "/admin/rooms/room/import/"):
+        response = server.get(path, method="POST", body=b"x")
+        assert (response.status, response.headers["Retry-After"]) == (503, "60")
+        assert response.headers["X-Frame-Options"] == "DENY"
+        assert b"Maintenance" in response.body
+    assert server.get("/rooms").status == 200
+    assert server.get("/.error/maintenance").status == 404
+    switch.unlink()
+    assert server.get("/admin/login/").status == 200
+
+
 def test_a_write_that_was_sent_and_failed_is_502_and_not_begun_again(nginx):
     with Replica("dying", hang_up=True) as dying:
         edge = nginx(dying.port)

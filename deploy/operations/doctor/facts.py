@@ -178,6 +178,8 @@ class Facts:
             yield "images without a name", f"docker image prune --force --filter label={self.docker.label}"
         if any((self.project.deploy / "backups").glob(".*.partial")):
             yield "a backup that was cut off", "rm deploy/backups/.*.partial"
+        if (self.project.deploy / "rendered" / "maintenance").exists():
+            yield "the maintenance page, in place of the admin", "rm deploy/rendered/maintenance"
         if (self.project.secrets / "secret_key_next").exists():
             yield "a rotation of secret_key", "./deploy/rentomatic rotate secret_key"
         if self.database:
