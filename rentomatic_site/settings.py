@@ -288,6 +288,9 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "rentomatic_site.middleware.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the request log has every login
 AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS: list[
+    str
+] = []  # the log says whose logins fail, and from where; passwords stay masked
 
 BEHIND_PROXY = env_bool("BEHIND_PROXY", HTTPS)
 

@@ -114,7 +114,7 @@ def test_images_are_pinned_and_the_volume_is_the_parent_of_the_data():
     images = {name: service["image"] for name, service in SERVICES.items()}
     assert images["db"] == "postgres:18"
     assert images["nginx"] == "nginx:1.30"
-    assert SERVICES["db"]["volumes"] == ["database:/var/lib/postgresql"]
+    assert SERVICES["db"]["volumes"] == ["${DATABASE_VOLUME:-database}:/var/lib/postgresql"]
 
 
 def test_connections_stay_within_the_databases_limit():

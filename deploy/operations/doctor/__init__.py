@@ -68,20 +68,19 @@ def versions(facts: Facts) -> Finding:
     return host.versions(found)
 
 
-def of_server(look: Callable[[server.Ask], Finding]) -> Callable[[Facts], Finding]:
+def on_server(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
     """A check that needs the database."""
 
     def check(facts: Facts) -> Finding:
-        return look(facts.ask) if facts.database else skipped("the database does not answer")
+        if facts.database is None:
+            return skipped("not looked at: no database of ours answers")
+        return look(facts)
 
     return check
 
 
-def on_server(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
-    def check(facts: Facts) -> Finding:
-        return look(facts) if facts.database else skipped("the database does not answer")
-
-    return check
+def of_server(look: Callable[[server.Ask], Finding]) -> Callable[[Facts], Finding]:
+    return on_server(lambda facts: look(facts.ask))
 
 
 def backups(facts: Facts) -> Finding:

@@ -26,6 +26,7 @@ def test_every_recipe_names_what_it_takes() -> None:
         "A setting",
         "A command",
         "An nginx directive",
+        "A command of operators",
         "A runbook entry",
         "A document",
     ]

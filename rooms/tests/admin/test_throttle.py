@@ -58,6 +58,16 @@ def test_wrong_passwords_are_delayed_then_locked_out(client, boss, clock):
 
 
 @pytest.mark.django_db
+def test_the_log_says_whose_logins_fail_and_from_where(client, boss, clock, caplog):
+    log_in(client)
+    text = " ".join(record.getMessage() for record in caplog.records if record.name.startswith("axes"))
+    assert "boss" in text
+    assert "127.0.0.1" in text
+    stored = AccessAttempt.objects.get()
+    assert "wrong" not in f"{text} {stored.get_data} {stored.post_data}"
+
+
+@pytest.mark.django_db
 def test_a_delayed_login_attempt_is_not_counted(client, boss, clock):
     for _ in range(5):
         log_in(client)
