@@ -86,27 +86,29 @@ class Rotation:
 
         In one step a replica with the old key alone would log out whom one with the new key has logged in.
         """
-        former = [key for key in self.project.secret("secret_key_fallbacks").split(",") if key]
         coming = self.project.secrets / "secret_key_next"
         if not coming.exists():  # else this rotation was interrupted
             environment.replace(coming, new_secret(), 0o600)
-        new = self.project.secret("secret_key_next")
-        old = self.project.secret("secret_key")
-        former = [key for key in former if key not in (new, old)]
+        new, old = self.project.secret("secret_key_next"), self.project.secret("secret_key")
         if new != old:
+            fallbacks = self.project.secret("secret_key_fallbacks").split(",")
+            former = [key for key in fallbacks if key not in ("", new, old)]
             self.project.write_secret("secret_key_fallbacks", ",".join([new, *former]))
             self.replace_replicas("Accepting the new key …")
-        retired = [
+            kept = still_needed(former, self.rotations(), datetime.now(UTC))
+            with process.held():
+                self.project.write_secret("secret_key_fallbacks", ",".join([old, *kept]))
+                self.project.write_secret("secret_key", new)
+        self.replace_replicas("Signing with the new key …")
+        coming.unlink()
+
+    def rotations(self) -> list[datetime]:
+        """When a key was retired, newest first."""
+        return [
             datetime.strptime(note["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
             for note in reversed(self.project.notes("rotate"))
             if note.get("secret") == "secret_key"
         ]
-        kept = still_needed(former, retired, datetime.now(UTC))
-        with process.held():
-            self.project.write_secret("secret_key_fallbacks", ",".join([old, *kept]))
-            self.project.write_secret("secret_key", new)
-        self.replace_replicas("Signing with the new key …")
-        coming.unlink()
 
     # --- The role of the site
 
