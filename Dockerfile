@@ -30,6 +30,6 @@ RUN chmod -R a+rX . \
 # Nobody in particular: compose.yml may run it as any user, for nothing here is written to.
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=3s --timeout=5s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=3s --timeout=5s --start-period=90s --retries=3 \
     CMD ["python", "deploy/healthcheck.py"]
 CMD ["gunicorn", "-c", "deploy/gunicorn.conf.py"]

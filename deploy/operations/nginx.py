@@ -94,34 +94,40 @@ class Nginx:
         if not self.differences():
             return None
         slot = self.write()
-        for container in self.docker.inspect(*self.docker.containers("nginx")):
-            if container["State"]["Running"]:
-                command = [
-                    "exec",
-                    container["Id"],
-                    "nginx",
-                    "-t",
-                    "-q",
-                    "-c",
-                    f"{IN_CONTAINER}/{slot}/nginx.conf",
-                ]
-                tried = self.docker(*command, check=False)
-                if not tried:
-                    raise Failure(
-                        f"nginx does not accept its configuration: {tried.text}; it was not changed",
-                        "mend the variable in .env, or deploy/nginx and deploy/certificates",
-                    )
+        for container in self.running():
+            command = ["exec", container, "nginx", "-t", "-q", "-c", f"{IN_CONTAINER}/{slot}/nginx.conf"]
+            tried = self.docker(*command, check=False)
+            if not tried:
+                raise Failure(
+                    f"nginx does not accept its configuration: {tried.text}; it was not changed",
+                    "mend the variable in .env, or deploy/nginx and deploy/certificates",
+                )
         return slot
+
+    def running(self) -> list[str]:
+        """
+        The containers that read deploy/rendered.
+
+        One that an older version of compose.yml has made does not; `apply --accept` makes it anew.
+        """
+        return [
+            container["Id"]
+            for container in self.docker.inspect(*self.docker.containers("nginx"))
+            if container["State"]["Running"]
+            and any(mount["Destination"] == IN_CONTAINER for mount in container["Mounts"])
+        ]
 
     def reload(self, slot: str) -> None:
         """Let nginx take a slot; returns when its new workers accept connections."""
         self.switch(slot)
-        for container in self.docker.inspect(*self.docker.containers("nginx")):
-            if container["State"]["Running"]:
-                before = self.workers(container["Id"])
-                self.docker("kill", "--signal", "HUP", container["Id"])
-                if not process.wait_for(lambda: bool(self.workers(container["Id"]) - before), 20, 0.2):  # noqa: B023
-                    raise Failure("nginx did not reload within 20 s", "docker compose logs --tail 20 nginx")
+        for container in self.running():
+            self.reload_container(container)
+
+    def reload_container(self, container: str) -> None:
+        before = self.workers(container)
+        self.docker("kill", "--signal", "HUP", container)
+        if not process.wait_for(lambda: bool(self.workers(container) - before), 20, 0.2):
+            raise Failure("nginx did not reload within 20 s", "docker compose logs --tail 20 nginx")
 
     @contextmanager
     def maintenance(self) -> Iterator[None]:

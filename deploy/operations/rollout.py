@@ -181,6 +181,11 @@ class Rollout:
             self.replicas.change_over(old, new, lambda: self.record(plan.pending))
             if slot:
                 self.nginx.reload(slot)
+                if not self.nginx.running():  # its container is of a compose.yml before this program
+                    self.report.warn(
+                        "nginx goes on with its former configuration. Next: ./deploy/rentomatic apply "
+                        "--accept, at a quiet time"
+                    )
             self.finish(new)
 
     def refuse_what_is_not_safe(self, plan: Plan) -> None:
