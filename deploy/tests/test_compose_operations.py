@@ -2,8 +2,11 @@
 
 import json
 import re
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -251,18 +254,51 @@ def test_status_and_logs_show_a_request_that_was_made(stack):
 # --- backup
 
 
+SLEEPER = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+DUMPS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'rentomatic backup%'"
+
+
+@contextmanager
+def blocked_backup(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
+    """A backup that waits for the table of rooms within the block, and may go on after it."""
+    holding = ["docker", "compose", "exec", "-T", "db", "psql", "-U", "postgres", "-d", "application"]
+    holding += ["-c", "BEGIN", "-c", "LOCK TABLE room", "-c", "SELECT pg_sleep(600)"]
+    holder = subprocess.Popen(holding, cwd=stack.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        rig.wait_until(lambda: stack.sql(SLEEPER) == "1", "the lock on rooms", 60)
+        backup = subprocess.Popen(
+            ["./deploy/rentomatic", "backup", "--json"],
+            cwd=stack.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        rig.wait_until(lambda: stack.sql(DUMPS) == "1", "a dump that waits", 60)
+        yield backup
+    finally:
+        stack.sql(SLEEPER.replace("count(*)", "pg_terminate_backend(pid)"))
+        holder.wait(60)
+
+
 def test_of_two_backups_at_once_one_says_that_the_other_is_at_work(stack):
-    first = subprocess.Popen(
-        ["./deploy/rentomatic", "backup", "--json"], cwd=stack.folder, stdout=subprocess.PIPE, text=True
-    )
-    lock = stack.folder / "deploy" / ".lock"
-    rig.wait_until(lambda: "backup" in lock.read_text() or first.poll() is not None, "the lock", 30)
-    second = stack.run("./deploy/rentomatic", "backup", check=False)
-    waited = operate(stack, "backup", "--wait", "120")
-    first_file = json.loads(first.communicate()[0])["file"]
+    with blocked_backup(stack) as first:
+        second = stack.run("./deploy/rentomatic", "backup", check=False)
+        assert first.poll() is None
     assert second.returncode == 3
-    assert "backup (process" in second.stderr
-    assert waited["file"] != first_file
+    assert f"backup (process {first.pid}, since" in second.stderr
+    assert json.loads(first.communicate(timeout=120)[0])["ok"] is True
+
+
+def test_ctrl_c_ends_a_backup_and_its_pg_dump_and_leaves_no_file(stack):
+    folder = stack.folder / "deploy" / "backups"
+    before = sorted(folder.iterdir())
+    with blocked_backup(stack) as backup:
+        backup.send_signal(signal.SIGINT)
+        output = backup.communicate(timeout=120)[1]
+        rig.wait_until(lambda: stack.sql(DUMPS) == "0", "no dump", 30)
+    assert backup.returncode == 130
+    assert "interrupted" in output
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.needs("root", "mount")
