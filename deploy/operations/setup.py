@@ -59,7 +59,13 @@ def run(options: argparse.Namespace, report: Report) -> None:
         host = asked or "localhost"
     if not re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*", host) or len(host) > 253:
         raise Failure(f"{host!r} is no host name", "./deploy/rentomatic setup rooms.example.com", status=2)
-    Setup(FOLDER, report, options.dry_run).prepare(host)
+    setup = Setup(FOLDER, report, options.dry_run)
+    setup.refuse_a_foreign(host)
+    if options.dry_run:
+        setup.prepare(host)
+    else:
+        with lock_file(setup.deploy / ".lock", "setup", options.wait):
+            setup.prepare(host)
 
 
 class Setup:
@@ -70,15 +76,11 @@ class Setup:
         self.deploy = project / "deploy"
         self.report = report
         self.dry = dry
+        self.written = "missing " if dry else "written "
 
     def prepare(self, host: str) -> None:
         file = self.project / ".env"
-        self.refuse_a_foreign(file, host)
-        if self.dry:
-            self.write_all(file, host)
-        else:
-            with lock_file(self.deploy / ".lock", "setup"):
-                self.write_all(file, host)
+        self.write_all(file, host)
         address = self.variables(file).get("SITE_ADDRESS", f"https://{host}:8443")
         self.report.data["url"] = f"{address}/rooms"
         self.report.say(f"\nNext:\n    ./deploy/rentomatic rollout\nthen open {address}/rooms")
@@ -86,8 +88,9 @@ class Setup:
     def variables(self, file: Path) -> dict[str, str]:
         return environment.parse(file.read_text()) if file.exists() else {}
 
-    def refuse_a_foreign(self, file: Path, host: str) -> None:
+    def refuse_a_foreign(self, host: str) -> None:
         """Failure where .env is a developer's, or another folder's."""
+        file = self.project / ".env"
         if not file.exists():
             return
         folder = self.variables(file).get("PROJECT_FOLDER")
@@ -138,7 +141,7 @@ class Setup:
                 if os.getuid() == 0:
                     os.fchown(descriptor, *owner())
                 file.write(text)
-        self.report.step(f"written  {name}")
+        self.report.step(f"{self.written} {name}")
 
     def certificate(self, host: str) -> None:
         """A self-signed certificate for a year, until one from an authority takes its place."""
@@ -150,7 +153,7 @@ class Setup:
             self_signed(host, chain, key)
             if os.getuid() == 0:
                 os.chown(key, *owner())
-        self.report.step("written  deploy/certificates: self-signed, for a year")
+        self.report.step(f"{self.written} deploy/certificates: self-signed, for a year")
 
 
 def self_signed(host: str, chain: Path, key: Path) -> None:

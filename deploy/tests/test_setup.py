@@ -78,6 +78,13 @@ def test_nothing_is_overwritten_by_a_second_run(project):
     assert second.stdout.count("kept ") == 7
 
 
+def test_a_dry_run_names_what_is_missing_and_writes_nothing(project):
+    before = contents(project)
+    output = setup(project, "rooms.example.com", "--dry-run").stdout
+    assert output.count("missing ") == 7
+    assert contents(project) == before
+
+
 def test_it_prints_the_next_command_and_the_url(project):
     output = setup(project, "rooms.example.com").stdout
     assert "./deploy/rentomatic rollout" in output
