@@ -25,7 +25,7 @@ When it is interrupted the site goes on; the same command again finishes what wa
 
 SECRETS = ("secret_key", "application_password", "postgres_password")
 KEPT = timedelta(days=15)
-"""How long a former key is kept; a session lives for 14 days (Django's SESSION_COOKIE_AGE)."""
+"""How long a former key is kept: sessions live for ten hours, links to a page stand in notes and mails."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
