@@ -1,5 +1,6 @@
 """The stack of test_compose.py while variables and secrets change, versions go back, and things break."""
 
+import http.client
 import json
 import re
 import signal
@@ -67,6 +68,25 @@ def test_a_variable_that_nginx_refuses_changes_nothing(stack):
     assert stack.get("/rooms").status == 200
     stack.compose("restart", "nginx")
     rig.wait_until(lambda: diagnosis(stack, "answer")["level"] == "ok", "nginx again", 60)
+
+
+def test_a_reload_loses_no_request_on_a_kept_connection(stack):
+    """Without keepalive_min_timeout nginx closes them all, as their clients may be sending."""
+    kept = [
+        http.client.HTTPSConnection("localhost", stack.https, timeout=30, context=rig.UNVERIFIED)
+        for _ in range(20)
+    ]
+    bodies = []
+    for _ in range(3):
+        for connection in kept:
+            connection.request("GET", "/rooms?limit=1")
+            bodies.append(connection.getresponse().read())
+        stack.compose("kill", "--signal", "HUP", "nginx")
+        time.sleep(1)  # into the time in which the old workers end
+        for connection in kept:
+            connection.request("GET", "/rooms?limit=1")  # on the same connection: raises where that is closed
+            bodies.append(connection.getresponse().read())
+    assert len(set(bodies)) == 1
 
 
 # --- rotate
