@@ -79,19 +79,23 @@ class Replicas:
         for one in new:
             self.docker("network", "disconnect", self.docker.project.front, one)
             self.docker("start", one)
+        if reason := self.still_failing(new, newer_schema=newer_schema):
+            for one in new:
+                self.report.show(self.docker("logs", "--tail", "5", one, check=False).text)
+            raise Failure(f"the new version does not answer ({reason}; its last lines are above) and is gone")
+        return new
+
+    def still_failing(self, ids: Sequence[str], *, newer_schema: bool = False) -> str:
+        """`failing`, after the time that a busy host may take; what time cannot mend is told soon."""
         deadline = time.monotonic() + START_SECONDS
         looks = 3
-        while reason := self.failing(new, newer_schema=newer_schema):
+        while reason := self.failing(ids, newer_schema=newer_schema):
             looks = 3 if PASSING.search(reason) else looks - 1
-            restarts = max(container["RestartCount"] for container in self.docker.inspect(*new))
+            restarts = max(container["RestartCount"] for container in self.docker.inspect(*ids))
             if not looks or restarts >= 3 or time.monotonic() > deadline:
-                for one in new:
-                    self.report.show(self.docker("logs", "--tail", "5", one, check=False).text)
-                raise Failure(
-                    f"the new version does not answer ({reason}; its last lines are above) and is gone"
-                )
+                break
             time.sleep(1)
-        return new
+        return reason
 
     def added(self, old: Sequence[str]) -> list[str]:
         """The replicas that are not the old ones, also one that an interrupted step has made."""

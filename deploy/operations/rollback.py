@@ -137,8 +137,8 @@ class Rollback:
         migrations = Migrations(self.docker, serving)
         stay = [name for name in migrations.plan().applied if name not in back]
         well = migrations.take_back(targets(stay, back), self.report)
-        reason = self.replicas.failing(new)
-        if well and reason:
+        reason = self.replicas.still_failing(new) if well else ""
+        if reason:
             raise Failure(
                 f"{self.image} serves, but a replica does not answer ({reason})", "docker compose ps"
             )

@@ -143,7 +143,7 @@ class Rollout:
                 check=False,
             )
             reason = "" if up else "\n".join(up.text.splitlines()[-3:])
-            reason = reason or self.replicas.failing(self.docker.containers("web"))
+            reason = reason or self.replicas.still_failing(self.docker.containers("web"))
         except BaseException:
             with process.held():
                 self.docker.compose("down", variables={"IMAGE": self.image}, check=False)
@@ -215,7 +215,7 @@ class Rollout:
         self.project.note("rollout", image=self.image, before=before, migrations=migrated)
 
     def finish(self, new: list[str]) -> None:
-        reason = self.replicas.failing(new)
+        reason = self.replicas.still_failing(new)
         if reason:
             raise Failure(
                 f"the new version serves, but a replica does not answer ({reason})", "docker compose ps"
