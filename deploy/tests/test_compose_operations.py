@@ -146,7 +146,7 @@ def test_a_new_secret_key_keeps_sessions_and_cursors(stack):
     assert stack.get(cursor).status == 200
     assert (stack.folder / "deploy/secrets/secret_key").read_text() != before
     assert (stack.folder / "deploy/secrets/secret_key_fallbacks").read_text().split(",")[0] == before
-    stack.sql("DELETE FROM room")
+    stack.sql("DELETE FROM room WHERE latitude = 0")  # other modules have rooms of their own
 
 
 @pytest.mark.parametrize("secret", ["application_password", "postgres_password"])
@@ -264,7 +264,7 @@ def test_doctor_says_what_is_broken_and_nothing_else(stack):
     stack.inside("db", "createdb", "-U", "postgres", "application_incoming")
     assert "application_incoming" in diagnosis(stack, "leftovers")["text"]
     stack.inside("db", "dropdb", "-U", "postgres", "application_incoming")
-    assert diagnosis(stack, "leftovers")["level"] == "ok"
+    assert "application_incoming" not in diagnosis(stack, "leftovers")["text"]
 
 
 def test_doctor_without_a_database_names_it_and_does_not_look_further(stack):
