@@ -73,6 +73,14 @@ class RangeFilter(admin.ListFilter):
     def expected_parameters(self) -> list[str | None]:
         return [*self.names]
 
+    def chip(self) -> str:
+        """The filter in words, as in "price 60 to 80 € per day"; empty where it is not active."""
+        low, high = (self.used_parameters.get(name, "") for name in self.names)
+        if not low and not high:
+            return ""
+        values = f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}"
+        return f"{self.field} {values} {COLUMNS[self.field].symbol}"
+
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         return queryset.filter(**self.bounds)
 
@@ -111,6 +119,9 @@ def range_filter(column: Column) -> type[RangeFilter]:
 class ChoiceFilter(admin.SimpleListFilter):
     """A filter with a few choices; another value is an error."""
 
+    chip_format = "{}"
+    """The words for a choice over the list."""
+
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
         values = [value for value, _ in self.lookup_choices]
@@ -121,6 +132,11 @@ class ChoiceFilter(admin.SimpleListFilter):
                 f"{str(self.title).capitalize()} ({self.parameter_name}) must be {' or '.join(values)}, "
                 f"not {quote(chosen)}.",
             )
+
+    def chip(self) -> str:
+        """The choice in words; empty where none is made."""
+        chosen = self.value()
+        return self.chip_format.format(dict(self.lookup_choices).get(chosen, chosen)) if chosen else ""
 
 
 def known_filter(column: Column) -> type[ChoiceFilter]:
@@ -141,6 +157,7 @@ def known_filter(column: Column) -> type[ChoiceFilter]:
 
 class ChangedFilter(ChoiceFilter):
     title = "last change"
+    chip_format = "changed: {}"
     parameter_name = "changed"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

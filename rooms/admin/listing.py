@@ -53,6 +53,17 @@ class RoomChangeList(ChangeList):
         queryset = super().get_queryset(request, *args, **kwargs)
         return queryset.none() if filter_errors(request) else queryset
 
+    @property
+    def chips(self) -> list[tuple[str, str]]:
+        """The search and the active filters in words, each with the URL of the list without it."""
+        chips = [(f"“{self.query}”", self.get_query_string(remove=[SEARCH_VAR]))] if self.query else []
+        for spec in self.filter_specs:
+            label = spec.chip()
+            if label:
+                names = [name for name in spec.expected_parameters() if name]
+                chips.append((label, self.get_query_string(remove=names)))
+        return chips
+
     def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list[Any]:
         """
         The requested order, then the primary key in the same direction, as in the indexes.

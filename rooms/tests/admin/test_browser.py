@@ -293,6 +293,38 @@ def test_going_through_a_list_saves_and_goes_on(open_page):
     assert page.get_by_label("Price").input_value() == "15"
 
 
+def test_the_list_shows_its_head_its_boxes_and_one_filled_button(open_page):
+    RoomFactory.create_batch(40)
+    page = open_page("/admin/rooms/room/?price__gte=0")
+    assert page.get_by_role("button", name="Filter by price").is_visible()
+    assert not page.locator(".list-filters > summary").is_visible()
+    box = page.locator("input.action-select").first.bounding_box()
+    assert (box["width"], box["height"]) == (24, 24)
+    head = page.locator("#result_list thead th").first
+    before = head.bounding_box()["y"]
+    page.mouse.wheel(0, 900)
+    page.wait_for_function("scrollY > 500")
+    assert head.bounding_box()["y"] == 0 < before
+    filled = page.evaluate(
+        """() => [...document.querySelectorAll("#content :is(a, button, input[type=submit])")]
+          .filter((e) => getComputedStyle(e).backgroundColor === "rgb(11, 110, 110)")
+          .map((e) => (e.innerText || e.value).trim())"""
+    )
+    assert filled == ["Add room"]
+
+
+def test_on_a_phone_the_filters_open_above_the_table(open_page):
+    RoomFactory.create_batch(40)
+    page = open_page("/admin/rooms/room/", viewport={"width": 390, "height": 800})
+    summary = page.locator(".list-filters > summary")
+    field = page.get_by_role("button", name="Filter by price")
+    assert summary.bounding_box()["y"] < page.locator("#result_list").bounding_box()["y"] < 800
+    assert not field.is_visible()
+    summary.click()
+    field.wait_for()
+    assert field.bounding_box()["y"] < page.locator("#result_list").bounding_box()["y"]
+
+
 @pytest.mark.parametrize(
     "how",
     [
