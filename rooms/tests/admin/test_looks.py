@@ -50,3 +50,46 @@ def test_filters_stand_before_the_table_closed_under_a_summary(client, boss, pat
     assert page.index('<details class="list-filters">') < page.index('id="result_list"')
     assert page.index('id="searchbar"') < page.index('id="changelist-filter"')
     assert "Filter" in page_text(client.get(f"/admin/{path}"))
+
+
+# --- The first page
+
+
+def test_the_first_page_lists_recent_changes_with_links(as_editor):
+    room = RoomFactory(price=39, size=20)
+    form = {"price": 45, "size": 20, "latitude": 1, "longitude": 1, "code": room.code, "loaded_version": 1}
+    url = f"/admin/rooms/room/{room.pk}/change/"
+    assert as_editor.post(url, form).status_code == 302
+    response = as_editor.get("/admin/")
+    assert "price 39 → 45" in page_text(response)
+    assert f'href="{url}"' in response.content.decode()
+    assert 'href="/admin/rooms/room/activity/?who=ed"' in response.content.decode()
+    room.delete()
+    page = as_editor.get("/admin/").content.decode()
+    assert f'href="/admin/rooms/room/activity/?room={room.code}"' in page
+
+
+def test_the_prices_of_the_first_page_are_bars_that_lead_to_their_rooms(as_editor):
+    for price in (10, 10, 11, 30, 500):
+        RoomFactory(price=price)
+    response = as_editor.get("/admin/")
+    assert "Half of the rooms cost 10 to 30 € per day, the median is 11 €." in page_text(response)
+    bars = re.findall(r'<a href="([^"]+)" aria-label="[^"]*: (\d+) rooms?"', response.content.decode())
+    assert sum(int(number) for _, number in bars) == 5
+    for url, number in bars:
+        listed = as_editor.get(unescape(url)).context["cl"].result_list
+        assert len(listed) == int(number), url
+
+
+def test_a_first_page_without_rooms_has_no_chart(as_editor):
+    response = as_editor.get("/admin/")
+    assert "Nothing was done yet." in page_text(response)
+    assert "price-chart" not in response.content.decode()
+
+
+def test_the_first_page_of_somebody_without_rights_shows_no_room(client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("nob", is_staff=True))
+    RoomFactory(price=77)
+    page = client.get("/admin/").content.decode()
+    assert "dashboard-rooms" not in page
+    assert "Recent changes" not in page
