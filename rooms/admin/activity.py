@@ -1,5 +1,7 @@
 """What everybody did to the rooms, deleted ones too: a page over the log entries, newest first."""
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -13,7 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from rooms.columns import COLUMNS
-from rooms.models import Room
+from rooms.models import Job, JobRoom, Room
 
 PER_PAGE = 100
 MAX_ID = 2**31 - 1  # of the table's integer keys
@@ -60,6 +62,25 @@ def find_entries(who: str, room: str, what: str, before: int | None) -> QuerySet
     return entries
 
 
+SAME_TIME = timedelta(seconds=2)
+"""How far the clocks of the web server and of the database may be apart."""
+
+
+def add_jobs(entries: Iterable[LogEntry], room_id: int) -> None:
+    """Set `job` of each log entry of a room: the job that wrote it; None where there is none. One query."""
+    jobs = list(
+        Job.objects.filter(pk__in=JobRoom.objects.filter(room_id=room_id).values("job_id")).order_by("-pk")
+    )
+    for entry in entries:
+        own = [job for job in jobs if job.user_id == entry.user_id and time_apart(entry, job) < SAME_TIME]
+        entry.job = min(own, key=lambda job: time_apart(entry, job), default=None)  # type: ignore[attr-defined]
+
+
+def time_apart(entry: LogEntry, job: Job) -> timedelta:
+    """Zero for an entry that was written while the job ran."""
+    return max(job.created_at - entry.action_time, entry.action_time - job.updated_at, timedelta())
+
+
 class ActivityMixin:
     """The URL of the page, and the way to it from rooms that are deleted; for RoomAdmin."""
 
@@ -95,6 +116,16 @@ class ActivityMixin:
                 "older": older,
             },
         )
+
+    def history_view(
+        self: Any, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """Django's page of a room's history, with the job of each change."""
+        response: Any = super().history_view(request, object_id, extra_context)  # type: ignore[misc]  # of ModelAdmin
+        if hasattr(response, "context_data"):
+            context = response.context_data
+            add_jobs(context["action_list"], context["object"].pk)
+        return response  # type: ignore[no-any-return]  # typed as Django's
 
     def _get_obj_does_not_exist_redirect(
         self: Any, request: HttpRequest, opts: Any, object_id: str

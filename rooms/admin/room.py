@@ -128,9 +128,10 @@ class RoomAdmin(
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet, per_page: int, *args: Any, **kwargs: Any
     ) -> Paginator:
-        """Django paginates the history of a room by this, too."""
-        paginator = RoomPaginator if queryset.model is Room else Paginator
-        return paginator(queryset, per_page, *args, **kwargs)
+        """Django paginates the history of a room by this, too: newest first."""
+        if queryset.model is Room:
+            return RoomPaginator(queryset, per_page, *args, **kwargs)
+        return Paginator(queryset.order_by("-action_time", "-pk"), per_page, *args, **kwargs)
 
     @admin.display(description="map")
     def location_map(self, room: Room | None) -> SafeString:

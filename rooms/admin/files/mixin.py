@@ -30,6 +30,7 @@ from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, re
 from rooms.api.errors import TooManyExports
 from rooms.api.exports import STREAM_ROWS, streaming_cursor, with_slot
 from rooms.columns import COLUMNS
+from rooms.counting import count_queryset
 from rooms.models import Room
 from rooms.responses import streaming_response
 
@@ -171,12 +172,16 @@ class SpreadsheetMixin(ImportExportMixin):
 
     @offer_retry_on_lock_timeout
     def export_action(self, request: HttpRequest) -> Any:
-        """The export page, or (POST) the file."""
-        if self.has_export_permission(request):
-            self.get_export_queryset(request)
-            if filter_errors(request):
-                return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
-        return super().export_action(request)
+        """The export page, which says how many rooms it takes, or (POST) the file."""
+        if not self.has_export_permission(request):
+            raise PermissionDenied
+        rooms = self.get_export_queryset(request)
+        if filter_errors(request):
+            return HttpResponseRedirect(request.get_full_path().replace("/export/", "/"))
+        response = super().export_action(request)
+        if hasattr(response, "context_data"):
+            response.context_data["number"] = count_queryset(rooms)
+        return response
 
     def _do_file_export(
         self, file_format: Any, request: HttpRequest, queryset: QuerySet[Room], export_form: Any = None

@@ -2,6 +2,7 @@
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.test import Client
 
 from rooms.admin.actions import bulk, large
@@ -374,6 +375,66 @@ def test_every_page_is_accessible_and_fits_the_screen(open_page, boss, how):
         for finding in found
         if finding["impact"] in {"serious", "critical"}
     ] == []
+
+
+def test_a_printed_list_and_form_have_the_rooms_and_no_controls(open_page):
+    room = RoomFactory(price=39)
+    page = open_page("/admin/rooms/room/?price__gte=1")
+    page.emulate_media(media="print")
+    assert page.get_by_text(str(room.code)).is_visible()
+    for shown in (".field-price", ".field-latitude", ".field-changed", ".list-chips"):
+        assert page.locator(shown).first.is_visible(), shown
+    for hidden in (
+        "#header",
+        "#searchbar",
+        "#changelist-filter",
+        ".actions",
+        ".action-select",
+        ".object-tools",
+    ):
+        assert not page.locator(hidden).first.is_visible(), hidden
+    page.goto(f"/admin/rooms/room/{room.pk}/change/")
+    assert page.get_by_label("Price").is_visible()
+    for hidden in ("#header", ".submit-row", ".object-tools", ".copy-code"):
+        assert not page.locator(hidden).first.is_visible(), hidden
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"color_scheme": "light"},
+        {"color_scheme": "dark", "viewport": {"width": 390, "height": 800}},
+    ],
+    ids=["wide and light", "phone and dark"],
+)
+def test_pages_of_users_and_groups_are_accessible(open_page, boss, how):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    group = Group.objects.create(name="Night shift")
+    boss.groups.add(group)
+    page = open_page("/admin/", **how, bypass_csp=True)
+    findings = []
+    for path in (
+        "auth/user/",
+        "auth/user/add/",
+        f"auth/user/{boss.pk}/change/",
+        f"auth/user/{boss.pk}/password/",
+        f"auth/user/{boss.pk}/history/",
+        f"auth/user/{boss.pk}/delete/",
+        "auth/group/",
+        "auth/group/add/",
+        f"auth/group/{group.pk}/change/",
+        f"auth/group/{group.pk}/delete/",
+        "password_change/",
+        "axes/accessattempt/",
+    ):
+        page.goto(f"/admin/{path}")
+        findings += [
+            (path, finding["id"], [node["html"] for node in finding["nodes"]])
+            # What axe preloads are style sheets whose imports it would look for beside the page.
+            for finding in axe.run(page, options={"preload": False}).response["violations"]
+            if finding["impact"] in {"serious", "critical"}
+        ]
+    assert findings == []
 
 
 def test_a_change_is_undone_by_the_link_of_its_message(open_page):

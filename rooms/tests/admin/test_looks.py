@@ -4,9 +4,14 @@ import re
 from html import unescape
 
 import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
 
+from rooms.admin.history import log_changes
 from rooms.factories import RoomFactory
+from rooms.models import Job
 from rooms.tests.admin.pages import page_text
+from rooms.tests.admin.test_bulk import act
+from rooms.tests.admin.test_form import page, typed
 
 LIST = "/admin/rooms/room/"
 pytestmark = pytest.mark.django_db
@@ -45,11 +50,10 @@ def test_a_chip_shows_a_wrong_filter_as_it_was_given(as_editor):
 def test_filters_stand_before_the_table_closed_under_a_summary(client, boss, path):
     client.force_login(boss)
     RoomFactory()
-    page = client.get(f"/admin/{path}").content.decode()
-    assert page.count('id="changelist-filter"') == 1
-    assert page.index('<details class="list-filters">') < page.index('id="result_list"')
-    assert page.index('id="searchbar"') < page.index('id="changelist-filter"')
-    assert "Filter" in page_text(client.get(f"/admin/{path}"))
+    shown = client.get(f"/admin/{path}").content.decode()
+    assert shown.count('id="changelist-filter"') == 1
+    assert shown.index('<details class="list-filters">') < shown.index('id="result_list"')
+    assert shown.index('id="searchbar"') < shown.index('id="changelist-filter"')
 
 
 # --- The first page
@@ -65,8 +69,8 @@ def test_the_first_page_lists_recent_changes_with_links(as_editor):
     assert f'href="{url}"' in response.content.decode()
     assert 'href="/admin/rooms/room/activity/?who=ed"' in response.content.decode()
     room.delete()
-    page = as_editor.get("/admin/").content.decode()
-    assert f'href="/admin/rooms/room/activity/?room={room.code}"' in page
+    shown = as_editor.get("/admin/").content.decode()
+    assert f'href="/admin/rooms/room/activity/?room={room.code}"' in shown
 
 
 def test_the_prices_of_the_first_page_are_bars_that_lead_to_their_rooms(as_editor):
@@ -90,6 +94,49 @@ def test_a_first_page_without_rooms_has_no_chart(as_editor):
 def test_the_first_page_of_somebody_without_rights_shows_no_room(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("nob", is_staff=True))
     RoomFactory(price=77)
-    page = client.get("/admin/").content.decode()
-    assert "dashboard-rooms" not in page
-    assert "Recent changes" not in page
+    shown = client.get("/admin/").content.decode()
+    assert "dashboard-rooms" not in shown
+    assert "Recent changes" not in shown
+
+
+# --- History, export, deletion
+
+
+def test_a_history_is_newest_first_with_the_jobs_that_undo_it(as_editor, editor):
+    room = RoomFactory(price=39)
+    log_changes(editor, CHANGE, [(room, "long ago")])
+    LogEntry.objects.update(action_time="2020-01-01T00:00Z")
+    for price in (45, 50):
+        as_editor.post(page(room), typed(as_editor.get(page(room)), price=price))
+    response = as_editor.get(f"/admin/rooms/room/{room.pk}/history/")
+    second, first = Job.objects.order_by("-pk")
+    text = page_text(response)
+    assert f"price 45 → 50 job {second.pk}" in text
+    assert text.index("price 45 → 50") < text.index("price 39 → 45") < text.index("long ago 3 changes")
+    assert f'href="{first.get_absolute_url()}"' in response.content.decode()
+
+
+def test_a_job_is_not_named_beside_what_others_did_meanwhile(as_editor, editor, boss):
+    room = RoomFactory(price=39)
+    as_editor.post(page(room), typed(as_editor.get(page(room)), price=45))
+    log_changes(boss, CHANGE, [(room, "by the boss")])
+    assert page_text(as_editor.get(f"/admin/rooms/room/{room.pk}/history/")).count("job ") == 1
+
+
+def test_an_export_says_how_many_rooms_it_takes(as_editor):
+    RoomFactory(price=39)
+    RoomFactory.create_batch(2, price=70)
+    response = as_editor.get("/admin/rooms/room/export/?price__gte=50")
+    assert "2 rooms: all of the list that you came from" in page_text(response)
+    assert 'value="Export 2 rooms"' in response.content.decode()
+
+
+def test_deleting_one_room_looks_like_deleting_several(client, boss):
+    client.force_login(boss)
+    room, other = RoomFactory(), RoomFactory()
+    one = client.get(f"/admin/rooms/room/{room.pk}/delete/")
+    several = act(client, "delete_selected", [room, other])
+    assert one.template_name == several.template_name
+    assert "Delete 1 room?" in page_text(one)
+    assert "brings it back" in page_text(one)
+    assert "brings them back" in page_text(several)
