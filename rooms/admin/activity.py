@@ -16,6 +16,7 @@ from django.urls import URLPattern, path, reverse
 
 from rooms.columns import COLUMNS
 from rooms.models import Job, JobRoom, Room
+from rooms.naming import room_name, room_names
 
 PER_PAGE = 100
 MAX_ID = 2**31 - 1  # of the table's integer keys
@@ -97,8 +98,7 @@ class ActivityMixin:
         if form.is_valid():
             entries = list(find_entries(**form.cleaned_data)[: PER_PAGE + 1])
         shown = entries[:PER_PAGE]
-        rooms = Room.objects.filter(pk__in=[entry.object_id for entry in shown])
-        there = {str(pk) for pk in rooms.values_list("pk", flat=True)}
+        names = room_names(str(entry.object_id) for entry in shown)
         older = ""
         if len(entries) > PER_PAGE:
             query = request.GET.copy()
@@ -112,7 +112,7 @@ class ActivityMixin:
                 "title": "Activity",
                 "opts": self.opts,
                 "form": form,
-                "entries": [(entry, entry.object_id in there) for entry in shown],
+                "entries": [(entry, names.get(str(entry.object_id))) for entry in shown],
                 "older": older,
             },
         )
@@ -125,6 +125,8 @@ class ActivityMixin:
         if hasattr(response, "context_data"):
             context = response.context_data
             add_jobs(context["action_list"], context["object"].pk)
+            context["title"] = f"History: {room_name(context['object'])}"
+            context["subtitle"] = str(context["object"])
         return response  # type: ignore[no-any-return]  # typed as Django's
 
     def _get_obj_does_not_exist_redirect(

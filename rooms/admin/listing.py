@@ -57,7 +57,8 @@ class RoomChangeList(ChangeList):
     def chips(self) -> list[tuple[str, str]]:
         """The search and the active filters in words, each with the URL of the list without it."""
         chips = [(f"“{self.query}”", self.get_query_string(remove=[SEARCH_VAR]))] if self.query else []
-        for spec in self.filter_specs:
+        specs: list[Any] = self.filter_specs
+        for spec in specs:
             label = spec.chip()
             if label:
                 names = [name for name in spec.expected_parameters() if name]

@@ -17,8 +17,8 @@ from django.db.models import QuerySet
 from django.forms import Form, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import conditional_escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from rooms.admin import history, inline
 from rooms.admin.actions.bulk import check_keys
@@ -38,6 +38,7 @@ from rooms.admin.neighbours import NeighbourMixin
 from rooms.admin.saved_filters import SavedFilterMixin, saved_filters
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
+from rooms.naming import find_twin, room_name
 
 
 def list_column(column: Column) -> Callable[[Room], str]:
@@ -67,7 +68,11 @@ class RoomAdmin(
     readonly_fields = ["location_map", "added", "changed", "version"]
     save_as = True
 
-    list_display = ["code", *[list_column(column) for column in COLUMNS.values() if column.limits], "changed"]
+    list_display = [
+        "named",
+        *[list_column(column) for column in COLUMNS.values() if column.limits],
+        "changed",
+    ]
     list_filter = FILTERS
     ordering = ["-updated_at"]
     search_fields = ["code"]
@@ -111,6 +116,13 @@ class RoomAdmin(
         except ValueError as error:
             add_filter_error(request, str(error))
             return queryset, False
+
+    @admin.display(description="room", ordering="code")
+    def named(self, room: Room) -> str:
+        """The room as people name it, and its code, which is its order."""
+        return format_html(
+            '<span class="room-name">{}</span> <span class="code">{}</span>', room_name(room), room.code
+        )
 
     @admin.display(description="last change", ordering="updated_at")
     def changed(self, room: Room) -> str:
@@ -180,6 +192,8 @@ class RoomAdmin(
                 self.show_lock_conflict(request, response)
             return response
         context = getattr(response, "context_data", None) or {}
+        if context.get("original"):
+            context["subtitle"] = f"{room_name(context['original'])} · {context['original']}"
         if "adminform" in context and context["adminform"].form.conflict:
             context["title"] = "Changed by somebody else"
             if len(context["adminform"].form.errors) == 1:
@@ -235,15 +249,35 @@ class RoomAdmin(
             self.note_next(request, obj.pk)
         title = f"Change a room: {self.format_edit(form)}" if change else "Add a room"
         with recorded(request.user, title) as request.job:  # type: ignore[attr-defined]  # for message_user
+            request.saved = obj  # type: ignore[attr-defined]  # for message_user
             if not change:
                 obj.save()
+                self.hint_at_twin(request, obj)
                 return
             unchanged_since = Room.objects.filter(pk=obj.pk, version=form.cleaned_data["loaded_version"])
             if not unchanged_since.update(**history.values(obj)):
                 raise StaleVersionError
 
+    def hint_at_twin(self, request: HttpRequest, room: Room) -> None:
+        """A new room may have been there already: a link to the other one, beside the link to undo this."""
+        twin = find_twin(room)
+        if twin:
+            messages.warning(
+                request,
+                format_html(
+                    'Another room has the same place, size and price: <a href="{}">{}, {}</a>.',
+                    reverse("admin:rooms_room_change", args=[twin.pk]),
+                    room_name(twin),
+                    twin,
+                ),
+            )
+
     def message_user(self, request: HttpRequest, message: Any, *args: Any, **kwargs: Any) -> None:
-        """The message that a room was saved has a link to undo it."""
+        """The message that a room was saved names the room, and has a link to undo it."""
+        room = getattr(request, "saved", None)
+        if room:
+            named = format_html("{}, {}", room_name(room), room)
+            message = mark_safe(conditional_escape(message).replace(str(room), named))  # noqa: S308, both are escaped
         super().message_user(request, with_undo(getattr(request, "job", None), message), *args, **kwargs)
 
     def construct_change_message(

@@ -15,6 +15,7 @@ from rooms.api.statistics import read_statistics
 from rooms.columns import COLUMNS
 from rooms.counting import Count, count_queryset
 from rooms.models import Room
+from rooms.naming import room_names
 from rooms.pages import charts
 
 register = template.Library()
@@ -64,10 +65,9 @@ def price_distribution(number: Count) -> dict[str, Any]:
     return {"bars": bars, "quartiles": found["price"]["quartiles"], "sampled": found["sampled"]}
 
 
-def recent_changes() -> list[tuple[LogEntry, bool]]:
-    """The newest log entries of rooms, each with whether its room is still there; two queries."""
+def recent_changes() -> list[tuple[LogEntry, str | None]]:
+    """The newest log entries, each with the name of its room, None for a deleted one; two queries."""
     entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Room))
     newest = list(entries.select_related("user").order_by("-pk")[:RECENT])
-    rooms = Room.objects.filter(pk__in=[entry.object_id for entry in newest])
-    there = {str(pk) for pk in rooms.values_list("pk", flat=True)}
-    return [(entry, entry.object_id in there) for entry in newest]
+    names = room_names(str(entry.object_id) for entry in newest)
+    return [(entry, names.get(str(entry.object_id))) for entry in newest]

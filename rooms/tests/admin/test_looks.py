@@ -8,7 +8,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 
 from rooms.admin.history import log_changes
 from rooms.factories import RoomFactory
-from rooms.models import Job
+from rooms.models import Job, Room
 from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_bulk import act
 from rooms.tests.admin.test_form import page, typed
@@ -140,3 +140,51 @@ def test_deleting_one_room_looks_like_deleting_several(client, boss):
     assert "Delete 1 room?" in page_text(one)
     assert "brings it back" in page_text(one)
     assert "brings them back" in page_text(several)
+
+
+# --- Rooms by their place
+
+GRACIA = {"latitude": 41.4026, "longitude": 2.1566}
+NAME = "38 m² in Gràcia, Barcelona"
+
+
+def test_lists_histories_and_messages_name_rooms_by_size_and_place(as_editor):
+    room = RoomFactory(size=38, price=39, **GRACIA)
+    saved = as_editor.post(page(room), typed(as_editor.get(page(room)), price=45), follow=True)
+    assert f"The room “ {NAME}, {room.code} ” was changed successfully. Undo…" in page_text(saved)
+    assert f"{NAME} {room.code} 38 45" in page_text(as_editor.get(LIST))
+    assert f"{NAME} {room.code} price 39 → 45" in page_text(as_editor.get("/admin/"))
+    assert f"{NAME} {room.code} price 39 → 45" in page_text(as_editor.get("/admin/rooms/room/activity/"))
+    assert f"History: {NAME}" in page_text(as_editor.get(f"/admin/rooms/room/{room.pk}/history/"))
+    assert f"{NAME} · {room.code}" in page_text(as_editor.get(page(room)))
+
+
+def test_previews_of_bulk_actions_name_rooms_by_size_and_place(client, boss):
+    client.force_login(boss)
+    room = RoomFactory(size=None, **GRACIA)
+    assert f"Room in Gràcia, Barcelona {room.code}" in page_text(act(client, "delete_selected", [room]))
+    preview = act(client, "change_prices", [room], change="10", unit="percent", preview="yes")
+    assert f"Room in Gràcia, Barcelona {room.code}" in page_text(preview)
+
+
+@pytest.mark.parametrize(
+    ("other", "hinted"),
+    [
+        ({}, True),
+        ({"latitude": GRACIA["latitude"] + 0.00005}, True),
+        ({"latitude": GRACIA["latitude"] + 0.001}, False),
+        ({"price": 46}, False),
+        ({"size": 39}, False),
+        ({"size": None}, False),
+    ],
+    ids=str,
+)
+def test_a_new_room_like_another_is_added_with_a_hint(as_editor, other, hinted):
+    twin = RoomFactory(**{"size": 38, "price": 45, **GRACIA} | other)
+    form = {"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "size": 38, "price": 45, **GRACIA}
+    added = as_editor.post("/admin/rooms/room/add/", form, follow=True)
+    hint = "Another room has the same place, size and price:"
+    assert Room.objects.count() == 2
+    assert (hint in page_text(added)) == hinted
+    link = re.search(rf'and price: <a href="([^"]+)">[^<]*{twin.code}</a>', added.content.decode())
+    assert (link and link[1]) == (f"/admin/rooms/room/{twin.pk}/change/" if hinted else None)

@@ -12,7 +12,7 @@
   const enhance = (row, told) => {
     const key = row.querySelector("input.action-select")?.value;
     const stamp = row.querySelector("[data-version]");
-    const code = row.querySelector(".field-code")?.textContent.trim();
+    const code = row.querySelector(".field-named .code")?.textContent.trim();
     if (!key || !stamp) return;
     for (const [name, [low, high]] of Object.entries(COLUMNS)) {
       const cell = row.querySelector(`.field-${name}`);
