@@ -183,6 +183,7 @@ def test_a_new_room_like_another_is_added_with_a_hint(as_editor, other, hinted):
     twin = RoomFactory(**{"size": 38, "price": 45, **GRACIA} | other)
     form = {"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "size": 38, "price": 45, **GRACIA}
     added = as_editor.post("/admin/rooms/room/add/", form, follow=True)
+    assert page_text(as_editor.get("/admin/rooms/room/activity/")).count("Added.") == 1
     hint = "Another room has the same place, size and price:"
     assert Room.objects.count() == 2
     assert (hint in page_text(added)) == hinted
