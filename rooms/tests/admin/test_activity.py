@@ -8,6 +8,7 @@ from rooms.admin import activity
 from rooms.admin.history import log_changes
 from rooms.factories import RoomFactory
 from rooms.models import Room
+from rooms.naming import room_name
 from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_bulk import act
 from rooms.tests.admin.test_form import page, typed
@@ -52,8 +53,9 @@ def test_everybody_sees_what_others_did_newest_first(as_editor, boss, editor):
     log_changes(boss, CHANGE, [(first, "price 39 → 45")])
     log_changes(editor, ADDITION, [(second, "added by an import")])
     text = page_text(as_editor.get(ACTIVITY))
-    assert text.index(f"ed {second.code} Added. added by an import") < text.index(
-        f"Bea Oss {first.code} price 39 → 45"
+    names = {room: " ".join(room_name(room).split()) for room in (first, second)}
+    assert text.index(f"ed {names[second]} {second.code} Added. added by an import") < text.index(
+        f"Bea Oss {names[first]} {first.code} price 39 → 45"
     )
     assert "UTC" in text
     assert ACTIVITY in as_editor.get("/admin/rooms/room/").content.decode()

@@ -101,7 +101,7 @@ def test_prices_change_in_bulk_after_a_preview(open_page):
     page = open_page("/admin/rooms/room/?o=3")
     preview_prices(page, "2 of 2 selected", "10", "percent more")
     rows = page.get_by_role("region", name="New prices").locator("tbody tr")
-    assert rows.nth(1).inner_text().split()[1:] == ["39", "43", "+4"]
+    assert rows.nth(1).inner_text().split()[-3:] == ["39", "43", "+4"]
     page.get_by_role("button", name="Change 2 prices").click()
     assert "Prices of 2 rooms changed by +10 %." in page.locator(".messagelist").inner_text()
     assert sorted(Room.objects.values_list("price", flat=True)) == [43, 110]
@@ -303,8 +303,7 @@ def test_the_list_shows_its_head_its_boxes_and_one_filled_button(open_page):
     assert (box["width"], box["height"]) == (24, 24)
     head = page.locator("#result_list thead th").first
     before = head.bounding_box()["y"]
-    page.mouse.wheel(0, 900)
-    page.wait_for_function("scrollY > 500")
+    page.evaluate("scrollTo(0, 900)")
     assert head.bounding_box()["y"] == 0 < before
     filled = page.evaluate(
         """() => [...document.querySelectorAll("#content :is(a, button, input[type=submit])")]

@@ -61,7 +61,7 @@ def test_saving_and_going_on_takes_the_next_room_before_the_save_moves_this_one(
     )
     assert response.redirect_chain[-1][0] == page(second)
     text = page_text(response)
-    assert f"The room {first} was saved. Undo…" in text
+    assert f", {first} was saved. Undo…" in text
     assert "Previous" in text
     first.refresh_from_db()
     assert (first.price, len(rooms)) == (7, 3)
