@@ -94,6 +94,11 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]  # untyped package
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         super().user_logged_in(sender, request, user, **kwargs)
         request.logged_in_name = user.get_username()
+        request.is_staff_now = user.is_staff
+
+    def user_logged_out(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+        super().user_logged_out(sender, request, user, **kwargs)
+        request.is_staff_now = False
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any]) -> HttpResponse:
@@ -141,6 +146,33 @@ def remember_browsers(get_response: Callable[[HttpRequest], HttpResponseBase]) -
                 httponly=True,
                 samesite="Lax",
             )
+        return response
+
+    return respond
+
+
+# --- The cookie of staff: public pages, which are the same for everybody, show the link to the admin by it
+
+
+def mark_staff(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable:
+    """
+    Middleware that sets a cookie when staff log in, for as long as the session, and removes it when they log
+    out. It is no secret and gives no right: scripts of the public pages read it.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        is_staff: bool | None = getattr(request, "is_staff_now", None)
+        if is_staff:
+            response.set_cookie(
+                settings.STAFF_COOKIE,
+                "1",
+                max_age=settings.SESSION_COOKIE_AGE,
+                secure=settings.SESSION_COOKIE_SECURE,
+                samesite="Lax",
+            )
+        elif is_staff is False:
+            response.delete_cookie(settings.STAFF_COOKIE, samesite="Lax")
         return response
 
     return respond

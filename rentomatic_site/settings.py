@@ -93,6 +93,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
     "rentomatic_site.logins.remember_browsers",
+    "rentomatic_site.logins.mark_staff",
 ]
 
 TEMPLATES = [
@@ -264,6 +265,7 @@ COOKIE_PREFIX = "__Host-" if HTTPS else ""
 COOKIE_SUFFIX = f"_{SCENARIO}" if SCENARIO else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid{COOKIE_SUFFIX}"
 KNOWN_BROWSER_COOKIE = f"{COOKIE_PREFIX}known{COOKIE_SUFFIX}"
+STAFF_COOKIE = f"{COOKIE_PREFIX}staff{COOKIE_SUFFIX}"
 CSRF_FAILURE_VIEW = "rentomatic_site.errors.csrf_failure"
 CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrftoken{COOKIE_SUFFIX}"
 X_FRAME_OPTIONS = "DENY"

@@ -25,6 +25,7 @@ urlpatterns = [
     path("rooms/clusters", views.room_clusters),
     re_path(r"^rooms/clusters\.(?P<suffix>json|geojson)$", views.room_clusters),
     path("rooms/map.svg", pages.map_image),
+    re_path(r"^rooms/(?P<code>[^/.]+)\.(?P<suffix>json|geojson)$", views.room_detail),
     path("rooms/<str:code>", views.room_detail, name="room"),
     path("openapi.json", views.openapi_document),
     path("docs", views.docs, name="docs"),

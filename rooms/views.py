@@ -58,9 +58,9 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
 
 
 @public
-def room_detail(request: HttpRequest, code: str) -> HttpResponseBase:
+def room_detail(request: HttpRequest, code: str, suffix: str = "") -> HttpResponseBase:
     """One room by its code; one query."""
-    output = choose_format(request)
+    output = choose_format(request, suffix)
     if output is HTML and (url := clean_url(request)):
         return redirect(url)
     try:

@@ -200,6 +200,18 @@ class RoomAdmin(
                 context["errors"] = None  # the table of the conflict says what to do
         return response
 
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """A room's code is redirected to its number: the public pages know no other."""
+        if COLUMNS["code"].accepts(object_id) and (room := Room.objects.filter(code=object_id).first()):
+            return HttpResponseRedirect(reverse("admin:rooms_room_change", args=[room.pk]))
+        return super().change_view(request, object_id, form_url, extra_context)
+
     def show_lock_conflict(self, request: HttpRequest, response: Any) -> None:
         """Return the valid form with 409, with a warning in place of errors to correct."""
         response.status_code = 409

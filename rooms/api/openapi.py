@@ -123,6 +123,12 @@ def paths() -> Iterator[tuple[str, Schema]]:
     detail["get"]["parameters"] = [code]
     detail["get"]["responses"]["404"] = problem("No room has this code")
     yield "/rooms/{code}", detail
+    for output in (JSON, GEOJSON):
+        name, body = f"getRoom{output.name.capitalize()}", {output.media_type: bodies[output.media_type]}
+        single = operation(name, f"One room as {output.name.upper()}", (), body, {})
+        single["get"]["parameters"] = [code]
+        single["get"]["responses"]["404"] = problem("No room has this code")
+        yield f"/rooms/{{code}}.{output.name}", single
     yield from ogc_paths(code)
     summary = "The cities and districts whose name begins with a text, the most populous first"
     completion = operation("completePlaces", summary, (), {JSON.media_type: PLACES}, {}, "places")

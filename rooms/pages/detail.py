@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
@@ -80,6 +81,7 @@ def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
         "viewport": viewport,
         "clusters": "/rooms/clusters",
         **tiles_context(),
+        "staff_cookie": settings.STAFF_COOKIE,
         "structured_data": structured_data(room, description, url),
     }
     return render_to_string("rooms/room_detail.html", context, request)

@@ -36,6 +36,29 @@ def test_a_room_far_from_every_place_is_named_by_its_coordinates(client):
     assert "<h1>Room at -60.0000, -150.0000</h1>" in page(client, f"/rooms/{room.code}")
 
 
+def test_a_page_links_the_room_as_json_and_geojson(client):
+    room = RoomFactory(**GRACIA)
+    text = page(client, f"/rooms/{room.code}")
+    for suffix, media_type in (("json", "application/json"), ("geojson", "application/geo+json")):
+        url = f"http://testserver/rooms/{room.code}.{suffix}"
+        assert text.count(f'href="{url}"') == 2
+        response = client.get(url, headers=HTML)
+        assert response.headers["Content-Type"].startswith(media_type)
+        assert response.content == client.get(f"/rooms/{room.code}", headers={"Accept": media_type}).content
+
+
+def test_a_page_is_the_same_for_staff_and_cacheable(client, admin_user):
+    room = RoomFactory(**GRACIA)
+    anonymous = client.get(f"/rooms/{room.code}", headers=HTML)
+    client.force_login(admin_user)
+    client.cookies["staff"] = "1"
+    staff = client.get(f"/rooms/{room.code}", headers=HTML)
+    assert staff.content == anonymous.content
+    assert staff.headers["Cache-Control"] == "public, max-age=1"
+    assert "Cookie" not in staff.headers["Vary"]
+    assert staff.cookies == {}
+
+
 def test_programs_find_the_room_in_the_page_as_json_ld(client):
     room = RoomFactory(**GRACIA, size=38, price=66)
     (text,) = re.findall(
