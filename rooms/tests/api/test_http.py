@@ -196,7 +196,7 @@ QUERIES = [
     ("/rooms?filter_price__lt=66", "text/html", ["price < 66", "uuid_hash", "GROUPING SETS", "around"]),
     ("/rooms/clusters", "*/*", ["uuid_hash", "EXPLAIN", "WITHIN GROUP"]),
     ("/openapi.json", "*/*", []),
-    ("/docs", "*/*", []),
+    ("/docs", "*/*", ["ORDER BY code LIMIT 20"]),
     ("/", "*/*", ["uuid_hash", "GROUPING SETS", "generate_series", *3 * ["uuid_hash", "count(*)"]]),
     ("/nope", "*/*", []),
 ]
@@ -254,7 +254,7 @@ def test_server_timing_covers_every_query(client, room, path, accept, queries):
 
 
 def test_exports_and_responses_without_queries_have_no_server_timing(client):
-    for path in ("/rooms.csv", "/docs", "/openapi.json", "/rooms?x=1"):
+    for path in ("/rooms.csv", "/openapi.json", "/rooms?x=1"):
         response = client.get(path)
         b"".join(response)
         assert "Server-Timing" not in response.headers

@@ -272,6 +272,57 @@ def test_a_kept_room_is_taken_away_again(open_window, rooms):
     assert page.locator("a.shortlist").is_hidden()
 
 
+# --- The documentation
+
+
+def test_an_example_is_copied_and_run_on_the_page(open_window, rooms):
+    page = open_window("/docs", permissions=["clipboard-read", "clipboard-write"])
+    example = page.locator(".first .example")
+    example.get_by_role("button", name="copy").click()
+    example.get_by_text("copied").wait_for()
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command == example.locator("pre[data-language=curl]").inner_text()
+    example.get_by_role("button", name="run").press("Enter")
+    output = example.locator(".output")
+    output.get_by_text("HTTP 200 application/json").wait_for()
+    assert output.inner_text().count('"code"') == 2
+    for path, words in (
+        ("/rooms?limit=2", "Link: <http"),
+        ("/rooms/changes", "HTTP 200 application/x-ndjson"),
+        ("/rooms.csv?limit=2", "code,size,price"),
+    ):
+        example = page.locator(f'.example[data-path="{path}"]').first
+        example.get_by_role("button", name="run").click()
+        example.locator(".output").get_by_text(words).wait_for()
+    # Of all rooms only the beginning is shown.
+    assert page.locator('.example[data-path="/rooms/changes"] .output').inner_text().endswith("…")
+
+
+def test_the_language_of_the_examples_is_chosen_by_keyboard(open_window, rooms):
+    page = open_window("/docs")
+    shown = page.locator(".first pre:visible")
+    page.get_by_role("tab", name="curl").focus()
+    for key, name, words in (
+        ("ArrowRight", "Python", "from urllib.request"),
+        ("ArrowRight", "JavaScript", "await fetch("),
+        ("ArrowRight", "curl", "curl 'http"),
+        ("ArrowLeft", "JavaScript", "await fetch("),
+        ("Home", "curl", "curl 'http"),
+        ("End", "JavaScript", "await fetch("),
+    ):
+        page.keyboard.press(key)
+        assert page.locator("[role=tab][aria-selected=true]").inner_text() == name
+        assert page.evaluate("document.activeElement.textContent") == name
+        assert words in shown.inner_text()
+    assert page.locator("#filter_price__lt pre:visible").inner_text().startswith("const response")
+
+
+def test_without_scripts_the_examples_are_commands_of_curl(open_window, rooms):
+    page = open_window("/docs", java_script_enabled=False)
+    assert page.locator(".first pre:visible").inner_text().startswith("curl 'http")
+    assert page.locator(".try:visible, .languages:visible").count() == 0
+
+
 # --- Without scripts, on a phone, on paper
 
 
@@ -361,7 +412,7 @@ def test_nothing_moves_while_a_page_loads(open_window, rooms, how):
                 new PerformanceObserver((list) => {
                     for (const entry of list.getEntries()) {
                         if (entry.hadRecentInput) continue;
-                        for (const { node } of entry.sources) moved.push(node?.outerHTML?.slice(0, 80) ?? "text");
+                        for (const { node } of entry.sources) moved.push(String(node?.outerHTML));
                     }
                 }).observe({ type: "layout-shift", buffered: true });
                 setTimeout(() => resolve(moved), 200);
