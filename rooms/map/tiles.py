@@ -9,7 +9,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from django.utils.html import escape
@@ -47,20 +47,25 @@ LARGE = 4
 LETTER, LINE = 7.0, 18.0
 """Pixels of a name's letter and line, at least."""
 
-STYLE = """
+LAND_STYLE = """
 .water{fill:#dce7e8}.land{fill:#f5f6f3;stroke:#c9d1d0;stroke-width:.8}
+@media(prefers-color-scheme:dark){.water{fill:#12191b}.land{fill:#1d2628;stroke:#344144}}
+"""
+NAME_STYLE = """
 text{font:500 11px system-ui,sans-serif;fill:#5b6b6d;text-anchor:middle;paint-order:stroke;stroke:#f5f6f3;
 stroke-width:2.5px;stroke-linejoin:round}.large{font-size:13px;font-weight:650;fill:#3f4f51}
-@media(prefers-color-scheme:dark){.water{fill:#12191b}.land{fill:#1d2628;stroke:#344144}
-text{fill:#93a3a5;stroke:#1d2628}.large{fill:#b6c4c5}}
+@media(prefers-color-scheme:dark){text{fill:#93a3a5;stroke:#1d2628}.large{fill:#b6c4c5}}
 """
+STYLE = LAND_STYLE + NAME_STYLE
 
 
 def tile(zoom: int, x: int, y: int) -> str:
     """The SVG of a tile, 0 ≤ x, y < 2**zoom."""
+    drawn = content(zoom, x, y)
+    style = STYLE if "<text" in drawn else LAND_STYLE
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE} {SIZE}" width="{SIZE}" height="{SIZE}">'
-        f"<style>{STYLE}</style>{content(zoom, x, y)}</svg>"
+        f"<style>{style}</style>{drawn}</svg>"
     )
 
 
@@ -105,13 +110,17 @@ def paths(zoom: int, x: int, y: int) -> Iterator[str]:
         if max_x < west or min_x > east or max_y < north or min_y > south:
             continue
         part = clip(clip(ring, 0, west, east), 1, north, south)
+        # A pixel matters in an outline of the whole world only; elsewhere it is half of the bytes.
+        least = 0 if zoom < 3 else 1
         pixels: list[tuple[int, int]] = []
         for column, row in part:
             pixel = round((column - left) / unit * SIZE), round((row - top) / unit * SIZE)
-            if not pixels or pixel != pixels[-1]:
+            if not pixels or max(abs(pixel[0] - pixels[-1][0]), abs(pixel[1] - pixels[-1][1])) > least:
                 pixels.append(pixel)
         if len(pixels) > 2:
-            yield "M" + "L".join(f"{column} {row}" for column, row in pixels) + "z"
+            # Steps are shorter than places: a tile is smaller by a third.
+            steps = (f"{b[0] - a[0]} {b[1] - a[1]}" for a, b in pairwise(pixels))
+            yield f"M{pixels[0][0]} {pixels[0][1]}l{' '.join(steps)}z".replace(" -", "-")
 
 
 # --- Names

@@ -21,9 +21,10 @@ const number = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
 
 const start = async () => {
   await leaflet();
+  const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const [zoom, latitude, longitude] = pane.dataset.view.split("/").map(Number);
   pane.replaceChildren();
-  const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, zoomSnap: 1, attributionControl: Boolean(pane.dataset.tiles) });
+  const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, attributionControl: Boolean(pane.dataset.tiles), zoomAnimation: moves, fadeAnimation: moves, inertia: moves });
   map.attributionControl?.setPrefix(false);
   L.control.scale({ imperial: false }).addTo(map);
   L.tileLayer("/map/{z}/{x}/{y}.svg", { maxZoom: 18, className: "background" }).addTo(map);
@@ -192,6 +193,7 @@ const start = async () => {
       document.querySelector(".results").replaceWith(page.querySelector(".results"));
       query = new URL(page.getElementById("room-map").dataset.clusters, location.href);
       // One step back leads to the search before the map was moved.
+      shown = url.search;
       if (history.state?.moved) history.replaceState({ moved: true }, "", url);
       else history.pushState({ moved: true }, "", url);
       document.dispatchEvent(new Event("results"));
@@ -201,7 +203,24 @@ const start = async () => {
   };
 };
 
-addEventListener("popstate", () => location.reload());
+let shown = location.search;
+addEventListener("popstate", () => {
+  if (location.search !== shown) location.reload();
+});
 
-if (pane.checkVisibility?.() ?? true) start();
-else document.querySelector(".map-button").addEventListener("click", start, { once: true });
+// --- On a phone the fragment swaps list and map: the map is fetched when it is seen first, the list keeps its place
+
+let place = 0;
+document.querySelector(".to-map")?.addEventListener("click", () => (place = scrollY));
+
+let started = false;
+const swap = () => {
+  if (!started && pane.checkVisibility()) {
+    started = true;
+    start();
+  }
+  if (location.hash === "#list") scrollTo(0, place);
+};
+addEventListener("hashchange", swap);
+matchMedia("(min-width: 64rem)").addEventListener("change", swap);
+swap();

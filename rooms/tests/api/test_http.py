@@ -196,7 +196,7 @@ QUERIES = [
     ("/rooms?filter_price__lt=66", "text/html", ["price < 66", "uuid_hash", "GROUPING SETS", "around"]),
     ("/rooms/clusters", "*/*", ["uuid_hash", "EXPLAIN", "WITHIN GROUP"]),
     ("/openapi.json", "*/*", []),
-    ("/docs", "*/*", ["ORDER BY code LIMIT 20"]),
+    ("/docs", "*/*", ["LIMIT 20"]),
     ("/", "*/*", ["uuid_hash", "GROUPING SETS", "generate_series", *3 * ["uuid_hash", "count(*)"]]),
     ("/nope", "*/*", []),
 ]

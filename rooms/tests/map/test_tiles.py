@@ -2,6 +2,7 @@
 
 import re
 from html import unescape
+from itertools import accumulate
 
 import pytest
 
@@ -24,7 +25,8 @@ def is_land(latitude: float, longitude: float, zoom: int) -> bool:
     across, down = (part * 2**zoom * tiles.SIZE % tiles.SIZE for part in mercator(latitude, longitude))
     inside = False
     for path in tiles.paths(zoom, x, y):
-        points = [tuple(map(int, point.split())) for point in re.findall(r"-?\d+ -?\d+", path)]
+        numbers = [int(number) for number in re.findall(r"-?\d+", path)]
+        points = list(zip(accumulate(numbers[::2]), accumulate(numbers[1::2]), strict=True))
         for (x1, y1), (x2, y2) in zip(points, points[1:] + points[:1], strict=True):
             if (y1 > down) != (y2 > down) and across < x1 + (down - y1) / (y2 - y1) * (x2 - x1):
                 inside = not inside
