@@ -154,6 +154,33 @@ def test_clicking_and_dragging_on_the_map_sets_the_coordinates(open_page):
     assert [room.latitude, room.longitude] == dragged
 
 
+def test_a_new_rooms_map_opens_on_the_rooms_and_is_set_by_keyboard(open_page):
+    RoomFactory(latitude=41.4, longitude=2.15)
+    RoomFactory(latitude=41.42, longitude=2.18)
+    page = open_page("/admin/rooms/room/add/")
+    page.locator("path.place-neighbour").first.wait_for()
+    assert page.locator("path.place-neighbour").count() == 2
+    assert page.locator('.room-map img[src*="/map/"]').count() > 0
+    page.locator(".room-map").focus()
+    page.keyboard.press("Enter")
+
+    def point():
+        return [float(page.get_by_label(name).input_value()) for name in ("Latitude", "Longitude")]
+
+    latitude, longitude = point()
+    assert (latitude, longitude) == pytest.approx((41.41, 2.165), abs=0.005)
+    page.keyboard.press("ArrowUp")
+    assert point()[0] > latitude
+    page.keyboard.press("Shift+ArrowRight")
+    single = point()[1] - longitude
+    page.keyboard.press("ArrowRight")
+    assert point()[1] - longitude == pytest.approx(11 * single, rel=0.01)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("ArrowDown")
+    assert point() == pytest.approx([latitude, longitude], abs=1e-6)
+
+
 def test_a_pasted_place_is_understood(open_page):
     page = open_page("/admin/rooms/room/add/")
     for pasted, point in (

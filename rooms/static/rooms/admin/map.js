@@ -1,15 +1,16 @@
 /*
- * The map in a room's form: shows the place, sets it by a click, a drag or a pasted address.
+ * The map in a room's form: shows the place, sets it by a click, a drag, the arrow keys or a pasted address.
  *
- * The two number fields stay what is sent; without this script they are all there is. Without tiles
- * (settings.MAP_TILES_URL) the map is a grid of latitudes and longitudes with the other rooms as dots.
+ * The two number fields stay what is sent; without this script they are all there is. The background
+ * is that of the public pages, with settings.MAP_TILES_URL over it; the other rooms are dots.
  */
 "use strict";
 
 {
   const NEAR = 15; // zoom that shows streets
   const NEIGHBOURS = 200;
-  const GRID = [45, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002];
+  const STEP = 10; // pixels that an arrow key moves the pin, one with Shift
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
   const NUMBER = "(-?\\d{1,3}(?:\\.\\d+)?)";
   // A place as maps write it into addresses, the exact ones before the middle of the screen.
@@ -67,15 +68,15 @@
     const map = L.map(element, { worldCopyJump: true, minZoom: 1, maxZoom: 19, attributionControl: Boolean(element.dataset.tiles) });
     map.attributionControl?.setPrefix(false);
     L.control.scale({ imperial: false }).addTo(map);
+    L.tileLayer("/map/{z}/{x}/{y}.svg", { maxZoom: 19, maxNativeZoom: 18 }).addTo(map);
     if (element.dataset.tiles) {
       L.tileLayer(element.dataset.tiles, { attribution: element.dataset.attribution, maxZoom: 19, referrerPolicy: "strict-origin" }).addTo(map);
     }
-    const grid = L.layerGroup().addTo(map);
     const neighbours = L.layerGroup().addTo(map);
     const pin = L.marker([0, 0], {
       draggable: editable,
       alt: "This room",
-      title: editable ? "Drag to move the room" : "This room",
+      title: editable ? "Drag to move the room, or use the arrow keys" : "This room",
       icon: L.divIcon({ className: "place-pin", html: "<span></span>", iconSize: [24, 24], iconAnchor: [12, 29] }),
     });
 
@@ -100,11 +101,11 @@
       show(zoom);
     };
 
-    map.on("moveend", () => {
-      drawGrid(map, grid);
-      drawNeighbours(map, neighbours, element.dataset.code);
-    });
-    if (!show(NEAR)) map.setView([30, 10], 1);
+    map.on("moveend", () => drawNeighbours(map, neighbours, element.dataset.code));
+    if (!show(NEAR)) {
+      map.setView([30, 10], 1);
+      fitRooms(map, () => !typed());
+    }
     if (!editable) return;
 
     map.on("click", (event) => {
@@ -114,6 +115,24 @@
     pin.on("dragend", () => {
       const { lat, lng } = pin.getLatLng().wrap();
       set([lat, lng]);
+    });
+    pin.on("keydown", ({ originalEvent: event }) => {
+      const arrow = ARROWS[event.key];
+      if (!arrow) return;
+      event.preventDefault();
+      event.stopPropagation(); // the map stays
+      const step = event.shiftKey ? 1 : STEP;
+      const pixel = map.project(pin.getLatLng()).add([arrow[0] * step, arrow[1] * step]);
+      const { lat, lng } = map.unproject(pixel).wrap();
+      set([lat, lng]);
+    });
+    // Without a mouse the first pin is put into the middle of the map.
+    element.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.target !== element) return;
+      event.preventDefault(); // Enter submits the form
+      const { lat, lng } = map.getCenter().wrap();
+      set([lat, lng]);
+      pin.getElement().focus();
     });
     for (const field of [latitude, longitude]) {
       field.addEventListener("input", () => show());
@@ -159,27 +178,16 @@
     return row;
   };
 
-  /** Latitudes and longitudes in round steps. */
-  const drawGrid = (map, layer) => {
-    layer.clearLayers();
-    const bounds = map.getBounds();
-    const north = Math.min(bounds.getNorth(), 85);
-    const south = Math.max(bounds.getSouth(), -85);
-    const [west, east] = [bounds.getWest(), bounds.getEast()];
-    const lines = Math.max(2, map.getSize().x / 160); // labels must not overlap
-    const step = GRID.findLast((size) => (east - west) / size <= lines) ?? GRID[0];
-    const digits = Math.max(0, -Math.floor(Math.log10(step)));
-    const line = (from, to) => L.polyline([from, to], { className: "graticule", weight: 1, interactive: false }).addTo(layer);
-    const label = (place, text, anchor) =>
-      L.marker(place, { interactive: false, keyboard: false, icon: L.divIcon({ className: "graticule-label", html: text, iconSize: null, iconAnchor: anchor }) }).addTo(layer);
-    for (let lng = Math.ceil(west / step) * step; lng < east; lng += step) {
-      line([south, lng], [north, lng]);
-      const wrapped = ((((lng + 180) % 360) + 360) % 360) - 180;
-      label([north, lng], `${Math.abs(wrapped).toFixed(digits)}° ${wrapped < 0 ? "W" : "E"}`, [-3, -2]);
-    }
-    for (let lat = Math.ceil(south / step) * step; lat < north; lat += step) {
-      line([lat, west], [lat, east]);
-      label([lat, east], `${Math.abs(lat).toFixed(digits)}° ${lat < 0 ? "S" : "N"}`, [58, 16]);
+  /** Show where the rooms are, as long as the room has no place itself; errors leave the world. */
+  const fitRooms = async (map, unplaced) => {
+    try {
+      const response = await fetch("/rooms/stats", { headers: { Accept: "application/json" } });
+      const { bbox } = await response.json();
+      if (!bbox || !unplaced()) return;
+      const [west, south, east, north] = bbox;
+      map.fitBounds([[south, west], [north, west > east ? east + 360 : east]], { maxZoom: NEAR, animate: false });
+    } catch {
+      // no rooms, or no server
     }
   };
 
