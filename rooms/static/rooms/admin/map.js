@@ -7,7 +7,8 @@
 "use strict";
 
 {
-  const NEAR = 15; // zoom that shows streets
+  const STREETS = 15; // zoom of a room on a map of others
+  const NAMES = 13; // and on ours, which has no streets, but districts
   const NEIGHBOURS = 200;
   const STEP = 10; // pixels that an arrow key moves the pin, one with Shift
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -60,6 +61,7 @@
     const latitude = document.getElementById("id_latitude");
     const longitude = document.getElementById("id_longitude");
     const editable = Boolean(latitude && longitude);
+    const near = element.dataset.tiles ? STREETS : NAMES;
     const typed = () =>
       editable
         ? latitude.value && longitude.value && placeIn(`${latitude.value}, ${longitude.value}`)
@@ -102,7 +104,7 @@
     };
 
     map.on("moveend", () => drawNeighbours(map, neighbours, element.dataset.code));
-    if (!show(NEAR)) {
+    if (!show(near)) {
       map.setView([30, 10], 1);
       fitRooms(map, () => !typed());
     }
@@ -140,11 +142,11 @@
         const place = placeIn(event.clipboardData.getData("text"));
         if (place) {
           event.preventDefault();
-          set(place, NEAR);
+          set(place, near);
         }
       });
     }
-    element.before(pasteField((place) => set(place, NEAR)));
+    element.before(pasteField((place) => set(place, near)));
   };
 
   /** The field for pasted coordinates and URLs of maps. */
@@ -185,7 +187,7 @@
       const { bbox } = await response.json();
       if (!bbox || !unplaced()) return;
       const [west, south, east, north] = bbox;
-      map.fitBounds([[south, west], [north, west > east ? east + 360 : east]], { maxZoom: NEAR, animate: false });
+      map.fitBounds([[south, west], [north, west > east ? east + 360 : east]], { maxZoom: NAMES, animate: false });
     } catch {
       // no rooms, or no server
     }
