@@ -213,14 +213,12 @@ addEventListener("popstate", () => {
 let place = 0;
 document.querySelector(".to-map")?.addEventListener("click", () => (place = scrollY));
 
-let started = false;
-const swap = () => {
-  if (!started && pane.checkVisibility()) {
-    started = true;
-    start();
-  }
+addEventListener("hashchange", () => {
   if (location.hash === "#list") scrollTo(0, place);
-};
-addEventListener("hashchange", swap);
-matchMedia("(min-width: 64rem)").addEventListener("change", swap);
-swap();
+});
+const seen = new ResizeObserver(([{ contentRect }]) => {
+  if (contentRect.width === 0) return;
+  seen.disconnect();
+  start();
+});
+seen.observe(pane);

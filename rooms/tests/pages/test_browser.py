@@ -349,6 +349,8 @@ def test_on_a_phone_filters_are_folded_and_list_and_map_swap(open_window, rooms)
     page.locator("#map").wait_for()
     page.go_back()
     page.locator(".card").first.wait_for()
+    shared = open_window("/rooms#map", **PHONE)
+    shared.locator(".pin, .cluster").first.wait_for()
 
 
 def test_without_scripts_a_phone_swaps_list_and_map_too(open_window, rooms):
