@@ -321,6 +321,6 @@ def test_the_migration_takes_a_room_after_the_other(before_rounding):
 # --- Documents
 
 
-def test_the_documents_say_how_exact_a_coordinate_is(client):
+def test_the_documents_say_how_exact_a_coordinate_is(client, db):
     assert "Coordinates have 8 decimals (1 mm)" in client.get("/openapi.json").json()["info"]["description"]
     assert "Coordinates have 8 decimals (1 mm)" in client.get("/docs").content.decode()
