@@ -38,12 +38,12 @@ def site_with(scenario: str, folder: Path) -> Iterator[Run]:
 
 
 @pytest.fixture(scope="session")
-def on_book_rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def on_book_rooms(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with site_with("book_rooms", tmp_path_factory.mktemp("book_rooms")) as run:
         yield run
 
 
 @pytest.fixture(scope="session")
-def on_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def on_demo(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with site_with("demo", tmp_path_factory.mktemp("demo")) as run:
         yield run
