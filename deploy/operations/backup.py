@@ -4,13 +4,14 @@ import argparse
 import hashlib
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 from deploy.operations import process
 from deploy.operations.database import Database, literal
 from deploy.operations.docker import Docker
-from deploy.operations.project import Project, now
+from deploy.operations.project import Project, now, parse_time
 from deploy.operations.report import Failure, Report
 
 HELP = """\
@@ -21,6 +22,12 @@ it, reads the dump's contents back, and keeps the newest of those that this comm
 locked: the site goes on. Where it fails, older backups are as they were."""
 
 NAME = re.compile(r"rentomatic-(\d{8}T\d{6}Z)\.dump")
+
+
+def backup_times(folder: Path) -> list[datetime]:
+    """When the backups in a folder were begun, by their names."""
+    names = [NAME.fullmatch(path.name) for path in folder.glob("rentomatic-*.dump")]
+    return [parse_time(found[1]) for found in names if found]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

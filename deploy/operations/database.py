@@ -3,7 +3,7 @@
 import json
 from typing import IO, Any
 
-from deploy.operations.docker import Docker
+from deploy.operations.docker import Docker, environment_options
 from deploy.operations.process import Done
 from deploy.operations.report import Failure
 
@@ -66,6 +66,6 @@ class Database:
         stdout: IO[bytes] | None = None,
     ) -> Done:
         """Run one of PostgreSQL's programs in the container."""
-        inside = [word for key, text in (environment or {}).items() for word in ("--env", f"{key}={text}")]
-        words = ["exec", *(["-i"] if stdin else []), *inside, self.container, *command]
+        options = [*(["-i"] if stdin else []), *environment_options(environment)]
+        words = ["exec", *options, self.container, *command]
         return self.docker(*words, check=False, stdin=stdin, stdout=stdout)

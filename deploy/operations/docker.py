@@ -14,6 +14,11 @@ from deploy.operations.report import Failure
 NOT_INHERITED = {"COMPOSE_PROJECT_NAME", "IMAGE"}
 
 
+def environment_options(variables: Mapping[str, str] | None) -> list[str]:
+    """`--env NAME=text` for each variable that a container is to have."""
+    return [word for name, text in (variables or {}).items() for word in ("--env", f"{name}={text}")]
+
+
 class Docker:
     """The containers of a project."""
 
@@ -93,7 +98,7 @@ class Docker:
         `variables` are Compose's, `environment` is the container's.
         """
         name = f"{self.project.name}-task-{os.getpid()}"
-        inside = [word for key, text in (environment or {}).items() for word in ("--env", f"{key}={text}")]
+        inside = environment_options(environment)
         words = ["run", "--rm", "--no-deps", "-T", "--name", name, *inside, service, *command]
         try:
             return self.compose(*words, variables=variables, stdin=stdin, check=False)
@@ -101,6 +106,12 @@ class Docker:
             with process.held():
                 self("rm", "--force", name, check=False)
             raise
+
+    def expect_image(self, image: str, next_step: str) -> None:
+        """Failure with the versions that are kept, where this one is not."""
+        if not self("image", "inspect", image, check=False):
+            kept = ", ".join(self.images()) or "none"
+            raise Failure(f"there is no image {image}; kept are: {kept}", next_step)
 
     def images(self) -> list[str]:
         """The versions that are kept, newest first."""

@@ -16,9 +16,17 @@ from deploy.operations.report import Failure
 FOLDER = Path(__file__).resolve().parent.parent.parent
 
 
+TIME = "%Y%m%dT%H%M%SZ"
+
+
 def now() -> str:
-    """The time in UTC as it stands in names: 20261120T160000Z."""
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    """The time in UTC as it stands in names and in the journal: 20261120T160000Z."""
+    return datetime.now(UTC).strftime(TIME)
+
+
+def parse_time(text: str) -> datetime:
+    """The time that `now` has written."""
+    return datetime.strptime(text, TIME).replace(tzinfo=UTC)
 
 
 class Project:

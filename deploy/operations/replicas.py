@@ -97,6 +97,11 @@ class Replicas:
             time.sleep(1)
         return reason
 
+    def expect_all(self, version: str, ids: Sequence[str]) -> None:
+        """Failure where one of these, which nginx has, does not answer what clients request."""
+        if reason := self.still_failing(ids):
+            raise Failure(f"{version} serves, but a replica does not answer ({reason})", "docker compose ps")
+
     def added(self, old: Sequence[str]) -> list[str]:
         """The replicas that are not the old ones, also one that an interrupted step has made."""
         return [one for one in self.docker.containers("web") if one not in old]

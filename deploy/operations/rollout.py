@@ -72,7 +72,7 @@ class Rollout:
         if old and not self.options.no_doctor:
             doctor.before_rollout(self.docker)
         if self.image:
-            self.expect_image()
+            self.docker.expect_image(self.image, "./deploy/rentomatic rollout IMAGE")
         else:
             self.build()
         if old:
@@ -86,20 +86,13 @@ class Rollout:
         old = self.replicas.serving()
         self.report.say(f"Would {'take ' + self.image if self.image else 'build an image of this folder'}.")
         if self.image:
-            self.expect_image()
+            self.docker.expect_image(self.image, "./deploy/rentomatic rollout IMAGE")
             plan = Migrations(self.docker, self.image).plan()
             self.report.data["migrations"] = plan.pending
             self.report.say(f"Would migrate: {', '.join(plan.pending) or 'nothing'}.")
             for hazard in hazards(plan.forwards, plan.backwards):
                 self.report.say(f"Not safe: {hazard}")
         self.report.say(f"Would start {len(old) or 'the first'} new replicas beside {len(old)} old ones.")
-
-    def expect_image(self) -> None:
-        if not self.docker("image", "inspect", self.image, check=False):
-            kept = ", ".join(self.docker.images()) or "none"
-            raise Failure(
-                f"there is no image {self.image}; kept are: {kept}", "./deploy/rentomatic rollout IMAGE"
-            )
 
     def build(self) -> None:
         self.report.step("Building …")
@@ -215,11 +208,7 @@ class Rollout:
         self.project.note("rollout", image=self.image, before=before, migrations=migrated)
 
     def finish(self, new: list[str]) -> None:
-        reason = self.replicas.still_failing(new)
-        if reason:
-            raise Failure(
-                f"the new version serves, but a replica does not answer ({reason})", "docker compose ps"
-            )
+        self.replicas.expect_all("the new version", new)
         for name in self.docker.images()[KEPT:]:
             if name != self.image:
                 self.docker("image", "rm", name, check=False)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from deploy.operations import environment, process
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
-from deploy.operations.project import Project
+from deploy.operations.project import Project, parse_time
 from deploy.operations.replicas import Replicas
 from deploy.operations.report import Failure, Report
 from deploy.operations.setup import scram
@@ -105,7 +105,7 @@ class Rotation:
     def rotations(self) -> list[datetime]:
         """When a key was retired, newest first."""
         return [
-            datetime.strptime(note["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            parse_time(note["at"])
             for note in reversed(self.project.notes("rotate"))
             if note.get("secret") == "secret_key"
         ]

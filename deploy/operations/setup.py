@@ -156,7 +156,8 @@ class Setup:
         self.report.step(f"{self.written} deploy/certificates: self-signed, for a year")
 
 
-def self_signed(host: str, chain: Path, key: Path) -> None:
+def self_signed(host: str, chain: Path, key: Path, days: int = 365) -> None:
+    """Make a key, and a certificate for `host` that is valid for so long."""
     command = [
         "openssl",
         "req",
@@ -167,7 +168,7 @@ def self_signed(host: str, chain: Path, key: Path) -> None:
         "ec_paramgen_curve:prime256v1",
         "-nodes",
     ]
-    command += ["-days", "365", "-subj", f"/CN={host[:64]}", "-addext", f"subjectAltName=DNS:{host}"]
+    command += ["-days", str(days), "-subj", f"/CN={host[:64]}", "-addext", f"subjectAltName=DNS:{host}"]
     command += ["-keyout", str(key), "-out", str(chain)]
     before = os.umask(0o077)
     try:

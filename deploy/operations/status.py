@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations.backup import NAME
+from deploy.operations.backup import backup_times
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
 from deploy.operations.doctor.files import hours
@@ -89,8 +89,7 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def newest_backup(project: Project, now: datetime) -> str:
     """Its age in words; empty where there is none."""
-    names = [NAME.fullmatch(path.name) for path in (project.deploy / "backups").glob("rentomatic-*.dump")]
-    times = [datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for found in names if found]
+    times = backup_times(project.deploy / "backups")
     return f"{hours(now - max(times))} old" if times else ""
 
 

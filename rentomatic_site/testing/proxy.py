@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from deploy.operations import setup
 from rentomatic_site.testing.rig import PATH, PROJECT, Response, Server, free_port, get, wait_until
 
 
@@ -89,17 +90,5 @@ def nginx_version() -> tuple[int, ...]:
 
 
 def self_signed(folder: Path, host: str) -> None:
-    """A key and a certificate for `host` under the names that nginx looks for."""
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    command += ["-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
-    command += ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
-    subprocess.run(command, check=True, capture_output=True)
+    """A key and a certificate for `host`, for two days, under the names that nginx looks for."""
+    setup.self_signed(host, folder / "fullchain.pem", folder / "privkey.pem", days=2)

@@ -13,6 +13,7 @@ from deploy.operations.database import Database, literal
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.server import Ask
 from deploy.operations.doctor.site import Site
+from deploy.operations.project import parse_time
 from deploy.operations.report import Failure
 
 
@@ -93,9 +94,7 @@ class Facts:
     @cached_property
     def last_restore(self) -> datetime | None:
         notes = self.project.notes("restore")
-        if not notes:
-            return None
-        return datetime.strptime(notes[-1]["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return parse_time(notes[-1]["at"]) if notes else None
 
     # --- The server
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from deploy.operations import process
-from deploy.operations.backup import NAME
+from deploy.operations.backup import backup_times
 from deploy.operations.doctor.finding import Finding, error, ok, warning
 
 COPY = "copy a certificate and its key into deploy/certificates, then ./deploy/rentomatic apply"
@@ -76,11 +76,10 @@ def secret_files(folder: Path, owner: str) -> Finding:
 
 def backup_age(folder: Path, now: datetime) -> Finding:
     command = "./deploy/rentomatic backup"
-    times = [NAME.fullmatch(path.name) for path in folder.glob("rentomatic-*.dump")]
-    stamps = [datetime.strptime(found[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for found in times if found]
-    if not stamps:
+    times = backup_times(folder)
+    if not times:
         return warning("there is no backup", command)
-    age = now - max(stamps)
+    age = now - max(times)
     text = f"the newest backup is {hours(age)} old"
     if age > timedelta(days=7):
         return error(text, command)
