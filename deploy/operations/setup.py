@@ -158,17 +158,9 @@ class Setup:
 
 def self_signed(host: str, chain: Path, key: Path, days: int = 365) -> None:
     """Make a key, and a certificate for `host` that is valid for so long."""
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    command += ["-days", str(days), "-subj", f"/CN={host[:64]}", "-addext", f"subjectAltName=DNS:{host}"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command += ["-nodes", "-days", str(days)]
+    command += ["-subj", f"/CN={host[:64]}", "-addext", f"subjectAltName=DNS:{host}"]
     command += ["-keyout", str(key), "-out", str(chain)]
     before = os.umask(0o077)
     try:

@@ -7,15 +7,15 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
+from rooms.admin.history import room_entries
 from rooms.columns import COLUMNS
-from rooms.models import Job, JobRoom, Room
+from rooms.models import Job, JobRoom
 from rooms.naming import room_name, room_names
 
 PER_PAGE = 100
@@ -43,10 +43,6 @@ class ActivityForm(forms.Form):
 
 
 FLAGS = {"added": ADDITION, "changed": CHANGE, "deleted": DELETION}
-
-
-def room_entries() -> QuerySet[LogEntry]:
-    return LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Room))
 
 
 def find_entries(who: str, room: str, what: str, before: int | None) -> QuerySet[LogEntry]:

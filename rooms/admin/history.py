@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.formats import date_format
 
@@ -40,6 +41,19 @@ def format_changes(before: Room, after: Room) -> str:
         for (name, old), new in zip(values(before).items(), values(after).values(), strict=True)
         if old != new
     )
+
+
+LOG_INTO = """
+INSERT INTO django_admin_log (
+    action_time, user_id, content_type_id, object_id, object_repr, action_flag, change_message
+)
+"""
+"""`log_changes` as SQL, before a SELECT of these."""
+
+
+def room_entries() -> QuerySet[LogEntry]:
+    """The log entries of all rooms, deleted ones too."""
+    return LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Room))
 
 
 def log_changes(user: Any, flag: int, rooms: Iterable[tuple[Room, str]]) -> list[LogEntry]:
@@ -78,8 +92,8 @@ def format_time(time: datetime) -> str:
 def last_log_entry(room: Room) -> LogEntry | None:
     """The log entry of a room's last change; None if the change was not made in the admin."""
     return (
-        LogEntry.objects.filter(
-            content_type=ContentType.objects.get_for_model(Room),
+        room_entries()
+        .filter(
             object_id=str(room.pk),
             # updated_at is from the clock of the database, action_time from that of the web server.
             action_time__gte=room.updated_at - timedelta(seconds=2),

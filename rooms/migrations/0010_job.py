@@ -3,7 +3,7 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-# While `rooms.job` is the key of a job, each room that is written is noted with what it was, whoever writes it.
+# While `rooms.job` is the key of a job, each room that any statement writes is noted with its former row.
 RECORD = """
 CREATE FUNCTION room_record_job() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

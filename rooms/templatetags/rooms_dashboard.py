@@ -5,12 +5,12 @@ from urllib.parse import urlencode
 
 from django import template
 from django.contrib.admin.models import LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from rooms.api.search import Search
+from rooms.admin.history import room_entries
+from rooms.api.search import ALL_ROOMS
 from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS
 from rooms.counting import Count, count_queryset
@@ -57,7 +57,7 @@ def list_url(**filters: Any) -> str:
 
 def price_distribution() -> dict[str, Any]:
     """The quartiles of the prices, and the bars of their histogram with the URLs of their rooms."""
-    found = compute_statistics(Search(given={}))
+    found = compute_statistics(ALL_ROOMS)
     bars = charts.histogram(found["price"]["histogram"], COLUMNS["price"], found["sampled"])
     for bar in bars:
         bounds = {"price__gte": bar["from"]} | ({} if bar["to"] is None else {"price__lte": bar["to"]})
@@ -67,7 +67,6 @@ def price_distribution() -> dict[str, Any]:
 
 def recent_changes() -> list[tuple[LogEntry, str | None]]:
     """The newest log entries, each with the name of its room, None for a deleted one; two queries."""
-    entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Room))
-    newest = list(entries.select_related("user").order_by("-pk")[:RECENT])
+    newest = list(room_entries().select_related("user").order_by("-pk")[:RECENT])
     names = room_names(str(entry.object_id) for entry in newest)
     return [(entry, names.get(str(entry.object_id))) for entry in newest]

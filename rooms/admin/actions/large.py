@@ -22,6 +22,7 @@ from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponseRedirect, QueryDict
 from django.utils import timezone
 
+from rooms.admin.history import LOG_INTO
 from rooms.admin.jobs.record import set_job
 from rooms.admin.list_filters import selection_time
 from rooms.models import Job, Room
@@ -45,12 +46,10 @@ pg_visible_in_snapshot(
 """
 HORIZON = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint + (1 << 24)"
 
-LOGGED = """
-INSERT INTO django_admin_log (
-    action_time, user_id, content_type_id, object_id, object_repr, action_flag, change_message
-)
+LOGGED = f"""
+{LOG_INTO}
 SELECT clock_timestamp(), %s, %s, id::text, code::text, %s, message FROM written
-"""
+"""  # noqa: S608, of our own parts
 
 
 @dataclass(frozen=True)

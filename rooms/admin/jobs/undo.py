@@ -114,9 +114,7 @@ WITH batch AS MATERIALIZED (
     UNION ALL SELECT id, code, message, {DELETION} FROM deleted
     UNION ALL SELECT id, code, message, {ADDITION} FROM restored
 ), logged AS (
-    INSERT INTO django_admin_log (
-        action_time, user_id, content_type_id, object_id, object_repr, action_flag, change_message
-    )
+    {history.LOG_INTO}
     SELECT clock_timestamp(), %(user)s, %(type)s, id::text, code::text, flag,
         concat(message, ' (undo of job ', %(undone)s::text, ')')
     FROM written

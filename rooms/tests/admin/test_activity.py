@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from rooms.admin import activity
@@ -123,7 +124,7 @@ def test_a_page_of_a_long_history_is_read_from_an_index(boss, which):
             "INSERT INTO django_admin_log (action_time, user_id, content_type_id, object_id, object_repr,"
             " action_flag, change_message) SELECT now(), %s, %s, n, md5(n::text), 2, 'x'"
             " FROM generate_series(1, 20000) AS n",
-            [boss.pk, activity.ContentType.objects.get_for_model(Room).pk],
+            [boss.pk, ContentType.objects.get_for_model(Room).pk],
         )
         cursor.execute("ANALYZE django_admin_log")
     arguments = {"who": "", "room": "", "what": "", "before": None}
