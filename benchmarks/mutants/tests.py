@@ -69,6 +69,7 @@ TESTS = {
     "rooms/api/paging.py": [f"{API}paging.py", f"{API}pagination.py"],
     "rooms/api/parameters.py": [f"{API}bad_input.py", f"{API}openapi.py"],
     "rooms/api/prepared.py": [f"{API}prepared.py"],
+    "rooms/api/rings.py": [f"{API}nearest.py"],
     "rooms/api/search.py": [f"{API}bad_input.py", f"{API}geo.py", f"{API}pagination.py"],
     "rooms/api/suggestions.py": [f"{API}bad_input.py"],
     "rooms/api/schemas.py": [f"{API}openapi.py"],

@@ -37,6 +37,26 @@ def with_slot(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
 @contextmanager
 def streaming_cursor() -> Iterator[CursorWrapper]:
     """A server-side cursor in a transaction of its own, which waits a minute at most for a slow client."""
-    with transaction.atomic(), connection.cursor() as session, connection.chunked_cursor() as cursor:
-        session.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")  # milliseconds
+    with transaction.atomic(), connection.chunked_cursor() as cursor:
+        wait_for_client()
         yield cursor
+
+
+@contextmanager
+def one_state() -> Iterator[None]:
+    """
+    A transaction whose statements all see the same rooms, whatever is committed meanwhile; it waits a minute
+    at most for a slow client.
+    """
+    is_nested = connection.in_atomic_block  # the transaction around this one has its isolation already
+    with transaction.atomic():
+        if not is_nested:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        wait_for_client()
+        yield
+
+
+def wait_for_client() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 60000")  # milliseconds

@@ -7,7 +7,7 @@ on a sphere of the earth's mean radius, which differ from the ellipsoid's by 0.5
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import asin, atan2, cos, degrees, pi, radians, sin, sqrt
+from math import asin, atan2, cos, degrees, inf, pi, radians, sin, sqrt
 from typing import Any
 
 from rooms.api.conditions import Condition, Term, conjunction
@@ -130,7 +130,7 @@ def distance(latitude: float, other: float, apart: float) -> float:
 
 @dataclass(frozen=True)
 class Ring:
-    """A part of the map around a point, which has all the rooms of one page."""
+    """A part of the map around a point, which has all the rooms of one page, or of one part of an export."""
 
     cells: tuple[Box, ...]
     """Boxes without a common point."""
@@ -140,6 +140,8 @@ class Ring:
     """Metres, times the sign: no room of the page is behind it."""
     bounded: bool
     """Whether rooms may follow behind the end."""
+    start: float = -inf
+    """Metres, times the sign: all its rooms are behind it."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,8 @@ class Near:
             conditions.append(("room.distance <= %s", [self.within]))
         if self.ring and self.ring.bounded:
             conditions.append((f"{self.ring.sign} * room.distance <= %s", [self.ring.end]))
+        if self.ring and self.ring.start > -inf:
+            conditions.append((f"{self.ring.sign} * room.distance > %s", [self.ring.start]))
         return conditions
 
     @property

@@ -12,12 +12,13 @@ from django.db import connection
 from rooms.api import paging, plans, prepared
 from rooms.api.conditions import Condition, conjunction
 from rooms.api.errors import FieldError, ParametersError
-from rooms.api.exports import STREAM_ROWS, streaming_cursor
+from rooms.api.exports import STREAM_ROWS, one_state
 from rooms.api.formats import Format, Names
 from rooms.api.nearest import narrowed
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.paging import Reader, TooManyRooms
 from rooms.api.plans import Selection
+from rooms.api.rings import parts_by_distance
 from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.counting import Count, Statement, count_rows, estimate_rows, planned_cost
@@ -146,21 +147,21 @@ def refusal(search: Search) -> ParametersError:
 
 def stream(search: Search, output: Format) -> Generator[str, None, None]:
     """
-    All the rooms of a search, some thousand at a time from a server-side cursor: in constant memory.
+    All the rooms of a search, some thousand at a time from server-side cursors: in constant memory. One
+    query; where very many are ordered by distance, one for each ring around the place, and some to find it.
 
     Closing the iterator, as a server does when its client disconnects, ends the query.
     """
     names = column_names(search)
-    rows, values = select_rows(search)
-    with streaming_cursor() as cursor:
-        cursor.execute(f"SELECT {output.line(names)} FROM ({rows}) AS room", values)
-        before = output.head(names)
-        found = cursor.fetchmany(STREAM_ROWS)
-        has_lines = bool(found)
-        while found:
-            yield before + output.separator.join([line for (line,) in found])
-            before = output.separator
-            found = cursor.fetchmany(STREAM_ROWS)
+    line, before, has_lines = output.line(names), output.head(names), False
+    with one_state():
+        for part in parts_by_distance(search):
+            rows, values = select_rows(part)
+            with connection.chunked_cursor() as cursor:
+                cursor.execute(f"SELECT {line} FROM ({rows}) AS room", values)
+                while found := cursor.fetchmany(STREAM_ROWS):
+                    yield before + output.separator.join([text for (text,) in found])
+                    before, has_lines = output.separator, True
     # An error before this leaves a file that no reader takes for a complete one, where the format has a tail.
     yield ("" if has_lines else before) + output.end(has_lines)
 

@@ -47,6 +47,16 @@ def nodes(plan: dict[str, Any]) -> Any:
         yield from nodes(child)
 
 
+def rows_of(plan: dict[str, Any]) -> int:
+    """Rows that a plan reads from the table, those that a filter discards included."""
+    rows = 0
+    for node in nodes(plan):
+        if "Scan" in node["Node Type"] and "Relation Name" in node:
+            discarded = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+            rows += round((node["Actual Rows"] + discarded) * node["Actual Loops"])
+    return rows
+
+
 def cost_of(url: str) -> Cost:
     """The cost of a GET, by EXPLAIN of each statement."""
     explainer = Explainer(OPTIONS)
@@ -57,15 +67,10 @@ def cost_of(url: str) -> Cost:
     for _, ((found,),) in explainer.found:
         milliseconds += found["Execution Time"]
         written += found["Plan"].get("Temp Written Blocks", 0)
+        rows += rows_of(found["Plan"])
         for node in nodes(found["Plan"]):
-            loops = node["Actual Loops"]
             if "Bitmap Index Scan" in node["Node Type"]:
-                entries += round(node["Actual Rows"] * loops)
-            elif "Scan" in node["Node Type"] and "Relation Name" in node:
-                discarded = node.get("Rows Removed by Filter", 0) + node.get(
-                    "Rows Removed by Index Recheck", 0
-                )
-                rows += round((node["Actual Rows"] + discarded) * loops)
+                entries += round(node["Actual Rows"] * node["Actual Loops"])
     is_list = response.status_code == 200 and response.headers["Content-Type"] == JSON.media_type
     returned = len(response.json()) if is_list else 0
     return Cost(

@@ -1,18 +1,20 @@
-"""Nearest first without a radius: the exact order, page by page, and the rooms that a page reads."""
+"""Nearest first: the exact order, page by page, and in exports of many rooms, ring by ring."""
 
 import random
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from django.db import connection
 
-from rooms.api import nearest, queries
+from rooms.api import exports, nearest, queries, rings
 from rooms.api.geo import Box
 from rooms.api.search import Search
 from rooms.factories import RoomFactory
 from rooms.tests.api.test_geo import CENTRES, distance, point, wrapped
 from rooms.tests.api.test_pagination import next_link, walk
+from rooms.tests.conftest import insert_rooms
 
 pytestmark = pytest.mark.django_db
 
@@ -56,6 +58,15 @@ def divided(monkeypatch):
     """A map of some thousand rooms is divided as one of a million is."""
     monkeypatch.setattr(nearest, "FEW", 20)
     monkeypatch.setattr(nearest, "CELL_ROOMS", 8)
+
+
+@pytest.fixture
+def ringed(monkeypatch):
+    """Some thousand rooms are cut into rings and cells as a million are."""
+    monkeypatch.setattr(rings, "SORTED", 0)
+    monkeypatch.setattr(rings, "STEP", 1)
+    monkeypatch.setattr(rings, "STEPS_OF_A_RING", 8)
+    monkeypatch.setattr(rings, "CELL_ROOMS", 8)
 
 
 def in_order(query):
@@ -184,3 +195,82 @@ def test_divided_boxes_share_no_point():
     assert (edges[0][0], edges[-1][1]) == (-0.3, 0.1)
     for (_, east), (west, _) in pairwise(edges):
         assert east < west < east + 1e-15
+
+
+def exported(client, query):
+    text = b"".join(client.get(f"/rooms.csv?{query}&fields=code")).decode()
+    return text.splitlines()[1:]
+
+
+def parts(query):
+    """How many rooms each part of an export has."""
+    found = []
+    with exports.one_state(), connection.cursor() as cursor:
+        for part in rings.parts_by_distance(Search.parse(query)):
+            rows, values = queries.select_rows(part)
+            cursor.execute(f"SELECT count(*) FROM ({rows}) AS room", values)
+            found.append(cursor.fetchone()[0])
+    return found
+
+
+@pytest.mark.parametrize("name", ["London", "the ties", "north pole", "on the antimeridian"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "&filter_price__lt=60",
+        "&filter_longitude__gt=170",
+        "&bbox=-1,51,1,52",
+        "&bbox=170,-60,-170,60",
+        "&within=5000000",
+        "&order=-distance",
+        "&order=-distance&within=12000000",
+        "&order=distance,-price",
+    ],
+)
+def test_an_export_in_rings_is_that_of_one_sort(client, world, ringed, name, more):
+    query = f"near={PLACES[name][0]},{PLACES[name][1]}{more}"
+    expected = [code for code, _ in in_order(query)]
+    assert exported(client, query) == expected
+    assert sum(parts(query)) == len(expected)
+
+
+def test_the_rings_of_an_export_grow_to_their_size(world, ringed):
+    sizes = parts("near=0,0")
+    assert len(sizes) >= 10
+    assert max(sizes) < len(world) / 3  # 300 rooms are at one distance
+    assert sizes[0] < max(sizes) / 2
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("name", ["London", "the ties"])
+@pytest.mark.parametrize("side", ["after", "before"])
+def test_an_export_from_a_cursor_is_the_rest_of_the_whole(client, world, ringed, name, sign, side):
+    query = f"near={PLACES[name][0]},{PLACES[name][1]}&order={sign}distance"
+    whole = exported(client, query)
+    search = replace(Search.parse(query), limit=1000)
+    for number in (100, 2_500, 5_000):
+        code, metres = in_order(query)[number]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM room WHERE code = %s", [code])
+            place = search.cursor([str(metres), str(cursor.fetchone()[0])])
+        rest = whole[number + 1 :] if side == "after" else whole[:number]
+        assert exported(client, f"{query}&{side}={place}") == rest
+
+
+def test_an_export_of_few_rooms_is_one_statement(world):
+    assert len(parts("near=0,0")) == 1
+    assert len(parts("near=0,0&order=price")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_in_rings_is_of_one_state(client, ringed, other):
+    """Rooms that are moved behind the export's place, or deleted, while it is read."""
+    insert_rooms(4_000)
+    expected = [code for code, _ in in_order("near=0,51.5")]
+    response = client.get("/rooms.csv?near=0,51.5&fields=code")
+    chunks = iter(response.streaming_content)
+    text = next(chunks)
+    other.execute("UPDATE room SET longitude = 20 WHERE id % 2 = 0; DELETE FROM room WHERE id % 3 = 0")
+    text += b"".join(chunks)
+    assert text.decode().splitlines()[1:] == expected

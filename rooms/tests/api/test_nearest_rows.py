@@ -10,6 +10,7 @@ from rooms.api import nearest, queries
 from rooms.api.formats import JSON
 from rooms.api.search import Search
 from rooms.models import Room
+from rooms.tests.api.costs import rows_of
 from rooms.tests.api.test_geo import store
 from rooms.tests.api.test_pagination import next_link, walk
 
@@ -62,14 +63,6 @@ def rows_read(url):
             plans.append(plan["Plan"])
             total += rows_of(plan["Plan"])
     return total, json.dumps(plans), len(captured)
-
-
-def rows_of(plan):
-    rows = sum(rows_of(child) for child in plan.get("Plans", []))
-    if plan.get("Relation Name") == "room":
-        removed = sum(plan.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck"))
-        rows += (plan["Actual Rows"] + removed) * plan["Actual Loops"]
-    return rows
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from itertools import combinations
 import pytest
 from django.db import connection
 
+from rooms.api import exports, queries
 from rooms.api.plans import COLLECTED, COLLECTED_AROUND, FIRST_WALK, LONG_WALK, PLACE, SMALL_PLACE
+from rooms.api.rings import parts_by_distance
 from rooms.api.search import Search
-from rooms.tests.api.costs import cost_of
+from rooms.tests.api.costs import OPTIONS, cost_of, rows_of
 from rooms.tests.api.test_pagination import next_link
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("million_rooms")]
@@ -186,3 +188,21 @@ def test_the_nearest_rooms_of_a_filter_are_found_among_few(query):
 def test_few_rooms_of_a_large_circle_are_found_by_their_own_index(path):
     cost = cost_of(f"{path}near=-0.1276,51.5072&within=5000000&filter_size__gt=120")
     assert cost.rows + cost.entries <= 60_000, cost
+
+
+@pytest.mark.parametrize(
+    ("more", "rooms"), [("", 1_000_000), ("&order=-distance&filter_price__gt=40", 784_930)]
+)
+def test_an_export_by_distance_reads_a_million_rooms_in_small_parts(more, rooms):
+    returned = read = 0
+    with exports.one_state(), connection.cursor() as cursor:
+        for part in parts_by_distance(Search.parse(f"near=-0.1276,51.5072{more}")):
+            sql, values = queries.select_rows(part)
+            cursor.execute(f"EXPLAIN ({OPTIONS}) {sql}", values)
+            ((found,),) = cursor.fetchone()
+            assert rows_of(found["Plan"]) <= 80_000
+            assert found["Plan"]["Temp Written Blocks"] == 0
+            returned += found["Plan"]["Actual Rows"]
+            read += rows_of(found["Plan"])
+    assert returned == rooms
+    assert read <= 1_500_000
