@@ -9,11 +9,14 @@ from django.conf import settings
 from django.contrib.postgres.indexes import GistIndex
 from django.db import models
 from django.db.models import F, Func, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Now
 from django.urls import reverse
 
 from rooms.columns import COLUMNS, round_degrees
 from rooms.sampling import CODE_HASH, IN_SAMPLE, SAMPLED
+
+RATE = Cast("price", models.FloatField()) / F("size")
+"""The price of a square metre, as api/pagination.py writes it."""
 
 
 def range_constraint(name: str, low: int, high: int, unit: str) -> models.CheckConstraint:
@@ -69,6 +72,7 @@ class Room(models.Model):
         indexes = [
             models.Index(fields=["price", "id"], name="room_price"),
             models.Index(fields=["size", "id"], name="room_size"),
+            models.Index(RATE, F("id"), name="room_rate"),
             models.Index(fields=["latitude", "id"], name="room_latitude"),
             models.Index(fields=["longitude", "id"], name="room_longitude"),
             models.Index(fields=["updated_at", "id"], name="room_updated_at"),

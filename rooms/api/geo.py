@@ -178,20 +178,20 @@ class Near:
             [self.latitude, cos(radians(self.latitude)), self.longitude],
         )
 
-    def source(self) -> Condition:
+    def source(self, table: str = "room") -> Condition:
         """The FROM item: the rooms of the ring or in the boxes around the circle, with their `distance`."""
         metres, values = self.distance
         if self.ring:
             # OFFSET 0: for hundreds of cells the planner, which takes each for a thousand rooms of a million,
             # would else read the whole table instead of the index.
-            joined = f"{CELLS} CROSS JOIN LATERAL (SELECT * FROM room WHERE {IN_CELL} OFFSET 0) AS room"
+            joined = f"{CELLS} CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {IN_CELL} OFFSET 0) AS room"
             return (
                 f"(SELECT room.*, {metres} AS distance FROM {joined}) AS room",
                 [*values, *corners(self.ring.cells)],
             )
         # Not by the index on the point: the planner takes any box of it for a thousand rooms.
         where, bound = conjunction([term.condition for term in self.terms])
-        return f"(SELECT room.*, {metres} AS distance FROM room WHERE {where}) AS room", [*values, *bound]
+        return f"(SELECT room.*, {metres} AS distance FROM {table} WHERE {where}) AS room", [*values, *bound]
 
     @property
     def conditions(self) -> list[Condition]:

@@ -204,14 +204,15 @@ def probe(search: Search, near: Near, sign: int) -> float:
     if search.cursor_values:
         place, place_values = f"SELECT {PLACE} AS at FROM room WHERE id = %s", [search.cursor_values[-1]]
     where, bound = conjunction([*near.conditions, *behind(search)])
+    table = search.order.table
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH place AS ({place}), places AS (SELECT at FROM place UNION ALL"
             " SELECT at + point(CASE WHEN at[0] > 0 THEN -360 ELSE 360 END, 0) FROM place)"
             " SELECT DISTINCT room.id, room.rank FROM places CROSS JOIN LATERAL"
             f" (SELECT room.id, {sign} * room.distance AS rank FROM"
-            f" (SELECT room.*, {distance} AS distance FROM room ORDER BY {PLACE} <-> places.at LIMIT {rooms})"
-            f" AS room WHERE {where}) AS room ORDER BY room.rank LIMIT 1 OFFSET {wanted - 1}",
+            f" (SELECT room.*, {distance} AS distance FROM {table} ORDER BY {PLACE} <-> places.at"
+            f" LIMIT {rooms}) AS room WHERE {where}) AS room ORDER BY room.rank LIMIT 1 OFFSET {wanted - 1}",
             [*place_values, *values, *bound],
         )
         found = cursor.fetchone()
@@ -230,12 +231,13 @@ def read_sample(search: Search, near: Near, sign: int) -> tuple[int, float]:
     By a sample, how many rooms match in the boxes around the circle, and a rank that the page's last room
     does not exceed; infinite where the sample has too few rooms behind the cursor.
     """
-    source, values = near.source()
+    source, values = near.source(search.order.table)
+    keys = ", ".join(key.column for key in search.order.keys)
     where, bound = conjunction(search.conditions)
     following, ends = conjunction([*near.conditions, *behind(search)])
     with connection.cursor() as cursor:
         cursor.execute(
-            f"{sample(FIRST)}, matching AS MATERIALIZED (SELECT room.id, room.distance FROM {source}"
+            f"{sample(FIRST)}, matching AS MATERIALIZED (SELECT {keys} FROM {source}"
             f" WHERE {where}) SELECT (SELECT count(*) FROM matching), (SELECT {sign} * room.distance AS rank"
             f" FROM matching AS room WHERE {following}"
             f" ORDER BY rank LIMIT 1 OFFSET {sampled_rooms(search) - 1})",

@@ -24,6 +24,12 @@ SIGNATURE_BYTES = 16
 UNKNOWN = 2_147_483_647
 """The sort value of null, negative in descending orders: the largest integer, beyond all values."""
 
+RATE = "price_per_m2"
+"""The price of a square metre, in euros per day; null where the size is. The index `room_rate` has it."""
+
+WITH_RATE = "(SELECT room.*, room.price::float8 / room.size AS price_per_m2 FROM room) AS room"
+"""The FROM item of an order by RATE. PostgreSQL merges it into the statement, and finds the index."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -40,8 +46,13 @@ class Key:
         return f"room.{self.name}"
 
     @property
+    def origin(self) -> str:
+        """The column whose null is that of the key."""
+        return "size" if self.name == RATE else self.name
+
+    @property
     def nullable(self) -> bool:
-        return self.name in COLUMNS and COLUMNS[self.name].nullable
+        return self.origin in COLUMNS and COLUMNS[self.origin].nullable
 
     @property
     def sql(self) -> str:
@@ -51,7 +62,8 @@ class Key:
     @property
     def unknown(self) -> str:
         """The sort value of null, as text."""
-        return str(UNKNOWN if self.descending == self.backwards else -UNKNOWN)
+        value = UNKNOWN if self.descending == self.backwards else -UNKNOWN
+        return str(float(value) if self.name == RATE else value)
 
     @property
     def sign(self) -> str:
@@ -59,7 +71,9 @@ class Key:
         return "<" if self.descending else ">"
 
 
-KEYS = (*COLUMNS, "distance")
+FIELDS = (*COLUMNS, "distance")
+KEYS = (*FIELDS, RATE)
+"""What rooms can be sorted by."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,9 @@ class Order:
         for word in text.split(","):
             name = word.removeprefix("-")
             if name not in KEYS:
-                raise ValueError(f"must name fields out of {', '.join(COLUMNS)}; -price is descending")
+                raise ValueError(
+                    f"must name fields out of {', '.join([*COLUMNS, RATE])}; -price is descending"
+                )
             if name in keys:
                 raise ValueError(f"names {name} twice")
             keys[name] = Key(name, word.startswith("-"))
@@ -89,6 +105,11 @@ class Order:
     def with_id(cls, *keys: Key) -> "Order":
         """The order with `id` appended in the last key's direction: an index serves it both ways."""
         return cls((*keys, Key("id", bool(keys) and keys[-1].descending)))
+
+    @property
+    def table(self) -> str:
+        """The FROM item whose rooms have all the keys but the distance."""
+        return WITH_RATE if any(key.name == RATE for key in self.keys) else "room"
 
     @property
     def backwards(self) -> "Order":

@@ -12,7 +12,7 @@ from rooms.api.geo import Box, Near
 from rooms.api.grid import MAX_ZOOM
 from rooms.api.hints import hint_for
 from rooms.api.operators import FILTERS, PREFIX
-from rooms.api.pagination import DEFAULT_LIMIT, KEYS, MAX_LIMIT, Order
+from rooms.api.pagination import DEFAULT_LIMIT, FIELDS, KEYS, MAX_LIMIT, RATE, Order
 from rooms.columns import COLUMNS, WHOLE_NUMBER, OutOfRange, parse_value
 
 
@@ -53,7 +53,7 @@ def choice_parser(*choices: str) -> Callable[[str], str]:
 def parse_fields(text: str) -> tuple[str, ...]:
     """The names in `code,price`; ValueError with a message for the client."""
     names = tuple(text.split(","))
-    unknown = next((name for name in names if name not in KEYS), None)
+    unknown = next((name for name in names if name not in FIELDS), None)
     if unknown is not None:
         raise ValueError(f"must name fields out of {', '.join(COLUMNS)}; with near also distance")
     twice = next((name for name in names if names.count(name) > 1), "")
@@ -95,8 +95,8 @@ PARAMETERS = {
         Parameter(
             "order",
             "Fields to sort by, the first first, - before a name for descending; rooms without a size "
-            "come last in both directions. The order of entry breaks ties, in the direction of the last "
-            "field.",
+            f"come last in both directions. {RATE} is the price divided by the size. The order of entry "
+            "breaks ties, in the direction of the last field.",
             "price,-size",
             {
                 "type": "array",
@@ -110,7 +110,7 @@ PARAMETERS = {
             "The fields of each room, in this order; all of them where it is not given. A GeoJSON feature "
             "has its id and its point besides.",
             "code,price",
-            {"type": "array", "items": {"type": "string", "enum": list(KEYS)}, "minItems": 1},
+            {"type": "array", "items": {"type": "string", "enum": list(FIELDS)}, "minItems": 1},
             parse_fields,
         ),
         Parameter(

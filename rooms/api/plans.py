@@ -53,6 +53,8 @@ class Selection:
     """The last is `id`."""
     after: tuple[str, ...]
     limit: int
+    table: str
+    """The FROM item, whose rooms have all the keys but the distance."""
     unknown: str = ""
     """The column that is null in all the rooms, whose index is to be read in the order of `id`."""
 
@@ -74,22 +76,25 @@ class Selection:
 
     @property
     def segments(self) -> "list[Selection]":
-        """The rooms whose first key is known, then those where it is not; backwards the other way round."""
+        """
+        The rooms whose first key is known, then those where it is not; backwards the other way round. Those
+        where it is not are divided by the next key.
+        """
         key = self.keys[0]
         if not key.nullable:
             return [self]
-        terms = [term for term in self.terms if term.column == key.name]
+        terms = [term for term in self.terms if term.column == key.origin]
         behind = bool(self.after) and self.after[0] == key.unknown
-        null = Term(key.name, (f"{key.column} IS NULL", []), null=True)
-        unknown = self.within(null, self.after[1:] if behind else ())
+        null = Term(key.origin, (f"room.{key.origin} IS NULL", []), null=True)
+        unknown = self.within(null, self.after[1:] if behind else ()).segments
         if any(term.null for term in terms):
-            return [unknown]
+            return unknown
         known = self.but(Term(key.name, (f"{key.column} IS NOT NULL", [])))
         if terms:
             return [known]
         if key.backwards:
-            return [unknown, replace(known, after=())] if behind or not self.after else [known]
-        return [unknown] if behind else [known, unknown]
+            return [*unknown, replace(known, after=())] if behind or not self.after else [known]
+        return unknown if behind else [known, *unknown]
 
     def but(self, term: Term) -> "Selection":
         return replace(self, terms=(*self.terms, term))
@@ -167,7 +172,10 @@ def ordered_entries(selection: Selection, limit: int, selected: str = "room.*") 
             conditions = [(f"{first.column} {first.sign}= %s", [selection.after[0]])]
     where, values = conjunction([*(term.condition for term in lead), *conditions])
     order = index_order(selection)
-    return f"SELECT {selected} FROM room WHERE {where} ORDER BY {order} LIMIT {limit}", values
+    return (
+        f"SELECT {selected} FROM {selection.table} WHERE {where} ORDER BY {order} LIMIT {limit}",
+        values,
+    )
 
 
 def index_order(selection: Selection) -> str:
@@ -194,7 +202,7 @@ def place_entries(selection: Selection, limit: int) -> Statement:
     """The rooms in the boxes, by the index on the point."""
     # Two boxes with OR would need a bitmap of all their rooms.
     parts = [box.contains for box in selection.boxes or ()] or [("FALSE", [])]
-    rows = " UNION ALL ".join(f"SELECT room.* FROM room WHERE {sql}" for sql, _ in parts)
+    rows = " UNION ALL ".join(f"SELECT room.* FROM {selection.table} WHERE {sql}" for sql, _ in parts)
     return f"SELECT room.* FROM ({rows}) AS room LIMIT {limit}", [
         value for _, bound in parts for value in bound
     ]
@@ -203,7 +211,7 @@ def place_entries(selection: Selection, limit: int) -> Statement:
 def matching_entries(selection: Selection, limit: int) -> Statement:
     """The rooms that match, without an order."""
     where, values = conjunction([term.condition for term in selection.terms])
-    return f"SELECT room.* FROM room WHERE {where} LIMIT {limit}", values
+    return f"SELECT room.* FROM {selection.table} WHERE {where} LIMIT {limit}", values
 
 
 # --- Attempts

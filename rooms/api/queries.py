@@ -243,6 +243,7 @@ def selection(search: Search) -> Selection:
         keys=search.reading_order.keys,
         after=tuple(search.cursor_values),
         limit=(search.limit or DEFAULT_LIMIT) + 1,
+        table=search.order.table,
     )
 
 
@@ -258,7 +259,8 @@ def column_names(search: Search) -> Names:
 
 def matching_rooms(search: Search, *more: Condition) -> Statement:
     """FROM and WHERE of a search, without its cursor; the rows are named `room`."""
-    source, values = search.near.source() if search.near else ("room", [])
+    table = search.order.table
+    source, values = search.near.source(table) if search.near else (table, [])
     circle = search.near.conditions if search.near else []
     where, bound = conjunction([*(term.condition for term in search.terms), *circle, *more])
     return f"FROM {source} WHERE {where}", [*values, *bound]
@@ -266,10 +268,11 @@ def matching_rooms(search: Search, *more: Condition) -> Statement:
 
 def select_rows(search: Search, backwards: bool = False) -> Statement:
     """
-    SELECT to ORDER BY: the columns of all the rooms of a search beyond its cursor, in the search's order or,
-    where they end before the cursor, backwards.
+    SELECT to ORDER BY: the columns and sort keys of all the rooms of a search beyond its cursor, in the
+    search's order or, where they end before the cursor, backwards.
     """
-    columns = ", ".join(f"room.{column}" for column in ("id", *all_names(search)))
+    names = dict.fromkeys(("id", *all_names(search), *(key.name for key in search.order.keys)))
+    columns = ", ".join(f"room.{name}" for name in names)
     whole, beyond = selection(search), []
     if search.before and not backwards:
         beyond = [plans.after_condition(whole.keys, whole.after)]

@@ -8,7 +8,7 @@ from django.http import QueryDict
 from rooms.api.errors import FieldError
 from rooms.api.hints import point_from_axes
 from rooms.api.operators import FILTERS
-from rooms.api.pagination import KEYS
+from rooms.api.pagination import FIELDS, KEYS
 from rooms.api.parameters import LISTS, MAX_NAME, PARSERS, limit_hint
 
 
@@ -69,9 +69,10 @@ def repair_value(name: str, text: str) -> str:
 
 def valid_names(parameter: str, text: str) -> str:
     """The fields in a text of `order` or `fields` that the parameter accepts, each once."""
+    names = KEYS if parameter == "order" else FIELDS
     first: dict[str, str] = {}
     for word in text.split(","):
         name = word.removeprefix("-") if parameter == "order" else word
-        if name in KEYS:
+        if name in names:
             first.setdefault(name, word)
     return ",".join(first.values())

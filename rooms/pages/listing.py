@@ -32,6 +32,8 @@ ORDERS = {
     "": "as they were entered",
     "price": "cheapest first",
     "-price": "dearest first",
+    "price_per_m2": "lowest €/m² first",
+    "-price_per_m2": "highest €/m² first",
     "-size": "largest first",
     "size": "smallest first",
 }

@@ -679,7 +679,7 @@ def test_all_mistakes_are_named_at_once(problem_of):
     assert problem["message"].split("; ") == [
         "filters: Key prize__lt cannot be used",
         *(f"{error['parameter']}: {error['message']}" for error in problem["errors"][1:4]),
-        "order: must name fields out of code, size, price, latitude, longitude",
+        "order: must name fields out of code, size, price, latitude, longitude, price_per_m2",
         "-price is descending",
         *(f"{error['parameter']}: {error['message']}" for error in problem["errors"][5:]),
     ]

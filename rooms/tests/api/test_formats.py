@@ -349,6 +349,15 @@ def test_a_stream_heeds_filters_orders_and_places(client, query, rows):
     assert values == sorted(values)
 
 
+@pytest.mark.parametrize("query", ["order=price_per_m2", "near=0,51.5&within=20000000&order=price_per_m2"])
+def test_a_stream_by_price_per_m2_ends_with_unknown_sizes(client, query):
+    insert_rooms(2_500)
+    read = list(csv.DictReader(io.StringIO(body(client.get(f"/rooms.csv?{query}")))))
+    rates = [int(room["price"]) / float(room["size"] or "inf") for room in read]
+    assert rates[:2250] == sorted(rates[:2250])
+    assert [room["size"] for room in read[2250:]] == [""] * 250
+
+
 @pytest.mark.parametrize("query", ["", "near=0,51.5&within=20000000&fields=price,distance"])
 def test_a_stream_of_geojson_is_one_whole_collection(client, query):
     insert_rooms(4_500)

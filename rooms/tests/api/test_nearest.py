@@ -91,6 +91,9 @@ def in_order(query):
         "&order=-distance",
         "&order=-distance&within=12000000",
         "&order=distance,-price",
+        "&order=distance,-price&filter_price__lt=95",
+        "&order=distance,-price_per_m2&filter_price__lt=95",
+        "&order=price_per_m2&within=5000000",
     ],
 )
 def test_pages_by_distance_are_those_of_one_sort(client, world, centre, more):

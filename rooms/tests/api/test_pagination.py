@@ -30,6 +30,11 @@ ORDERS = [
     "longitude,-code",
     "-size,-price",
     "price,size,-latitude",
+    "price_per_m2",
+    "-price_per_m2",
+    "price_per_m2,-price",
+    "-price_per_m2,size,-code",
+    "price,-price_per_m2",
 ]
 
 
@@ -68,7 +73,7 @@ def in_order(rooms, order):
         unknown = -inf if word.startswith("-") else inf
 
         def value(room, name=name, unknown=unknown):
-            found = getattr(room, name)
+            found = room.size and room.price / room.size if name == "price_per_m2" else getattr(room, name)
             return unknown if found is None else found
 
         rooms = sorted(rooms, key=value)

@@ -96,6 +96,7 @@ def test_the_page_shows_the_rooms_that_the_api_lists(client, look, rooms):
         "",
         "?filter_price__lt=60",
         "?order=-price&limit=2",
+        "?order=price_per_m2",
         "?filter_size__isnull=true",
         "?near=-0.12,51.5",
     ):
@@ -117,6 +118,7 @@ def test_the_page_shows_the_rooms_that_the_api_lists(client, look, rooms):
         "near=-0.12,51.5&order=-distance",
         "filter_price__ne=39&filter_size__isnull=false",
         "order=latitude",
+        "order=-price_per_m2",
         "order=price,-size",
         "limit=2",
         "limit=1&order=-size&filter_price__in=39,66&bbox=-1,51,1,52",
