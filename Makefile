@@ -71,6 +71,18 @@ geodata: install ## build the gazetteer and the map again, from GeoNames and Nat
 		npm pack --silent world-atlas@2.0.2 > /dev/null && tar -xzf world-atlas-2.0.2.tgz && \
 		cd - > /dev/null && $(PY) -m rooms.map.build "$$folder/package"
 
+# Without the line that names a source map: collectstatic would look for it.
+.PHONY: map-scripts
+map-scripts: ## copy the readers of PMTiles files from npm again; needs npm
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for package in pmtiles@4.5.0 protomaps-leaflet@5.1.0; do \
+		name=$${package%@*}; \
+		(cd "$$folder" && npm pack --silent $$package > /dev/null && tar -xzf $$name-$${package#*@}.tgz); \
+		mkdir -p rooms/static/$$name; \
+		grep -v '^//# sourceMappingURL' "$$folder/package/dist/$$name.js" > rooms/static/$$name/$$name.js; \
+		rm -r "$$folder/package"; \
+	done
+
 .PHONY: install
 install: install-development ## .venv with all requirements; quick when nothing changed
 

@@ -1,5 +1,6 @@
 """System checks of the settings; `migrate` runs them, so that a deployment with an error never serves."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,17 @@ def check_map_tiles(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> I
             f"MAP_TILES_URL is no URL of map tiles: {settings.MAP_TILES_URL!r}.",
             hint="MAP_TILES_URL=https://tile.openstreetmap.org/{z}/{x}/{y}.png",
             id="rentomatic_site.E001",
+        )
+
+
+@register()
+def check_map_file(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """The name of a file, which nginx serves; it need not be where the site itself runs."""
+    if settings.MAP_PMTILES and not re.fullmatch(r"[\w.-]+\.pmtiles", settings.MAP_PMTILES, re.ASCII):
+        yield checks.Error(
+            f"MAP_PMTILES is no name of a PMTiles file: {settings.MAP_PMTILES!r}.",
+            hint="MAP_PMTILES=streets.pmtiles, for the file deploy/maps/streets.pmtiles",
+            id="rentomatic_site.E002",
         )
 
 

@@ -306,7 +306,9 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The map in the admin. It loads no tiles unless the operator configures a tile server.
+# Maps: over a background of our own the tiles of a file, and those of a server, where they are configured.
+MAP_FOLDER = BASE_DIR / "deploy" / "maps"
+MAP_PMTILES = env_str("MAP_PMTILES")
 MAP_TILES_URL = env_str("MAP_TILES_URL")
 MAP_TILES_ATTRIBUTION = env_str("MAP_TILES_ATTRIBUTION", "© OpenStreetMap contributors")
 map_tiles = urlsplit(MAP_TILES_URL.replace("{s}", "*"))

@@ -36,6 +36,7 @@ urlpatterns = [
     path("ogc/collections/rooms/items", ogc_views.items),
     path("ogc/collections/rooms/items/<str:code>", ogc_views.item),
     path("map/<int:zoom>/<int:x>/<int:y>.svg", pages.map_tile, name="map_tile"),
+    re_path(r"^map/(?P<name>[\w.-]+\.pmtiles)$", pages.map_file),
     path("places", pages.place_list),
     path("robots.txt", pages.robots),
     path("sitemap.xml", pages.sitemap),

@@ -108,8 +108,9 @@ class Setup:
             )
 
     def write_all(self, file: Path, host: str) -> None:
-        for name, mode in (("secrets", 0o700), ("certificates", 0o755), ("acme", 0o755), ("rendered", 0o755)):
-            self.make_folder(self.deploy / name, mode)
+        self.make_folder(self.deploy / "secrets", 0o700)
+        for name in ("certificates", "acme", "maps", "rendered"):
+            self.make_folder(self.deploy / name, 0o755)
         for name in SECRETS:
             self.write(self.deploy / "secrets" / name, secrets.token_urlsafe(50), 0o600)
         self.write(self.deploy / "secrets" / "secret_key_fallbacks", "", 0o600)

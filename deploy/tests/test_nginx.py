@@ -112,6 +112,20 @@ def test_an_acme_challenge_is_served_on_the_plain_port(edge):
     assert rig.get(edge.http, "/.well-known/acme-challenge/token", Host="localhost").body == b"proof"
 
 
+def test_the_maps_file_is_served_by_ranges_of_bytes(edge):
+    (edge.maps / "streets.pmtiles").write_bytes(b"PMTiles\x03" + bytes(1000))
+    response = edge.get("/map/streets.pmtiles", Range="bytes=0-6")
+    assert (response.status, response.body) == (206, b"PMTiles")
+    assert response.headers["Content-Range"] == "bytes 0-6/1008"
+    assert response.headers["Content-Type"] == "application/vnd.pmtiles"
+    assert response.headers["ETag"]
+    assert response.headers["X-Request-ID"]
+    assert "max-age=86400" in response.headers["Cache-Control"]
+    assert edge.get("/map/streets.pmtiles", Range="bytes=2000-").status == 416
+    for path in ("/map/other.pmtiles", "/map/..%2Fcertificates%2Fx.pmtiles"):
+        assert edge.get(path).status == 404
+
+
 # --- What reaches the application
 
 

@@ -24,6 +24,8 @@ class Nginx(Server):
         self.certificates.mkdir()
         self.folder, self.acme = folder, folder / "acme"
         self.acme.mkdir()
+        self.maps = folder / "maps"
+        self.maps.mkdir()
         self_signed(self.certificates, "localhost")
         servers = [
             f"127.0.0.1:{server} max_fails=0" if isinstance(server, int) else server for server in upstreams
@@ -34,6 +36,7 @@ class Nginx(Server):
             "NGINX_ACCESS_LOG": "/dev/stdout",
             "NGINX_CERTIFICATES": str(self.certificates),
             "NGINX_ACME": str(self.acme),
+            "NGINX_MAPS": str(self.maps),
             "NGINX_HTTP": f"127.0.0.1:{self.http}",
             "NGINX_HTTPS": f"127.0.0.1:{self.https}",
             "NGINX_HEALTH_PORT": str(health),

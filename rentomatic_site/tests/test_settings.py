@@ -107,6 +107,10 @@ def test_hsts_says_nothing_about_other_hosts_unless_told_to():
         ),
         ({"MAP_TILES_URL": "javascript:x"}, ["rentomatic_site.E001"]),
         (
+            {"MAP_PMTILES": "../streets.pmtiles"},
+            ["rentomatic_site.E002", "HINT: MAP_PMTILES=streets.pmtiles"],
+        ),
+        (
             {"STATEMENT_TIMEOUT": "15000", "REQUEST_TIMEOUT": "15"},
             ["rentomatic_site.W001", "HINT: STATEMENT_TIMEOUT=5000"],
         ),

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
@@ -16,6 +15,7 @@ from django.db import IntegrityError, OperationalError
 from django.db.models import QuerySet
 from django.forms import Form, ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -39,6 +39,7 @@ from rooms.admin.saved_filters import SavedFilterMixin, saved_filters
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
 from rooms.naming import find_twin, room_name
+from rooms.pages.map import tiles_context
 
 
 def list_column(column: Column) -> Callable[[Room], str]:
@@ -149,10 +150,8 @@ class RoomAdmin(
     def location_map(self, room: Room | None) -> SafeString:
         """The element in which map.js shows a map; empty without scripts."""
         return format_html(
-            '<div class="room-map" data-tiles="{}" data-attribution="{}" data-place="{}" '
-            'data-code="{}"></div>',
-            settings.MAP_TILES_URL,
-            settings.MAP_TILES_ATTRIBUTION,
+            '<div class="room-map" {} data-place="{}" data-code="{}"></div>',
+            render_to_string("rooms/map_data.html", tiles_context()),
             f"{room.latitude}, {room.longitude}" if room and room.pk else "",
             room.code if room and room.pk else "",
         )

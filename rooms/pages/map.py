@@ -138,6 +138,7 @@ def tiles_context() -> dict[str, str]:
     """The tiles that are drawn over the background, where there are any."""
     return {
         "map_tiles_url": settings.MAP_TILES_URL,
+        "map_pmtiles": f"/map/{settings.MAP_PMTILES}" if settings.MAP_PMTILES else "",
         "map_tiles_attribution": settings.MAP_TILES_ATTRIBUTION,
     }
 

@@ -5,7 +5,9 @@ import logging
 from dataclasses import replace
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.conf import settings
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from whitenoise.responders import StaticFile
 
 from rooms.api import clusters, places, queries
 from rooms.api.errors import FieldError, NotFound, ParametersError, wants_page
@@ -26,6 +28,7 @@ DATA_CACHE_CONTROL = "public, max-age=86400"
 """The gazetteer and the map change with releases only."""
 
 SVG = "image/svg+xml"
+PMTILES = "application/vnd.pmtiles"
 
 
 def room_page(request: HttpRequest) -> HttpResponseBase:
@@ -99,6 +102,20 @@ def map_tile(request: HttpRequest, zoom: int, x: int, y: int) -> HttpResponseBas
     Search.parse(request.GET, allowed=())
     response = conditional_response(request, tiles.tile(zoom, x, y), SVG)
     response.headers["Cache-Control"] = DATA_CACHE_CONTROL
+    return response
+
+
+@public
+def map_file(request: HttpRequest, name: str) -> HttpResponseBase:
+    """The PMTiles file of the setting, or a range of its bytes, where no nginx serves it; no query."""
+    Search.parse(request.GET, allowed=())
+    path = settings.MAP_FOLDER / name
+    if name != settings.MAP_PMTILES or not path.is_file():
+        raise NotFound("No file of tiles is there.")
+    found = StaticFile(str(path), [("Content-Type", PMTILES)]).get_response(request.method, request.META)
+    response = FileResponse(found.file or (), status=found.status)
+    for header, value in found.headers:
+        response.headers[header] = value
     return response
 
 

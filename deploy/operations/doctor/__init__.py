@@ -139,6 +139,7 @@ CHECKS = (
     ),
     Check("login", "site", lambda facts: site.login(facts.site)),
     Check("static-files", "site", lambda facts: site.static_files(facts.site)),
+    Check("map-file", "site", lambda facts: site.map_file(facts.site, facts.project.setting("MAP_PMTILES"))),
     Check(
         "certificate-served",
         "site",

@@ -78,6 +78,17 @@ def static_files(site: Site) -> Finding:
     return ok(f"{len(paths)} static files of the login page come")
 
 
+def map_file(site: Site, name: str) -> Finding:
+    """Whether the tiles of the map come by ranges; the file may have gigabytes."""
+    if not name:
+        return ok("the map has no file of tiles (MAP_PMTILES)")
+    status, _, text = site.get(f"/map/{name}", Range="bytes=0-6")
+    if status == 206 and text == "PMTiles":
+        return ok(f"{name} comes by ranges of bytes")
+    found = "is no PMTiles file" if status == 206 else f"is {status or 'no response'}"
+    return error(f"/map/{name} {found}", f"ls -l deploy/maps/{name}")
+
+
 def served_certificate(site: Site, chain: str) -> Finding:
     """Whether nginx has loaded the certificate that is in the file."""
     try:

@@ -411,6 +411,18 @@ def test_a_site_that_serves_is_well(edge):
     assert site.served_certificate(at, (edge.certificates / "fullchain.pem").read_text()).level == OK
 
 
+def test_the_file_of_the_map_has_to_come_by_ranges(edge):
+    at = Site("localhost", edge.https)
+    assert site.map_file(at, "").level == OK
+    missing = site.map_file(at, "of_doctor.pmtiles")
+    assert (missing.level, missing.text) == (ERROR, "/map/of_doctor.pmtiles is 404")
+    assert missing.command == "ls -l deploy/maps/of_doctor.pmtiles"
+    (edge.maps / "of_doctor.pmtiles").write_bytes(b"<html>")
+    assert site.map_file(at, "of_doctor.pmtiles").text == "/map/of_doctor.pmtiles is no PMTiles file"
+    (edge.maps / "of_doctor.pmtiles").write_bytes(b"PMTiles\x03")
+    assert site.map_file(at, "of_doctor.pmtiles").level == OK
+
+
 def test_a_site_without_upstreams_fails_its_checks(nginx):
     at = Site("localhost", nginx(rig.free_port()).https)
     assert site.answer(at).text.startswith("/rooms is 502")

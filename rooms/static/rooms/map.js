@@ -24,13 +24,14 @@ const start = async () => {
   const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const [zoom, latitude, longitude] = pane.dataset.view.split("/").map(Number);
   pane.replaceChildren();
-  const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, attributionControl: Boolean(pane.dataset.tiles), zoomAnimation: moves, fadeAnimation: moves, inertia: moves });
+  const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, attributionControl: Boolean(pane.dataset.attribution), zoomAnimation: moves, fadeAnimation: moves, inertia: moves });
   map.attributionControl?.setPrefix(false);
   L.control.scale({ imperial: false }).addTo(map);
   L.tileLayer("/map/{z}/{x}/{y}.svg", { maxZoom: 18, className: "background" }).addTo(map);
   if (pane.dataset.tiles) {
-    L.tileLayer(pane.dataset.tiles, { attribution: pane.dataset.attribution, maxZoom: 18, referrerPolicy: "strict-origin" }).addTo(map);
+    L.tileLayer(pane.dataset.tiles, { attribution: pane.dataset.attribution, zIndex: 3, maxZoom: 18, referrerPolicy: "strict-origin" }).addTo(map);
   }
+  if (pane.dataset.pmtiles) import(pane.dataset.streets).then((streets) => streets.default(map, pane.dataset));
   const pins = L.layerGroup().addTo(map);
   map.setView([latitude, longitude], zoom, { animate: false });
   let query = new URL(pane.dataset.clusters, location.href);

@@ -61,19 +61,20 @@
     const latitude = document.getElementById("id_latitude");
     const longitude = document.getElementById("id_longitude");
     const editable = Boolean(latitude && longitude);
-    const near = element.dataset.tiles ? STREETS : NAMES;
+    const near = element.dataset.attribution ? STREETS : NAMES;
     const typed = () =>
       editable
         ? latitude.value && longitude.value && placeIn(`${latitude.value}, ${longitude.value}`)
         : placeIn(element.dataset.place);
 
-    const map = L.map(element, { worldCopyJump: true, minZoom: 1, maxZoom: 19, attributionControl: Boolean(element.dataset.tiles) });
+    const map = L.map(element, { worldCopyJump: true, minZoom: 1, maxZoom: 19, attributionControl: Boolean(element.dataset.attribution) });
     map.attributionControl?.setPrefix(false);
     L.control.scale({ imperial: false }).addTo(map);
     L.tileLayer("/map/{z}/{x}/{y}.svg", { maxZoom: 19, maxNativeZoom: 18 }).addTo(map);
     if (element.dataset.tiles) {
-      L.tileLayer(element.dataset.tiles, { attribution: element.dataset.attribution, maxZoom: 19, referrerPolicy: "strict-origin" }).addTo(map);
+      L.tileLayer(element.dataset.tiles, { attribution: element.dataset.attribution, zIndex: 3, maxZoom: 19, referrerPolicy: "strict-origin" }).addTo(map);
     }
+    if (element.dataset.pmtiles) import(element.dataset.streets).then((streets) => streets.default(map, element.dataset));
     const neighbours = L.layerGroup().addTo(map);
     const pin = L.marker([0, 0], {
       draggable: editable,
