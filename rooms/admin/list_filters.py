@@ -179,9 +179,3 @@ CHOICE_FILTERS: list[type[ChoiceFilter]] = [
     *(known_filter(column) for column in COLUMNS.values() if column.nullable),
     ChangedFilter,
 ]
-
-FILTERS: tuple[type[admin.ListFilter], ...] = (*RANGE_FILTERS, *CHOICE_FILTERS)
-PARAMETERS = {name for row in RANGE_FILTERS for name in row.names} | {
-    str(row.parameter_name) for row in CHOICE_FILTERS
-}
-"""The query parameters of the list's filters."""

@@ -6,16 +6,23 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from rooms.admin.list_filters import PARAMETERS, add_filter_error, filter_errors
+from rooms.admin.filters import PARAMETERS
+from rooms.admin.list_filters import add_filter_error, filter_errors
+from rooms.admin.map import map_context
+from rooms.admin.place_filters import NearFilter
 from rooms.columns import COLUMNS
 from rooms.counting import MAX_COUNTED, Count, count_queryset
 from rooms.imports.reader import quote
 from rooms.models import Room
+from rooms.pages.form import MAP
+
+NEAREST_FIRST = ("distance", "pk")
+"""The order of the rooms near a place."""
 
 
 class RoomPaginator(Paginator):
@@ -36,6 +43,11 @@ class RoomPaginator(Paginator):
 class RoomChangeList(ChangeList):
     """Strict filters, orders that an index serves, and page numbers within the list."""
 
+    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = super().get_filters_params(params)
+        found.pop(MAP, None)
+        return found
+
     def get_filters(self, request: HttpRequest) -> Any:
         """An unknown or repeated parameter is a message in the list; Django responds with a bare 400."""
         for name, values in self.get_filters_params().items():
@@ -52,6 +64,17 @@ class RoomChangeList(ChangeList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet:
         queryset = super().get_queryset(request, *args, **kwargs)
         return queryset.none() if filter_errors(request) else queryset
+
+    @property
+    def map(self) -> dict[str, Any]:
+        """The context of the map."""
+        return map_context(self)
+
+    @property
+    def nearest_first(self) -> bool:
+        """Whether rooms are in the order of their distance from a place where the URL says no order."""
+        specs: list[Any] = self.filter_specs
+        return any(isinstance(spec, NearFilter) and spec.nearest_first for spec in specs)
 
     @property
     def chips(self) -> list[tuple[str, str]]:
@@ -72,10 +95,18 @@ class RoomChangeList(ChangeList):
         Django appends the default order and `-pk`: `price, -updated_at, -id` needs a sort, `price, id` is
         read from the index.
         """
+        if self.nearest_first and not self.params.get(ORDER_VAR):
+            return [*NEAREST_FIRST]
         ordering = list(super().get_ordering(request, queryset.order_by()))
         if len(ordering) > 1 and ordering[-1] == "-pk" and not str(ordering[-2]).startswith("-"):
             ordering[-1] = "pk"
         return ordering
+
+    def get_ordering_field_columns(self) -> dict[int, str]:
+        if self.nearest_first and not self.params.get(ORDER_VAR):
+            return {}  # distance has no column
+        columns: dict[int, str] = super().get_ordering_field_columns()
+        return columns
 
     def get_results(self, request: HttpRequest) -> None:
         """Show the last page for a number beyond it; Django would drop all filters instead."""

@@ -27,18 +27,22 @@ from rooms.admin.actions.prices import change_prices
 from rooms.admin.activity import ActivityMixin
 from rooms.admin.files.mixin import SpreadsheetMixin
 from rooms.admin.files.resource import RoomCSV, RoomXLSX
+from rooms.admin.filters import FILTERS, PARAMETERS
 from rooms.admin.form import RoomForm
 from rooms.admin.inline import InlineMixin
 from rooms.admin.jobs.pages import JobMixin
 from rooms.admin.jobs.record import recorded, with_undo
-from rooms.admin.list_filters import FILTERS, PARAMETERS, add_filter_error, filter_errors
+from rooms.admin.list_filters import add_filter_error, filter_errors
 from rooms.admin.listing import RoomChangeList, RoomPaginator, apply_search
 from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
+from rooms.admin.map import MapMixin
 from rooms.admin.neighbours import NeighbourMixin
+from rooms.admin.place_filters import near_url
 from rooms.admin.saved_filters import SavedFilterMixin, saved_filters
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
 from rooms.naming import find_twin, room_name
+from rooms.pages import names
 from rooms.pages.map import tiles_context
 
 
@@ -56,7 +60,14 @@ def list_column(column: Column) -> Callable[[Room], str]:
 
 @admin.register(Room)
 class RoomAdmin(
-    ActivityMixin, JobMixin, InlineMixin, NeighbourMixin, SavedFilterMixin, SpreadsheetMixin, admin.ModelAdmin
+    ActivityMixin,
+    JobMixin,
+    InlineMixin,
+    MapMixin,
+    NeighbourMixin,
+    SavedFilterMixin,
+    SpreadsheetMixin,
+    admin.ModelAdmin,
 ):
     """The admin of rooms, fast with a million of them; concurrent edits do not overwrite each other."""
 
@@ -73,6 +84,7 @@ class RoomAdmin(
         "named",
         *[list_column(column) for column in COLUMNS.values() if column.limits],
         "changed",
+        "nearby",
     ]
     list_filter = FILTERS
     ordering = ["-updated_at"]
@@ -101,6 +113,8 @@ class RoomAdmin(
         }
         page = super().changelist_view(request, context | (extra_context or {}))
         if page.status_code == 200:
+            if hasattr(page, "context_data"):
+                page.context_data["filter_errors"] = filter_errors(request)
             for error in filter_errors(request):
                 messages.error(request, error)
         return page
@@ -120,9 +134,28 @@ class RoomAdmin(
 
     @admin.display(description="room", ordering="code")
     def named(self, room: Room) -> str:
-        """The room as people name it, and its code, which is its order."""
+        """The room as people name it, its distance in a list around a place, and its code, the order."""
+        metres = getattr(room, "distance", None)
+        away = (
+            format_html(' <span class="away">{} away</span>', names.metres(metres))
+            if metres is not None
+            else ""
+        )
         return format_html(
-            '<span class="room-name">{}</span> <span class="code">{}</span>', room_name(room), room.code
+            '<span class="room-name">{}</span>{} <span class="code">{}</span>',
+            room_name(room),
+            away,
+            room.code,
+        )
+
+    @admin.display(description="near")
+    def nearby(self, room: Room) -> str:
+        """A link to the rooms around this one."""
+        return format_html(
+            '<a href="{}" class="nearby" title="Rooms nearby">'
+            '<span class="visually-hidden">Rooms near {}</span><span aria-hidden="true">◎</span></a>',
+            near_url(room),
+            room_name(room),
         )
 
     @admin.display(description="last change", ordering="updated_at")
@@ -193,6 +226,7 @@ class RoomAdmin(
         context = getattr(response, "context_data", None) or {}
         if context.get("original"):
             context["subtitle"] = f"{room_name(context['original'])} · {context['original']}"
+            context["near_url"] = near_url(context["original"])
         if "adminform" in context and context["adminform"].form.conflict:
             context["title"] = "Changed by somebody else"
             if len(context["adminform"].form.errors) == 1:
@@ -208,7 +242,8 @@ class RoomAdmin(
     ) -> Any:
         """A room's code is redirected to its number: the public pages know no other."""
         if COLUMNS["code"].accepts(object_id) and (room := Room.objects.filter(code=object_id).first()):
-            return HttpResponseRedirect(reverse("admin:rooms_room_change", args=[room.pk]))
+            query = f"?{request.GET.urlencode()}" if request.GET else ""
+            return HttpResponseRedirect(f"{reverse('admin:rooms_room_change', args=[room.pk])}{query}")
         return super().change_view(request, object_id, form_url, extra_context)
 
     def show_lock_conflict(self, request: HttpRequest, response: Any) -> None:

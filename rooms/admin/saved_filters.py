@@ -10,7 +10,7 @@ from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
-from rooms.admin.list_filters import PARAMETERS
+from rooms.admin.filters import PARAMETERS
 from rooms.models import SavedFilter
 
 KEPT = PARAMETERS | {"q", "o"}

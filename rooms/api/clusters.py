@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from django.db import connection
 
+from rooms.api.conditions import Term
 from rooms.api.formats import GEOJSON, JSON, Format
 from rooms.api.geo import WORLD, Box
 from rooms.api.grid import MAX_ZOOM, Grid
@@ -72,13 +73,17 @@ class Map:
     sampled: bool
 
 
-def compute_map(search: Search) -> Map:
-    """The clusters of the cells that the search's box has a part of; up to five queries."""
+def compute_map(search: Search, *terms: Term) -> Map:
+    """
+    The clusters of the cells that the search's box has a part of; up to five queries. Further terms may name
+    the columns of the sample.
+    """
     box = shown_box(search)
     grid = Grid.covering(box, int(search.given.get("zoom", MAX_ZOOM)))
     cells = grid.cells(box)
     if "bbox" in search.given:
         search = search_in(search, grid.around(box))
+    search = replace(search, terms=(*search.terms, *terms))
     share = sample_share(search)
     if share is None:
         clusters = {number: cluster for (number,), cluster in fetch_clusters(search, grid.number_sql)}

@@ -88,29 +88,46 @@ class Viewport:
     def zoomed(self, steps: int) -> "Viewport":
         return replace(self, zoom=min(max(self.zoom + steps, 0), tiles.MAX_ZOOM))
 
+    @property
+    def moves(self) -> "list[tuple[str, str, Viewport]]":
+        """Where links below the image lead: in words, as a sign, and the viewport."""
+        return [
+            ("Zoom in", "+", self.zoomed(1)),
+            ("Zoom out", "−", self.zoomed(-1)),
+            ("Move west", "←", self.moved(-0.5, 0)),
+            ("Move north", "↑", self.moved(0, -0.5)),
+            ("Move south", "↓", self.moved(0, 0.5)),
+            ("Move east", "→", self.moved(0.5, 0)),
+        ]
+
 
 def round_inside(latitude: float) -> float:
     """Rounded to about a metre, and still on the map where it is at its edge."""
     return min(max(round(latitude, 5), -HIGHEST), HIGHEST)
 
 
-def viewport_of(search: Search, query: PageQuery, extent: list[float] | None) -> Viewport:
-    """The viewport of the URL, else of the box, the circle or all rooms of the search."""
-    given = Viewport.parse(query.map)
-    if given:
-        return given
+def viewport_of(search: Search, shown: str, extent: list[float] | None) -> Viewport:
+    """The viewport that the URL says, else of the box, the circle or all rooms of the search."""
+    return Viewport.parse(shown) or place_viewport(search) or extent_viewport(extent)
+
+
+def place_viewport(search: Search) -> Viewport | None:
+    """The viewport of the box or the circle of a search."""
     if "bbox" in search.given:
         return Viewport.around(Box.parse(search.given["bbox"]))
     if search.near and "within" in search.given:
         return Viewport.around(search.near.box)
-    if extent:
-        return Viewport.around(Box(*extent))
-    return Viewport(2, 30, 10)
+    return None
+
+
+def extent_viewport(extent: list[float] | None) -> Viewport:
+    """The viewport of all rooms by their extent in statistics; most of the world where there is none."""
+    return Viewport.around(Box(*extent)) if extent else Viewport(2, 30, 10)
 
 
 def map_context(search: Search, query: PageQuery, extent: list[float] | None) -> dict[str, Any]:
     """The values of the map for the page's template."""
-    viewport = viewport_of(search, query, extent)
+    viewport = viewport_of(search, query.map, extent)
     where, given = search.where, search.without_cursor()
 
     def link(shown: Viewport) -> str:
@@ -122,14 +139,7 @@ def map_context(search: Search, query: PageQuery, extent: list[float] | None) ->
         "image": f"/rooms/map.svg?{urlencode(where | {MAP: viewport.text}, safe=',:/')}",
         "width": WIDTH,
         "height": HEIGHT,
-        "moves": [
-            ("Zoom in", "+", link(viewport.zoomed(1))),
-            ("Zoom out", "−", link(viewport.zoomed(-1))),
-            ("Move west", "←", link(viewport.moved(-0.5, 0))),
-            ("Move north", "↑", link(viewport.moved(0, -0.5))),
-            ("Move south", "↓", link(viewport.moved(0, 0.5))),
-            ("Move east", "→", link(viewport.moved(0.5, 0))),
-        ],
+        "moves": [(label, sign, link(moved)) for label, sign, moved in viewport.moves],
         "area": f"/rooms?{urlencode(drop_place(given) | {'bbox': box_text(viewport.box)}, safe=',:')}#map",
     }
 

@@ -86,7 +86,7 @@ def map_image(request: HttpRequest) -> HttpResponseBase:
     """The map of a search as an image, for browsers without scripts; up to six queries."""
     query = PageQuery.read(request.GET)
     search = Search.parse(query.search, allowed=WHERE)
-    viewport = viewport_of(search, query, None)
+    viewport = viewport_of(search, query.map, None)
     shown = query.search.copy()
     shown["bbox"], shown["zoom"] = box_text(viewport.box), str(viewport.zoom)
     found = clusters.compute_map(Search.parse(shown, allowed=MAPPED))

@@ -1,6 +1,10 @@
 /*
- * The map beside the list: every room that matches, as clusters of /rooms/clusters. Leaflet is fetched after the
+ * The map beside a list, public or of the admin: every room that matches, as clusters. Leaflet is fetched after the
  * list is there. Cards and pins go together; moving the map searches its area, where that is chosen.
+ *
+ * The element says what differs: `clusters`, the URL they are fetched from; `view`, else that URL says what to show
+ * first; `room`, the URL of a room; `area`, the words of the button that searches the area; `follow`, whether that
+ * is done in place.
  */
 
 const pane = document.getElementById("room-map");
@@ -14,7 +18,7 @@ const load = (made) =>
 const leaflet = () =>
   Promise.all([
     load(Object.assign(document.createElement("script"), { src: pane.dataset.script })),
-    load(Object.assign(document.createElement("link"), { rel: "stylesheet", href: pane.dataset.style })),
+    ...pane.dataset.styles.split(" ").map((href) => load(Object.assign(document.createElement("link"), { rel: "stylesheet", href }))),
   ]);
 
 const number = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
@@ -22,7 +26,9 @@ const number = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
 const start = async () => {
   await leaflet();
   const moves = !matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const [zoom, latitude, longitude] = pane.dataset.view.split("/").map(Number);
+  let query = new URL(pane.dataset.clusters, location.href);
+  const view = pane.dataset.view || (await (await fetch(query, { headers: { Accept: "application/json" } })).json()).view;
+  const [zoom, latitude, longitude] = view.split("/").map(Number);
   pane.replaceChildren();
   const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, attributionControl: Boolean(pane.dataset.attribution), zoomAnimation: moves, fadeAnimation: moves, inertia: moves });
   map.attributionControl?.setPrefix(false);
@@ -34,7 +40,6 @@ const start = async () => {
   if (pane.dataset.pmtiles) import(pane.dataset.streets).then((streets) => streets.default(map, pane.dataset));
   const pins = L.layerGroup().addTo(map);
   map.setView([latitude, longitude], zoom, { animate: false });
-  let query = new URL(pane.dataset.clusters, location.href);
   let pending = null;
 
   /** The box of the map as west, south, east, north; west is above east across the antimeridian. */
@@ -93,7 +98,7 @@ const start = async () => {
     });
     const marker = L.marker([cluster.latitude, lng], { icon, title, alt: title, riseOnHover: true });
     marker.on("click", () => {
-      if (single) location.href = `/rooms/${single.code}`;
+      if (single) location.href = (pane.dataset.room ?? "/rooms/CODE").replace("CODE", single.code);
       else map.setView([cluster.latitude, lng], Math.min(map.getZoom() + 2, 18));
     });
     marker.on("keypress", (event) => {
@@ -136,17 +141,18 @@ const start = async () => {
   map.on("moveend resize", draw);
   draw();
   map.getContainer().setAttribute("aria-label", "Map");
-  if (!document.querySelector(".results")) return; // the page of one room
+  if (!pane.dataset.area) return; // the page of one room
+  const follows = "follow" in pane.dataset;
 
   // --- Searching the area that the map shows
 
   const area = () => {
     const url = new URL(location.href);
-    for (const name of ["near", "within", "after", "before", "map"]) url.searchParams.delete(name);
+    for (const name of ["near", "within", "after", "before", "map", "p"]) url.searchParams.delete(name);
     if (url.searchParams.get("order")?.includes("distance")) url.searchParams.delete("order");
     url.searchParams.set("bbox", box());
     url.search = url.search.replaceAll("%2C", ",");
-    url.hash = matchMedia("(min-width: 64rem)").matches ? "" : "map";
+    url.hash = follows && !matchMedia("(min-width: 64rem)").matches ? "map" : "";
     return url;
   };
 
@@ -155,13 +161,14 @@ const start = async () => {
   const label = document.createElement("label");
   const follow = document.createElement("input");
   follow.type = "checkbox";
-  follow.checked = sessionStorage.getItem("search-as-i-move") === "on";
+  follow.checked = follows && sessionStorage.getItem("search-as-i-move") === "on";
   label.append(follow, " search as I move");
   const button = document.createElement("button");
   button.type = "button";
-  button.textContent = "Search this area";
+  button.textContent = pane.dataset.area;
   button.hidden = true;
-  control.append(label, button);
+  if (follows) control.append(label);
+  control.append(button);
   L.DomEvent.disableClickPropagation(control);
   pane.append(control);
   button.addEventListener("click", () => location.assign(area()));

@@ -128,3 +128,72 @@ def rows_read(plan):
     if below:
         return sum(map(rows_read, below))
     return (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+
+
+# --- By place
+
+
+def nodes(plan):
+    """A plan of EXPLAIN and all below it."""
+    return [plan, *(node for below in plan.get("Plans", []) for node in nodes(below))]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("bbox=-0.13,51.5,-0.12,51.51", "room_place"),
+        ("bbox=-0.13,51.5,-0.12,51.51&price__lte=60", None),
+        ("near=-0.12,51.5&within=1000", "room_place"),
+        ("near=-0.12,51.5&within=1000&o=3", "room_place"),
+        ("near=-0.12,51.5&within=1000&bbox=-1,51,1,52", "room_place"),
+        ("bbox=179,-90,-179,90", "room_place"),
+        ("bbox=-180,-90,180,90", "room_updated_at"),
+        ("near=-0.12,51.5&within=20000000", "room_updated_at"),
+        ("bbox=-180,-90,180,90&o=3", "room_price"),
+    ],
+)
+def test_a_place_reads_as_many_rooms_as_a_count_may(as_editor, django_capture_queries, query, index):
+    with django_capture_queries() as queries:
+        assert as_editor.get(f"{LIST}?{query}").status_code == 200
+    read = 0
+    with connection.cursor() as cursor:
+        for query in queries.captured_queries:
+            if 'FROM "room"' in query["sql"] or "FROM room" in query["sql"]:
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query['sql']}")
+                plan = cursor.fetchone()[0][0]["Plan"]
+                read += rows_read(plan)
+                assert not any(node["Node Type"].endswith("Seq Scan") for node in nodes(plan))
+                if "ORDER BY" in query["sql"] and index:
+                    assert index in {node.get("Index Name") for node in nodes(plan)}
+    assert read <= 4 * (MAX_COUNTED + 1_000_000 * FIRST), read
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("", 7),
+        ("bbox=-0.13,51.5,-0.12,51.51", 9),
+        ("near=-0.12,51.5&within=1000", 9),
+        ("map=fit", 9),
+        ("map=3/51/0", 7),
+    ],
+)
+def test_a_place_costs_a_query_and_a_map_none_before_it_is_opened(
+    as_editor, django_assert_max_num_queries, query, number
+):
+    with django_assert_max_num_queries(number):
+        as_editor.get(f"{LIST}?{query}")
+
+
+@pytest.mark.parametrize("query", ["", "changed=24h", "q=66", "price__gte=60&price__lte=80"])
+def test_the_map_of_the_list_reads_a_sample_of_a_million_rooms(as_editor, django_capture_queries, query):
+    for more in ("", "&zoom=5&bbox=-10,45,10,55", "&zoom=12&bbox=-0.13,51.5,-0.12,51.51"):
+        with django_capture_queries() as queries:
+            assert as_editor.get(f"{LIST}map/?{query}{more}").status_code == 200
+        read = 0
+        with connection.cursor() as cursor:
+            for captured in queries.captured_queries:
+                if "FROM room" in captured["sql"] and not captured["sql"].startswith("EXPLAIN"):
+                    cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {captured['sql']}")
+                    read += rows_read(cursor.fetchone()[0][0]["Plan"])
+        assert read <= 200_000, read
