@@ -56,6 +56,7 @@ def map_context(changelist: "RoomChangeList") -> dict[str, Any]:
     context = {
         "clusters": f"{reverse('admin:rooms_room_map')}{query}",
         "open": viewport is not None,
+        "outline": search.given.get("bbox", ""),
         "fit": changelist.get_query_string({MAP: "fit"}),
         **tiles_context(),
     }

@@ -3,8 +3,8 @@
  * list is there. Cards and pins go together; moving the map searches its area, where that is chosen.
  *
  * The element says what differs: `clusters`, the URL they are fetched from; `view`, else that URL says what to show
- * first; `room`, the URL of a room; `area`, the words of the button that searches the area; `follow`, whether that
- * is done in place.
+ * first; `outline`, an area that is drawn; `room`, the URL of a room; `area`, the words of the button that searches
+ * the area; `follow`, whether that is done in place.
  */
 
 const pane = document.getElementById("room-map");
@@ -38,6 +38,11 @@ const start = async () => {
     L.tileLayer(pane.dataset.tiles, { attribution: pane.dataset.attribution, zIndex: 3, maxZoom: 18, referrerPolicy: "strict-origin" }).addTo(map);
   }
   if (pane.dataset.pmtiles) import(pane.dataset.streets).then((streets) => streets.default(map, pane.dataset));
+  if (pane.dataset.outline) {
+    const [west, south, east, north] = pane.dataset.outline.split(",").map(Number);
+    const corners = [[south, west], [north, west > east ? east + 360 : east]];
+    L.rectangle(corners, { className: "outline", fill: false, weight: 2, interactive: false }).addTo(map);
+  }
   const pins = L.layerGroup().addTo(map);
   map.setView([latitude, longitude], zoom, { animate: false });
   let pending = null;

@@ -1,7 +1,9 @@
 """Users of the admin, and clients that are logged in."""
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, User
+from django.test import Client
 
 
 @pytest.fixture
@@ -39,3 +41,19 @@ def django_capture_queries():
     from django.test.utils import CaptureQueriesContext
 
     return lambda: CaptureQueriesContext(connection)
+
+
+@pytest.fixture
+def open_page(open_window, live_server, boss):
+    """Open a window of the admin for a user who is logged in; `open_page(path, **how)`."""
+
+    def run(path, user=boss, **how):
+        if not user:
+            return open_window(path, **how)
+        client = Client()
+        client.force_login(user)
+        session = client.cookies[settings.SESSION_COOKIE_NAME].value
+        cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}
+        return open_window(path, cookies=[cookie], **how)
+
+    return run

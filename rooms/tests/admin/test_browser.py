@@ -1,7 +1,6 @@
 """The admin in Chromium: with and without scripts, wide and narrow, light and dark."""
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import Group
 from django.test import Client
 
@@ -13,22 +12,6 @@ from rooms.tests.admin.test_undo import raise_prices
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.django_db(transaction=True)]
 
 CODES = [f"f853578c-fc0f-4e65-81b8-566c5dffa3{number:02x}" for number in range(8)]
-
-
-@pytest.fixture
-def open_page(open_window, live_server, boss):
-    """Open a window of the admin for a user who is logged in; `open_page(path, **how)`."""
-
-    def run(path, user=boss, **how):
-        if not user:
-            return open_window(path, **how)
-        client = Client()
-        client.force_login(user)
-        session = client.cookies[settings.SESSION_COOKIE_NAME].value
-        cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}
-        return open_window(path, cookies=[cookie], **how)
-
-    return run
 
 
 def test_logging_in_finding_a_room_by_filters_and_changing_it(open_page):
@@ -377,6 +360,7 @@ def test_every_page_is_accessible_and_fits_the_screen(open_page, boss, how):
         "",
         "rooms/room/",
         "rooms/room/?price__gte=1&q=f8",
+        f"rooms/room/?bbox=-180,-90,180,90&near={room.longitude},{room.latitude}&within=20000",
         "rooms/room/add/",
         f"rooms/room/{room.pk}/change/",
         f"rooms/room/{room.pk}/history/",
