@@ -53,4 +53,7 @@ def next_step(error: Exception) -> "str | None":  # quoted for Pythons that are 
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # while the settings or a command are loaded; most commands report their own
+        sys.exit(130)

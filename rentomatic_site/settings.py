@@ -137,6 +137,8 @@ SCENARIOS_DIR = (BASE_DIR / env_str("SCENARIOS_DIR", "scenarios")).resolve()
 """The folder of the scenarios' files."""
 SCENARIOS_OWNER = env_str("SCENARIOS_OWNER", f"{embedded_server.user_name(os.geteuid())}@{platform.node()}")
 """The owner of the scenarios that this checkout creates, for a server that several developers use."""
+SCENARIOS_SEEDING = "rooms.seeding"
+"""The module with the words that scenarios import: all that the engine knows of the models (domain.py)."""
 if SCENARIO:
     MIDDLEWARE.insert(0, "rentomatic_site.scenarios.banner.middleware")
 

@@ -20,12 +20,23 @@ from django.db import connection, transaction
 from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
+from rooms.counting import Count
 from rooms.distributions import Always, Between, Distribution, Mostly, Skewed, Source
+from rooms.expectations import expectation
 from rooms.imports.progress import progress
 from rooms.models import Room
 
 always, between, skewed, mostly = Always, Between, Skewed, Mostly
 """The distributions, as scenarios name them."""
+
+EXPECTED = {"EXPECT": expectation}
+"""What the dicts of a scenario state, for the engine (rentomatic_site/scenarios/domain.py)."""
+
+OPENED = {"rooms": "rooms"}
+"""Commands of manage.py that show the rooms."""
+
+PAGES = {"Rooms": "/rooms", "Admin": "/admin/"}
+"""Pages that show them."""
 
 DEFAULT_SEED = 1
 
@@ -43,6 +54,16 @@ def seed(value: int) -> None:
     """Reset the source of randomness: the same calls afterwards make the same rooms."""
     global _source
     _source = Source(value)
+
+
+def count() -> int:
+    """The rooms of the database."""
+    return Room.objects.count()
+
+
+def label(number: int) -> str:
+    """A number of rooms in words."""
+    return str(Count(number))
 
 
 @dataclass(frozen=True)
@@ -152,6 +173,36 @@ def _value(source: Source, column: Column, distribution: Distribution, missing: 
     return value
 
 
+ELSEWHERE = "latitude + north / 111.2", "longitude + east / 111.2 / cos(radians(latitude))"
+"""SQL of a place so many kilometres north and east of a city: on a plane that touches the earth there."""
+
+FAR, BEARING, NORTH = "sqrt(north ^ 2 + east ^ 2) / 6371", "atan2(east, north)", "radians(latitude)"
+
+NEAR_A_POLE = (
+    # `least` and `greatest` keep rounding errors within the domain of the arc sine.
+    f"degrees(asin(least(greatest(sin({NORTH}) * cos({FAR}) + cos({NORTH}) * sin({FAR}) * cos({BEARING}),"
+    " -1), 1)))",
+    f"longitude + degrees(atan2(sin({FAR}) * sin({BEARING}),"
+    f" cos({FAR}) * cos({NORTH}) - sin({FAR}) * sin({NORTH}) * cos({BEARING})))",
+)
+"""The same along a great circle, where the plane would reach beyond a pole."""
+
+
+def reaches_pole(city: City) -> bool:
+    """Whether a pole is within six standard deviations of the city's middle, or the plane is no map there."""
+    return abs(city.latitude) + max(6 * city.radius / 111.2, 5) > 90
+
+
+def wrapped(longitude: str) -> str:
+    """SQL of the same longitude within -180 … 180."""
+    return f"{longitude} - 360 * floor(({longitude} + 180) / 360)"
+
+
+def degrees(value: str) -> SQL:
+    """SQL of a coordinate with six decimals, 0.1 m."""
+    return SQL(f"round(({value}) * 1e6) / 1e6")
+
+
 def _insert(
     source: Source, cities: Sequence[City], distributions: dict[str, Distribution], missing_sizes: float
 ) -> Composable:
@@ -159,13 +210,12 @@ def _insert(
     weights = [city.weight for city in cities]
     shares = [sum(weights[: i + 1]) / sum(weights) for i in range(len(cities) - 1)]
     missing = {name: COLUMNS[name].missing for name in distributions} | {"size": missing_sizes}
+    latitude, longitude = NEAR_A_POLE if any(map(reaches_pole, cities)) else ELSEWHERE
     # OFFSET 0 keeps PostgreSQL from inlining the inner queries, which would draw a number for each use.
     return SQL("""
         INSERT INTO room (code, latitude, longitude, created_at, updated_at, {names})
         SELECT {code},
-            least(greatest(round((latitude + north / 111.2) * 1e6) / 1e6, -90), 90),
-            least(greatest(
-                round((longitude + east / 111.2 / cos(radians(latitude))) * 1e6) / 1e6, -180), 180),
+            {latitude}, {longitude},
             to_timestamp(created_at), to_timestamp(created_at + {edited} * 90 * 86400),
             {values}
         FROM (
@@ -181,6 +231,8 @@ def _insert(
         ORDER BY n
     """).format(
         code=source.uuid(),
+        latitude=degrees(latitude),
+        longitude=degrees(wrapped(longitude)),
         names=SQL(", ").join(Identifier(name) for name in distributions),
         values=SQL(", ").join(
             _value(source, COLUMNS[name], distribution, missing[name])

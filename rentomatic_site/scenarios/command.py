@@ -14,6 +14,9 @@ from psycopg2 import errors
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
 
 class ScenarioCommand(BaseCommand):
     """A command that turns the errors of scenarios and of the server into CommandError."""
@@ -35,7 +38,7 @@ class ScenarioCommand(BaseCommand):
         except (psycopg2.Error, DatabaseError) as error:
             raise CommandError(server_error(error)) from None
         except KeyboardInterrupt:
-            raise CommandError("Interrupted; nothing is left half done.") from None
+            raise CommandError("Interrupted; nothing is left half done.", returncode=INTERRUPTED) from None
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
         """Print rows in aligned columns; those named in `right` are right-aligned."""

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib
+import random
 import re
 import sys
 from dataclasses import dataclass
@@ -14,18 +15,11 @@ from types import ModuleType
 from django.apps import apps
 from django.conf import settings
 
-from rentomatic_site.scenarios import ScenarioError
+from rentomatic_site.scenarios import ScenarioError, domain, sources
+from rentomatic_site.scenarios.sources import PACKAGE, folder
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """PostgreSQL keeps 63 bytes of a name: enough for this, a prefix and the hash of a template's name."""
-
-PACKAGE = "scenarios"
-
-IMPORT = re.compile(r"^[ \t]*((?:from|import)\b[^\n(]*(?:\([^)]*\))?)", re.MULTILINE)
-"""An import statement; names in parentheses may stand on several lines."""
-
-SEEDING_CODE = ("rooms/seeding.py", "rooms/distributions.py", "rooms/columns.py")
-"""What `rooms.seeding` stores depends on these files of the project."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +38,30 @@ class Scenario:
             return f"(line {error.lineno}: {error.msg})"
         return docstring.partition("\n")[0]
 
-    def module(self) -> ModuleType:
-        """Import the file, as `scenarios.NAME`. Raises whatever the file raises."""
-        package = sys.modules.get(PACKAGE)
-        if package is None or list(package.__path__) != [str(folder())]:
-            for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
-                del sys.modules[name]
-            # SCENARIOS_DIR is this package, and no other folder named `scenarios` on the path is part of it.
-            package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
-            package.__path__ = [str(folder())]
+    def module(self, seed: int = domain.DEFAULT_SEED) -> ModuleType:
+        """
+        Run the file anew, and the scenarios that it imports, as `scenarios.NAME`. Chance at the top of a file
+        follows from the seed, whoever has imported it before. Raises whatever the file raises.
+        """
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        # SCENARIOS_DIR is this package, and no other folder named `scenarios` on the path is part of it.
+        package = sys.modules[PACKAGE] = ModuleType(PACKAGE)
+        package.__path__ = [str(folder())]
+        random.seed(seed)
+        domain.seed(seed)
         return importlib.import_module(f"{PACKAGE}.{self.name}")
 
     def fingerprint(self, seed: int) -> str:
         """
         Twelve hexadecimal digits of a hash of everything that the seeded database depends on: the migrations,
-        the seed, the seeding code and the scenario's files. Any change of a file is a change, also of a
-        comment: a refill is cheap.
+        the seed, and the files of the scenario and of the seeding module (sources.py). Any change of a file
+        is a change, also of a comment: a refill is cheap.
         """
         digest = sha256(f"{migrations_fingerprint()} {seed}".encode())
-        seeding_code = [settings.BASE_DIR / name for name in SEEDING_CODE]
-        for path in [*seeding_code, *files(self.path)]:
+        for path in sources.files(self.path):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:12]
-
-
-def folder() -> Path:
-    """The folder of the scenarios' files."""
-    return Path(settings.SCENARIOS_DIR)
 
 
 def scenarios() -> list[Scenario]:
@@ -94,28 +85,6 @@ def find(name: str) -> Scenario:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}?" if near else "Next: ./manage.py load_scenario (lists them)"
     raise ScenarioError(f"There is no scenario {name}: {folder() / name}.py does not exist. {hint}")
-
-
-def files(scenario: Path) -> list[Path]:
-    """
-    The scenario's file, the modules of the scenarios' folder that it imports, directly or not, and the data
-    files in the folders of their names (`demo/rooms.csv` belongs to `demo.py`).
-
-    No code is run: each word of an import statement that is the name of a module is taken for that module.
-    """
-    modules = {path.stem: path for path in folder().rglob("*.py")}
-    found: list[Path] = []
-    to_read = [scenario]
-    while to_read:
-        path = to_read.pop()
-        if path in found:
-            continue
-        found.append(path)
-        statements = IMPORT.findall(path.read_text(errors="replace"))
-        names = set(re.findall(r"\w+", " ".join(statements)))
-        to_read += [modules[name] for name in sorted(names & modules.keys())]
-    data = [file for path in found for file in path.with_suffix("").rglob("*") if file.is_file()]
-    return found + sorted(file for file in data if "__pycache__" not in file.parts and file not in found)
 
 
 @cache

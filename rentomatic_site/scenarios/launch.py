@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from django.apps import apps
 from django.conf import settings
 
 from rentomatic_site.scenarios import ScenarioError
 
 DEFAULT_PORT = 8000
 MANAGE = str(settings.BASE_DIR / "manage.py")
-TEMPLATE_FOLDERS = ("rooms/templates", "rentomatic_site/scenarios/templates")
 ACCESS_LOG_FORMAT = "%(t)s %(r)s %(s)s, %(B)s bytes in %(M)s ms"
 
 
@@ -40,12 +40,13 @@ def serve(scenario: str, listener: socket.socket) -> NoReturn:
         for template in project_templates():
             arguments += ["--reload-extra-file", str(template)]
     os.set_inheritable(listener.fileno(), True)
-    replace_process(scenario, "-m", "gunicorn", *arguments, "rentomatic_site.wsgi")
+    replace_process(scenario, "-m", "gunicorn", *arguments, settings.WSGI_APPLICATION.rpartition(".")[0])
 
 
 def project_templates() -> list[Path]:
     """The templates of this project's apps."""
-    return [path for folder in TEMPLATE_FOLDERS for path in (settings.BASE_DIR / folder).rglob("*.html")]
+    own = [app.path for app in apps.get_app_configs() if "site-packages" not in app.path]
+    return [path for folder in own for path in Path(folder, "templates").rglob("*.html")]
 
 
 def shell(scenario: str) -> NoReturn:

@@ -12,13 +12,11 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, running
+from rentomatic_site.scenarios import ScenarioError, databases, domain, running
 from rentomatic_site.scenarios.databases import BUILDING, MIGRATED, TARGET, TEMPLATE, Database, Metadata
 from rentomatic_site.scenarios.discovery import Scenario, migrations_fingerprint
 from rentomatic_site.scenarios.isolation import django_on
 from rentomatic_site.scenarios.locks import lock_target, lock_templates
-from rooms import seeding
-from rooms.models import Room
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ def load(
 ) -> Loaded:
     """
     Make sure that the scenario's target exists; `reset` brings back the freshly loaded state, `rebuild` calls
-    run() again. `target` is the name of the database, by default `scenario_NAME`; `say` prints progress.
+    run() again; without `seed` both keep that of the present database. `target` is the name of the database,
+    by default `scenario_NAME`; `say` prints progress.
 
     Raises Failed where the scenario's code raises, ScenarioError where the database cannot be had.
     """
@@ -81,7 +80,8 @@ def load(
             kept, stale = keep(server, present, scenario, seed)
             return Loaded(kept, "kept", time.monotonic() - started, stale)
 
-        seed = seeding.DEFAULT_SEED if seed is None else seed
+        if seed is None:  # a reset brings back the state that is there, not another one
+            seed = present.metadata.seed if present else domain.DEFAULT_SEED
         fingerprint = scenario.fingerprint(seed)
         template_name = databases.template_name(scenario.name, fingerprint)
         template = databases.find(server, template_name)
@@ -219,7 +219,7 @@ def fill(
             if error is not None and isinstance(error.__cause__, errors.DiskFull):
                 raise error  # dropped: the disk has no space for it
             running.store_output(output)
-            rooms = Room.objects.count()
+            rooms = domain.count()
             metadata = replace(metadata, rooms=rooms)
         if error is not None:
             message = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -8,6 +8,7 @@ A scenario that fails is loaded again on the developer's server, as `pytest_NAME
 tests stops with them.
 """
 
+import random
 import secrets
 import subprocess
 import sys
@@ -26,9 +27,9 @@ LOADS = "loads"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ScenarioFile | None":
-    from rentomatic_site.scenarios import discovery
+    from rentomatic_site.scenarios import discovery, sources
 
-    if file_path.parent != discovery.folder() or not discovery.NAME.fullmatch(file_path.stem):
+    if file_path.parent != sources.folder() or not discovery.NAME.fullmatch(file_path.stem):
         return None
     return ScenarioFile.from_parent(parent, path=file_path) if file_path.suffix == ".py" else None
 
@@ -60,7 +61,11 @@ class ScenarioFile(pytest.File):
 
         yield ScenarioItem.from_parent(self, name=LOADS)
         try:
-            expected = expectations.expectations(self.scenario.module())
+            state = random.getstate()  # collecting changes no other test's chance
+            try:
+                expected = expectations.expectations(self.scenario.module())
+            finally:
+                random.setstate(state)
         except Exception:  # the test `loads` reports it
             return
         for expectation in expected:

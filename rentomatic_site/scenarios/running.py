@@ -1,6 +1,5 @@
 """Running a scenario's code on its new database: the call of run(), its output, and its traceback."""
 
-import random
 import sys
 import traceback
 from contextlib import redirect_stdout
@@ -13,9 +12,9 @@ from django.core.management.color import no_style
 from django.db import connection, transaction
 
 from rentomatic_site.scenarios import ScenarioError
-from rentomatic_site.scenarios.discovery import Scenario, folder
+from rentomatic_site.scenarios.discovery import Scenario
 from rentomatic_site.scenarios.isolation import wait_for_threads
-from rooms import seeding
+from rentomatic_site.scenarios.sources import folder
 
 OUTPUT_LIMIT = 10_000
 """Characters of the output of `run()` that are kept and printed again at later loads."""
@@ -43,11 +42,9 @@ def run(scenario: Scenario, seed: int) -> tuple[BaseException | None, str]:
     """
     failures: list[BaseException] = []
     ContentType.objects.clear_cache()  # ids differ from one database to the next
-    seeding.seed(seed)
-    random.seed(seed)
     with redirect_stdout(Tee(sys.stdout)) as printed:
         try:
-            module = scenario.module()
+            module = scenario.module(seed)
             if not callable(getattr(module, "run", None)):
                 raise ScenarioError(f"{scenario.path} has no function run(). Next: write `def run():` in it.")
             with wait_for_threads(failures.append), transaction.atomic():

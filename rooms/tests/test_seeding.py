@@ -7,6 +7,7 @@ from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, connection, transaction
 
 from rooms import seeding
+from rooms.api.geo import distance
 from rooms.models import Room
 
 pytestmark = pytest.mark.django_db
@@ -79,9 +80,31 @@ def test_skewed_prices_have_their_median_and_a_long_tail() -> None:
 
 def test_values_outside_the_limits_are_brought_inside() -> None:
     seeding.many_rooms(50, price=seeding.always(-5), size=seeding.always(1e9), missing_sizes=0)
-    seeding.many_rooms(50, cities=[seeding.City("Pole", 89.99, 179.99, weight=1, radius=50)])
     assert Room.objects.filter(price=0, size=100_000).count() == 50
-    assert Room.objects.count() == 100
+
+
+def test_a_city_on_the_antimeridian_has_rooms_on_both_sides() -> None:
+    seeding.seed(1)
+    seeding.many_rooms(400, cities=[seeding.City("Taveuni", -16.8, 179.999, weight=1, radius=20)])
+    west = Room.objects.filter(longitude__gt=179, longitude__lt=180).count()
+    assert west + Room.objects.filter(longitude__gt=-180, longitude__lt=-179).count() == 400
+    assert west == pytest.approx(200, rel=0.2)
+
+
+@pytest.mark.parametrize("latitude", [90, 89.9, -90, -86])
+def test_rooms_around_a_pole_are_as_far_from_it_as_elsewhere(latitude: float) -> None:
+    seeding.seed(1)
+    seeding.many_rooms(1000, cities=[seeding.City("Pole", latitude, 100, weight=1, radius=50)])
+    far = [
+        distance(latitude, north, longitude - 100)
+        for longitude, north in Room.objects.values_list("longitude", "latitude")
+    ]
+    # Two thirds are within 1.5 times the radius, of a normal distribution in two dimensions.
+    assert sum(metres < 75_000 for metres in far) == pytest.approx(675, rel=0.06)
+    assert max(far) < 250_000
+    if abs(latitude) == 90:
+        eastern = Room.objects.filter(longitude__gt=0).count()
+        assert eastern == pytest.approx(500, rel=0.1)
 
 
 def test_indexes_built_apart_are_the_very_same_ones(monkeypatch: pytest.MonkeyPatch) -> None:

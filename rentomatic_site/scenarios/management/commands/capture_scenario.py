@@ -9,7 +9,7 @@ from django.core.management import CommandParser
 from django.db import DatabaseError
 from django.utils import timezone
 
-from rentomatic_site.scenarios import ScenarioError, discovery
+from rentomatic_site.scenarios import ScenarioError, discovery, sources
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rooms.api import queries
 from rooms.api.arguments import query_from_arguments
@@ -70,7 +70,7 @@ class Command(ScenarioCommand):
                 f"{name!r} cannot be a scenario's name: small letters, digits and underscores, "
                 "a letter first, at most 40."
             )
-        path = Path(options["output"] or discovery.folder() / f"{name}.py")
+        path = Path(options["output"] or sources.folder() / f"{name}.py")
         if options["output"] != "-" and path.exists() and not options["force"]:
             raise ScenarioError(f"{path} is there already. Next: another name, or --force to overwrite it.")
         if options["limit"] < 1:

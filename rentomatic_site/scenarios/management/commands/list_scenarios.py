@@ -3,23 +3,22 @@
 from contextlib import suppress
 from typing import Any
 
-import psycopg2
+from django.db import DatabaseError
 from django.template.defaultfilters import filesizeformat
-from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases, discovery
+from rentomatic_site.scenarios import databases, discovery, domain, isolation, sources
 from rentomatic_site.scenarios.command import ScenarioCommand, age
 from rentomatic_site.scenarios.databases import TARGET, Database
 from rentomatic_site.scenarios.discovery import Scenario
 
-HEADER = ("scenario", "state", "rooms", "size", "age", "description")
+HEADER = ("scenario", "state", "rows", "size", "age", "description")
 
 
 class Command(ScenarioCommand):
     help = (
         "Lists the scenarios: what they are, whether they are loaded and still what their files say, their "
-        "size, rooms and age. Changes nothing."
+        "size, rows and age. Changes nothing."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -44,11 +43,9 @@ class Command(ScenarioCommand):
                 rows.append((name, *statistics(database, scenario), description))
             else:
                 rows.append((name, "not loaded", "", "", "", description))
-        self.table(HEADER, rows, right=["rooms", "size"])
+        self.table(HEADER, rows, right=["rows", "size"])
         if not known:
-            self.stdout.write(
-                f"{discovery.folder()} holds no scenario. Next: write one, see docs/scenarios.md"
-            )
+            self.stdout.write(f"{sources.folder()} holds no scenario. Next: write one, see docs/scenarios.md")
         kept = filesizeformat(sum(template.size for template in templates))
         self.stdout.write(
             f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."
@@ -59,7 +56,7 @@ class Command(ScenarioCommand):
 
 
 def statistics(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
-    """State, rooms, size and age of a loaded scenario."""
+    """State, rows, size and age of a loaded scenario."""
     metadata = database.metadata
     if not metadata.complete:
         state = "incomplete"
@@ -67,17 +64,11 @@ def statistics(database: Database, scenario: Scenario | None) -> tuple[str, str,
         state = "stale"
     else:
         state = "loaded"
-    return state, rooms_now(database), filesizeformat(database.size), age(metadata.age)
+    return state, rows_now(database), filesizeformat(database.size), age(metadata.age)
 
 
-def rooms_now(database: Database) -> str:
-    """The present number of rooms, or "?"; the metadata has the number at the load."""
-    with suppress(psycopg2.Error), postgres.session(database.name) as session:
-        return f"{count(session):,}"
+def rows_now(database: Database) -> str:
+    """The present number of rows, or "?"; the metadata has the number at the load."""
+    with suppress(DatabaseError), isolation.django_on(database.name):
+        return f"{domain.count():,}"
     return "?"
-
-
-def count(session: cursor) -> int:
-    session.execute("SELECT count(*) FROM room")
-    ((rooms,),) = session.fetchall()
-    return int(rooms)

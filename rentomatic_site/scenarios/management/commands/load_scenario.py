@@ -10,6 +10,7 @@ from rentomatic_site.scenarios import (
     ScenarioError,
     databases,
     discovery,
+    domain,
     expectations,
     isolation,
     launch,
@@ -17,7 +18,6 @@ from rentomatic_site.scenarios import (
     running,
 )
 from rentomatic_site.scenarios.command import ScenarioCommand, age
-from rooms.counting import Count
 
 
 class Command(ScenarioCommand):
@@ -29,13 +29,19 @@ class Command(ScenarioCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", nargs="?", help="a file of scenarios/, without .py")
-        parser.add_argument("--reset", action="store_true", help="bring back the freshly loaded state")
+        parser.add_argument(
+            "--reset", action="store_true", help="bring back the freshly loaded state, of the same seed"
+        )
         parser.add_argument(
             "--rebuild",
             action="store_true",
-            help="run the scenario anew although its file is unchanged (it reads other files, or the clock)",
+            help="run the scenario anew although its files are unchanged (it reads the clock, or others)",
         )
-        parser.add_argument("--seed", type=int, help="what all chance follows from (default: 1)")
+        parser.add_argument(
+            "--seed",
+            type=int,
+            help="what all chance follows from (default: that of the loaded database, else 1)",
+        )
         parser.add_argument(
             "--as", dest="alias", metavar="NAME", help="call the database scenario_NAME instead: a second one"
         )
@@ -80,8 +86,8 @@ class Command(ScenarioCommand):
             databases.begin_spare(loaded.template)
         if listener:
             host, port = listener.getsockname()
-            self.stdout.write(f"Rooms: http://{host}:{port}/rooms")
-            self.stdout.write(f"Admin: http://{host}:{port}/admin/")
+            for label, path in domain.pages().items():
+                self.stdout.write(f"{label}: http://{host}:{port}{path}")
             self.stdout.write("Ctrl-C ends the server; the database stays.")
             launch.serve(alias, listener)
         if options["shell"]:
@@ -116,7 +122,7 @@ class Command(ScenarioCommand):
             self.open_lines(failed, f"SCENARIO={failed} ./manage.py runserver")
             message = (
                 f"Scenario {scenario.name} failed, see above. Its database stays, with "
-                f"{Count(failure.rooms)}, marked incomplete; the next load replaces it."
+                f"{domain.label(failure.rooms)}, marked incomplete; the next load replaces it."
             )
             if failure.good:
                 message += f" {databases.alias_of(failure.good)}, which was good, is as it was."
@@ -132,10 +138,12 @@ class Command(ScenarioCommand):
         }[loaded.how]
         size = filesizeformat(loaded.database.size)
         self.stdout.write(
-            f"Scenario {scenario.name}: {how}; {Count(metadata.rooms)}, {size}, seed {metadata.seed}."
+            f"Scenario {scenario.name}: {how}; {domain.label(metadata.rooms)}, {size}, seed {metadata.seed}."
         )
         if loaded.stale:
             next_step = f"Next: ./manage.py load_scenario {scenario.name} --reset"
+            if options["seed"] is not None:
+                next_step += f" --seed {options['seed']}"
             self.stdout.write(self.style.WARNING(f"It is stale: {loaded.stale}. {next_step}"))
         return loaded
 
@@ -143,7 +151,7 @@ class Command(ScenarioCommand):
         """Print each expectation as passed (✓) or failed (✗); return the number of failed ones."""
         failed = 0
         with isolation.django_on(loaded.database.name):
-            expected = expectations.expectations(scenario.module())
+            expected = expectations.expectations(scenario.module(loaded.database.metadata.seed))
             if not expected:
                 return failed
             client = expectations.client()
@@ -159,5 +167,6 @@ class Command(ScenarioCommand):
     def open_lines(self, alias: str, app: str) -> None:
         """Print the command lines that open the database."""
         self.stdout.write(f"  SQL shell  SCENARIO={alias} ./manage.py dbshell")
-        self.stdout.write(f"  rooms      SCENARIO={alias} ./manage.py rooms")
+        for label, arguments in domain.opened().items():
+            self.stdout.write(f"  {label:<9}  SCENARIO={alias} ./manage.py {arguments}")
         self.stdout.write(f"  the app    {app}")
