@@ -4,7 +4,7 @@ The databases of the scenarios on the server, and the templates that they are cl
 | name | what |
 |---|---|
 | `scenario_NAME` | a target: the database that developers use |
-| `tpl_NAME_HASH` | the freshly seeded state of a scenario; refuses connections |
+| `tpl_NAME_HASH` | the freshly seeded state of a scenario, or a checkpoint; refuses connections |
 | `tpl__HASH` | a migrated, empty database; refuses connections |
 | `scenario_NAME_RANDOM` | a database that is being built, or was when a load was killed |
 | `scenario_NAME_HASH` | the spare: a copy of the template that the next reset takes (`spare_name`) |
@@ -42,6 +42,7 @@ ATTEMPTS = 5
 """Of a rename; in each, PostgreSQL waits up to five seconds for sessions to end."""
 
 TARGET, TEMPLATE, MIGRATED, BUILDING = "scenario", "template", "migrated", "building"
+CHECKPOINT = "checkpoint"
 
 BUILDING_NAME = re.compile(r"scenario_([a-z0-9_]+)_([0-9a-f]{6})[0-9a-f]{6}")
 """Matches what `building_name` returns."""
@@ -66,6 +67,10 @@ class Metadata:
     """SCENARIOS_OWNER of the load; empty in databases of earlier versions."""
     checkout: str = ""
     """The project's folder on the machine of the load."""
+    target: str = ""
+    """Of a checkpoint: the database whose state it is."""
+    checkpoint: str = ""
+    """Of a checkpoint: its name."""
 
     @property
     def age(self) -> timedelta:
@@ -278,6 +283,15 @@ def stamped(metadata: Metadata) -> Metadata:
     return replace(metadata, owner=owner, checkout=checkout, created=created)
 
 
+@dataclass(frozen=True)
+class Move:
+    """A database that gets a name and metadata; names may be exchanged by several moves, in their order."""
+
+    name: str
+    new_name: str
+    metadata: Metadata
+
+
 def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> None:
     """
     Rename a built database to `new_name` and write its metadata, in one transaction. Templates refuse
@@ -288,28 +302,40 @@ def promote(server: cursor, name: str, new_name: str, metadata: Metadata) -> Non
     """
     replaced = find(server, new_name) if new_name != name else None
     away = building_name(metadata.scenario)
-    for attempt in range(ATTEMPTS):
-        if replaced:
-            postgres.end_sessions(server, new_name)
-        postgres.end_sessions(server, name)
-        try:
-            with transaction(server):
-                if replaced:
-                    write_metadata(server, new_name, replace(replaced.metadata, kind=BUILDING))
-                    postgres.rename_database(server, new_name, away)
-                write_metadata(server, name, stamped(metadata))
-                postgres.allow_connections(server, name, metadata.kind == TARGET)
-                if new_name != name:
-                    postgres.rename_database(server, name, new_name)
-            break
-        except errors.ObjectInUse:  # a client connected again between the two statements
-            if attempt == ATTEMPTS - 1:
-                raise ScenarioError(
-                    f"{new_name} is in use by programs that connect again and again. "
-                    "Next: stop them, then load again."
-                ) from None
+    moves = [Move(name, new_name, stamped(metadata))]
+    if replaced:
+        moves.insert(0, Move(new_name, away, replace(replaced.metadata, kind=BUILDING)))
+    move(server, moves)
     if replaced:
         postgres.begin_to_drop(away)
+
+
+def move(server: cursor, moves: list[Move]) -> None:
+    """
+    Rename databases and write their metadata, in one transaction; only targets accept connections afterwards.
+
+    postgres.InUseError where this role may not end a session in one of them; nothing has changed then.
+    """
+    for _ in range(ATTEMPTS):
+        for step in moves:
+            postgres.end_sessions(server, step.name)
+        try:
+            with transaction(server):
+                for step in moves:
+                    write_metadata(server, step.name, step.metadata)
+                    postgres.allow_connections(server, step.name, step.metadata.kind == TARGET)
+                    if step.new_name != step.name:
+                        postgres.rename_database(server, step.name, step.new_name)
+            return
+        except errors.ObjectInUse:  # a client connected again between the two statements
+            pass
+    raise in_use(moves[-1].new_name)
+
+
+def in_use(name: str) -> ScenarioError:
+    return ScenarioError(
+        f"{name} is in use by programs that connect again and again. Next: stop them, then do this again."
+    )
 
 
 def drop(server: cursor, name: str) -> bool:

@@ -11,7 +11,7 @@ from django.template.defaultfilters import filesizeformat
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError, databases, discovery, locks
 from rentomatic_site.scenarios.command import ScenarioCommand
-from rentomatic_site.scenarios.databases import TARGET, Database
+from rentomatic_site.scenarios.databases import CHECKPOINT, TARGET, Database
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -26,8 +26,9 @@ def age(text: str) -> timedelta:
 
 class Command(ScenarioCommand):
     help = (
-        "Drops the databases of scenarios and the templates that they are cloned from; connections to them "
-        "are ended. Databases that load_scenario did not make, and the files in scenarios/, stay."
+        "Drops the databases of scenarios, their checkpoints and the templates that they are cloned from; "
+        "connections to them are ended. Databases that load_scenario did not make, and the files in "
+        "scenarios/, stay."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -78,9 +79,9 @@ class Command(ScenarioCommand):
         for database in chosen:
             size = filesizeformat(database.size)
             if options["dry_run"]:
-                self.stdout.write(f"Would drop {database.name}, {size}.")
+                self.stdout.write(f"Would drop {described(database)}, {size}.")
             elif self.drop(database):
-                self.stdout.write(f"Dropped {database.name}, {size}.")
+                self.stdout.write(f"Dropped {described(database)}, {size}.")
         if not chosen:
             self.stdout.write("There is nothing to drop.")
         if others and not names:
@@ -98,6 +99,8 @@ class Command(ScenarioCommand):
         with ExitStack() as held:
             if database.metadata.kind == TARGET:
                 held.enter_context(locks.lock_target(database.name, self.say))
+            if database.metadata.kind == CHECKPOINT:
+                held.enter_context(locks.lock_target(database.metadata.target, self.say))
             server = held.enter_context(locks.lock_templates(database.metadata.scenario, self.say))
             return databases.drop(server, database.name)
 
@@ -110,6 +113,14 @@ class Command(ScenarioCommand):
                 self.stdout.write(f"{'Would drop' if dry_run else 'Dropped'} {name}, {filesizeformat(size)}.")
         if not found:
             self.stdout.write("There is nothing to drop.")
+
+
+def described(database: Database) -> str:
+    """The database for a message, a checkpoint by its name."""
+    metadata = database.metadata
+    if metadata.kind == CHECKPOINT:
+        return f"checkpoint {metadata.checkpoint} of {databases.alias_of(metadata.target)}"
+    return database.name
 
 
 def owner(database: Database) -> str:
@@ -128,4 +139,7 @@ def belongs_to(database: Database, name: str) -> bool:
                 and databases.target_name(database.metadata.scenario) != database.name
             )
         return database.name in {target, databases.substitute_name(target)}
+    if database.metadata.kind == CHECKPOINT:
+        target = databases.target_name(name)
+        return database.metadata.target in {target, databases.substitute_name(target)}
     return database.metadata.scenario == name and bool(discovery.NAME.fullmatch(name))

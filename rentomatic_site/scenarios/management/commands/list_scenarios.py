@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import databases, discovery, domain, isolation, sources
 from rentomatic_site.scenarios.command import ScenarioCommand, age
-from rentomatic_site.scenarios.databases import TARGET, Database
+from rentomatic_site.scenarios.databases import CHECKPOINT, TARGET, Database
 from rentomatic_site.scenarios.discovery import Scenario
 
 HEADER = ("scenario", "state", "rows", "size", "age", "description")
@@ -31,7 +31,8 @@ class Command(ScenarioCommand):
             for database in present
             if database.metadata.kind == TARGET
         }
-        templates = [database for database in present if database.metadata.kind != TARGET]
+        checkpoints = [database for database in present if database.metadata.kind == CHECKPOINT]
+        templates = [database for database in present if database.metadata.kind not in {TARGET, CHECKPOINT}]
         rows: list[tuple[str, ...]] = []
         for name in sorted(known | loaded):
             database = loaded.get(name)
@@ -50,6 +51,11 @@ class Command(ScenarioCommand):
         self.stdout.write(
             f"Templates, which make loading quick: {len(templates)}, {kept}; drop_scenario drops them too."
         )
+        if checkpoints:
+            saved = filesizeformat(sum(checkpoint.size for checkpoint in checkpoints))
+            self.stdout.write(
+                f"Checkpoints: {len(checkpoints)}, {saved}. Next: ./manage.py scenario list --on NAME"
+            )
         if owners := sorted({database.metadata.owner for database in others if database.metadata.owner}):
             self.stdout.write(f"Others have scenarios on this server, too: {', '.join(owners)}.")
         self.stdout.write("Next: ./manage.py load_scenario NAME")
