@@ -1,13 +1,15 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.db.backends.signals import connection_created
 
 
 class SiteConfig(AppConfig):
     name = "rentomatic_site"
 
     def ready(self) -> None:
-        from rentomatic_site import checks, postgres  # noqa: F401 - checks registers them
+        from rentomatic_site import checks, logs, postgres  # noqa: F401 - checks registers them
 
+        connection_created.connect(logs.remember_database_process)
         # Where the application's database is also the maintenance database, commands have to open it.
         if settings.SCENARIO and settings.POSTGRES["dbname"] != settings.APPLICATION_DB:
             postgres.close_to_this_process(settings.APPLICATION_DB)

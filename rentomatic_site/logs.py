@@ -5,18 +5,34 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import connections
 from pythonjsonlogger.json import JsonFormatter as PlainJsonFormatter
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that the current thread handles; set by `middleware.request_ids`."""
 
 
+database_process: ContextVar[int | None] = ContextVar("database_process", default=None)
+"""The process id of the PostgreSQL backend that the current thread is connected to, or was last."""
+
+
+def remember_database_process(connection: Any, **kwargs: Any) -> None:
+    """Receiver of `connection_created`: once for each connection, and nothing for a request."""
+    if connections[connection.alias] is connection:  # not the probes', which have one of their own
+        database_process.set(connection.connection.info.backend_pid)
+
+
 class RequestId(logging.Filter):
-    """Adds the request's id to every record, so that one search finds all lines of a request."""
+    """
+    Adds the request's id to every record, so that one search finds all lines of a request, and the process
+    of its database connection, by which PostgreSQL's own lines are found.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "request_id"):
             record.request_id = request_id.get() or None
+        if record.request_id and database_process.get():
+            record.database_process = database_process.get()
         return True
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -286,6 +287,48 @@ def test_status_and_logs_show_a_request_that_was_made(stack):
     lines = operate(stack, "logs", request_id)["lines"]
     assert {line["container"].split("-")[0] for line in lines} == {"nginx", "web"}
     assert operate(stack, "status")["requests"]["total"] > 0
+
+
+def test_logs_show_postgresqls_lines_of_a_request_and_of_no_other(stack):
+    holding = "BEGIN; LOCK TABLE room; SELECT pg_sleep(600)"
+    holder = subprocess.Popen(
+        [
+            "docker",
+            "compose",
+            "exec",
+            "-T",
+            "db",
+            "psql",
+            "-U",
+            "postgres",
+            "-d",
+            "application",
+            "-c",
+            holding,
+        ],
+        cwd=stack.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'"
+    try:
+        rig.wait_until(lambda: stack.sql(waiting) == "1", "the lock on rooms", 60)
+        with ThreadPoolExecutor(2) as both:
+            asked = [both.submit(stack.get, f"/rooms?filter_price__lt={n}&limit=3") for n in (71, 72)]
+            failed = [response.result() for response in asked]
+    finally:
+        stack.sql(waiting.replace("count(*)", "pg_terminate_backend(pid)"))
+        holder.wait(60)
+    assert [response.status for response in failed] == [503, 503]
+    for number, response in zip((71, 72), failed, strict=True):
+        lines = operate(stack, "logs", response.headers["X-Request-ID"])["lines"]
+        of_server = [line["text"] for line in lines if line["container"] == "db-1"]
+        assert any("ERROR:  canceling statement" in text for text in of_server)
+        statements = [text for text in of_server if "STATEMENT:" in text]
+        assert statements
+        assert all(f"< {number}" in text for text in statements)
+        assert {line["container"].split("-")[0] for line in lines} == {"db", "web", "nginx"}
+        assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
 
 
 # --- backup

@@ -12,6 +12,7 @@ from gunicorn.config import Config
 from gunicorn.http import get_parser, wsgi
 
 from deploy import worker
+from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 
 
@@ -30,6 +31,17 @@ def test_access_lines_are_in_the_applications_format_with_nginxs_request_id(guni
     assert (record["method"], record["target"], record["status"]) == ("GET", "/no-such-page?price=1", 404)
     assert record["bytes"] == len(response.body)
     assert 0 < record["seconds"] <= response.seconds
+
+
+def test_a_line_names_the_process_of_its_database_connection(gunicorn, live_site):
+    gunicorn.get("/rooms?limit=1")
+    gunicorn.get("/readyz")  # has a connection of its own
+    gunicorn.get("/rooms?limit=1", X_Request_ID="process-of-postgresql")
+    process = rig.access_record(gunicorn, "process-of-postgresql")["database_process"]
+    with postgres.session(live_site.variables["APPLICATION_DB"]) as cursor:
+        cursor.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [process])
+        (query,) = cursor.fetchone()
+    assert "FROM room" in query
 
 
 def test_every_line_of_the_log_is_json(gunicorn):

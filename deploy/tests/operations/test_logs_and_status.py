@@ -16,22 +16,51 @@ NGINX = {
     "upstream": "172.18.0.3:8000",
     "cache": "MISS",
 }
-DJANGO = {"time": "…", "level": "ERROR", "logger": "rooms", "message": "it failed", "request_id": REQUEST}
+DJANGO = {
+    "time": "2026-11-20T16:00:00.300+00:00",
+    "level": "ERROR",
+    "logger": "rooms",
+    "message": "it failed",
+    "request_id": REQUEST,
+    "database_process": 71,
+}
+ACCESS = DJANGO | {
+    "time": "2026-11-20T16:00:00.400+00:00",
+    "level": "INFO",
+    "logger": "gunicorn.access",
+    "message": "GET",
+    "seconds": 0.3,
+}
+OTHER = ACCESS | {"request_id": "f" * 32}
 
 COMPOSE_LOGS = f"""\
 nginx-1  | 2026-11-20T16:00:00.500000000Z {json.dumps(NGINX)}
 \x1b[2Kweb-2    | 2026-11-20T16:00:00.300000000Z {json.dumps(DJANGO)}
-web-1    | 2026-11-20T16:00:00.100000000Z {{"message": "of another request", "request_id": "{"f" * 32}"}}
-db-1     | 2026-11-20T16:00:00.200000000Z ERROR: canceling statement /* {REQUEST} */
+web-2    | 2026-11-20T16:00:00.400000000Z {json.dumps(ACCESS)}
+web-1    | 2026-11-20T16:00:00.200000000Z {json.dumps(OTHER)}
+db-1     | 2026-11-20T16:00:00.100000000Z 2026-11-20 16:00:00.050 UTC [71] ERROR:  of the request before
+db-1     | 2026-11-20T16:00:00.201000000Z 2026-11-20 16:00:00.200 UTC [71] ERROR:  canceling statement
+db-1     | 2026-11-20T16:00:00.201000000Z 2026-11-20 16:00:00.200 UTC [71] STATEMENT:  SELECT code
+db-1     | 2026-11-20T16:00:00.201000000Z \tFROM room
+db-1     | 2026-11-20T16:00:00.202000000Z 2026-11-20 16:00:00.202 UTC [72] ERROR:  of another connection
+db-1     | 2026-11-20T16:00:00.600000000Z 2026-11-20 16:00:00.600 UTC [71] ERROR:  of the request after
 db-1     | no line of the log
 """
 
 
 def test_the_lines_of_a_request_come_in_their_order_and_no_others():
     found = lines_of(COMPOSE_LOGS, REQUEST)
-    assert [line["container"] for line in found] == ["db-1", "web-2", "nginx-1"]
-    assert found[1]["text"] == "ERROR rooms it failed"
-    assert found[2]["text"] == "GET /rooms?limit=1 200 in 0.012 s, from 172.18.0.3:8000, cache MISS"
+    assert [line["container"] for line in found] == ["db-1", "db-1", "web-2", "web-2", "nginx-1"]
+    assert found[0]["text"].endswith("ERROR:  canceling statement")
+    assert found[1]["text"].endswith("STATEMENT:  SELECT code FROM room")
+    assert found[2]["text"] == "ERROR rooms it failed"
+    assert found[4]["text"] == "GET /rooms?limit=1 200 in 0.012 s, from 172.18.0.3:8000, cache MISS"
+    assert found[0]["time"] == "2026-11-20T16:00:00.200Z"
+
+
+def test_a_request_of_nginx_alone_has_no_line_of_postgresql():
+    found = lines_of(COMPOSE_LOGS.replace('"database_process": 71', '"database_process": 5'), REQUEST)
+    assert [line["container"] for line in found] == ["web-2", "web-2", "nginx-1"]
 
 
 def test_the_status_counts_requests_errors_and_what_the_cache_served():
