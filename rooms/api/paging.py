@@ -10,12 +10,11 @@ from typing import Any
 
 from django.db import connection
 
-from rooms.api import plans
+from rooms.api import plans, prepared
 from rooms.api.conditions import Term
 from rooms.api.plans import Attempt, Selection
+from rooms.api.prepared import Row
 from rooms.counting import Statement
-
-Row = tuple[Any, ...]
 
 
 class TooManyRooms(Exception):
@@ -35,7 +34,10 @@ class Reader:
         """The rows that an attempt finds; raises TooManyRooms where the page has cost too much already."""
         if attempt.limit > self.left:
             raise TooManyRooms
-        found = execute(attempt.statement, attempt.settings)
+        if attempt.any_values:
+            found = prepared.fetch(attempt.statement)
+        else:
+            found = execute(attempt.statement, attempt.settings)
         flagged = next((number for number, row in enumerate(found) if row[-1]), None)
         if flagged is None:
             return Result([row[:-2] for row in found], len(found))
@@ -71,7 +73,8 @@ def fetch(selection: Selection, reader: Reader) -> list[Row]:
 def fetch_segment(selection: Selection, reader: Reader) -> list[Row]:
     """The page's rooms, where the first key is always known or never."""
     if not selection.discards:
-        return execute(plans.read_in_order(selection, reader.selected))
+        page = plans.read_in_order(selection, reader.selected)
+        return prepared.fetch(page) if selection.any_values else execute(page)
     if selection.keys[0].name == "distance":
         return collect_by_distance(selection, reader)
     if selection.boxes is not None:

@@ -70,6 +70,11 @@ class Selection:
         return tuple(term for term in self.terms if term.column == column and term.indexed)
 
     @property
+    def any_values(self) -> bool:
+        """Whether one plan of a walk suits all values: none bounds it, the filters are behind its LIMIT."""
+        return not any(values for _, values in (term.condition for term in self.lead))
+
+    @property
     def discards(self) -> bool:
         """Whether a walk of the order's index meets rooms that are no result."""
         return self.near is not None or not self.single or len(self.lead) < len(self.terms)
@@ -126,6 +131,8 @@ class Attempt:
     """Rooms that it reads at most; 0 where there are no others than those of the page."""
     settings: dict[str, str] = field(default_factory=dict)
     """PostgreSQL's settings for it."""
+    any_values: bool = False
+    """Whether one plan suits all values, so that it can be prepared."""
 
 
 def order_sql(keys: tuple[Key, ...]) -> str:
@@ -234,7 +241,8 @@ def walk(selection: Selection, selected: str, limit: int) -> Attempt:
         order = f"{window}, last DESC, {order_sql(selection.keys[1:])}"
     entries = ordered_entries(selection, limit)
     statement = filtered(selection, selected, entries, limit, f"OVER (ORDER BY {window})", order)
-    return Attempt(statement, limit, WALK if limit == LONG_WALK else {})
+    settings = WALK if limit == LONG_WALK else {}
+    return Attempt(statement, limit, settings, any_values=selection.any_values and not settings)
 
 
 def collect(

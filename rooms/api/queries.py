@@ -32,9 +32,6 @@ MAX_COST = 50_000
 SMALL_CIRCLE = 1_000
 """Metres that are suggested where a circle is too large."""
 
-WITHOUT_FILTER = {"after", "before", "count"}
-"""The parameters of a page whose statement is always the same, and whose plan suits all their values."""
-
 NAMES: Names = tuple(COLUMNS)
 
 
@@ -86,14 +83,11 @@ def fetch_page(
     limit = search.limit or DEFAULT_LIMIT
     keys = len(search.order.keys)
     columns = ", ".join([selected, *(key.sql for key in search.order.keys)])
-    if search.given.keys() <= WITHOUT_FILTER:
-        found = prepared.fetch(plans.read_in_order(selection(search), columns))
-    else:
-        try:
-            nearest = fetch_nearest(search, columns)
-            found = paging.fetch(selection(search), Reader(columns)) if nearest is None else nearest
-        except TooManyRooms:
-            raise refusal(search) from None
+    try:
+        nearest = fetch_nearest(search, columns) if search.near else None
+        found = paging.fetch(selection(search), Reader(columns)) if nearest is None else nearest
+    except TooManyRooms:
+        raise refusal(search) from None
     more, found = len(found) > limit, found[:limit]
     if search.before:
         found.reverse()

@@ -1,5 +1,7 @@
 """Prepared statements: which there are, and that a response does not depend on them."""
 
+import re
+
 import pytest
 from django.db import DatabaseError, connection, transaction
 
@@ -9,6 +11,7 @@ from rooms.api.explaining import explain_page
 from rooms.api.search import Search
 from rooms.factories import varied_rooms
 from rooms.models import Room
+from rooms.tests.api.test_pagination import next_link
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,19 +53,71 @@ def test_pages_without_filters_and_one_room_are_prepared_once(client, rooms):
 @pytest.mark.parametrize(
     "query",
     [
-        "filter_price__lt=66",
-        "filter_code__eq=f853578c-fc0f-4e65-81b8-566c5dffa35a",
-        "order=price",
-        "limit=5",
-        "fields=code",
+        "filter_price__lt=66&order=price",
+        "filter_size__isnull=false&filter_size__gt=20&order=-size",
+        "filter_code__in=f853578c-fc0f-4e65-81b8-566c5dffa35a&order=code",
         "bbox=-1,50,1,52",
         "near=0,51.5",
         "near=0,51.5&within=5000",
     ],
 )
-def test_other_pages_are_planned_for_their_values(client, query):
+def test_a_filter_that_bounds_what_is_read_is_planned_for_its_values(client, query):
     assert client.get(f"/rooms?{query}").status_code == 200
     assert names() == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "count=exact",
+        "fields=code",
+        "order=price",
+        "order=-size",
+        "order=size,-price",
+        "filter_price__lt=66",
+        "filter_price__gt=10&filter_size__isnull=false&order=-latitude",
+        "filter_size__in=5,20,40,41,42",
+        "filter_price__in=66&order=code",
+        "filter_code__in=f853578c-fc0f-4e65-81b8-566c5dffa35a,{code}",
+        "filter_code__ne={code}",
+        "filter_latitude__gt=-51.25&filter_longitude__ne=1e-3",
+        "filter_size__gt=20&near=0,51.5&order=price,distance",
+    ],
+)
+def test_walks_that_a_filter_does_not_bound_are_prepared(client, rooms, query, settings):
+    query = query.format(code=rooms[3].code)
+
+    def walk():
+        found, url = [], f"/rooms?{query}&limit=20"
+        for _ in range(3):
+            response = client.get(url)
+            found += response.json()
+            url = next_link(response) or url
+        return found
+
+    several = [walk() for _ in range(7)]  # of which the last have a plan for any values
+    assert names()
+    settings.PREPARED_STATEMENTS = False
+    assert several == [walk()] * 7
+
+
+def test_a_connection_keeps_the_statements_that_were_used_last(client, rooms, monkeypatch):
+    monkeypatch.setattr(prepared, "MOST", 3)
+    limits = [1, 2, 3, 1, 4, 5, 1]
+    found = [len(client.get(f"/rooms?limit={limit}").json()) for limit in limits]
+    assert found == limits
+    assert len(names()) == 3
+    statements = execute("SELECT statement FROM pg_prepared_statements WHERE name LIKE 'room_%'")
+    kept = [re.findall(r"LIMIT (\d+)", sql)[0] for (sql,) in statements]
+    assert sorted(kept) == ["2", "5", "6"]  # one room more than the page
+
+
+def test_a_statement_that_failed_after_it_was_prepared_is_used_again(client, rooms):
+    """As with a statement_timeout."""
+    with pytest.raises(DatabaseError):
+        prepared.fetch(("SELECT 1 / (%s - room.price) FROM room", [rooms[0].price]))
+    assert len(prepared.fetch(("SELECT 1 / (%s - room.price) FROM room", [10**7]))) == 120
+    assert len(names()) == 1
 
 
 def test_the_plan_of_a_prepared_statement_reads_an_index(client, rooms):
