@@ -18,6 +18,8 @@ class AdminConfig(SimpleAdminConfig):
     half of a command's start.
     """
 
+    default_site = "rentomatic_site.accounts.site.AdminSite"
+
     def ready(self) -> None:
         checks.register(check_dependencies, checks.Tags.admin)
         checks.register(check_loaded_admin, checks.Tags.admin)

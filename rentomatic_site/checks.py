@@ -44,3 +44,15 @@ def check_timeouts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> It
             hint=f"STATEMENT_TIMEOUT={1000 * settings.REQUEST_TIMEOUT // 3}",
             id="rentomatic_site.W001",
         )
+
+
+@register()
+def check_second_factor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[CheckMessage]:
+    """In production a password that leaked should not be enough to delete rooms."""
+    if not settings.DEBUG and settings.SECOND_FACTOR == "optional":
+        yield checks.Warning(
+            "SECOND_FACTOR is optional: whoever learns the password of an account that may delete rooms or "
+            "manage people can do so.",
+            hint="SECOND_FACTOR=privileged",
+            id="rentomatic_site.W002",
+        )

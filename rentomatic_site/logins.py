@@ -1,6 +1,9 @@
 """
 Login throttling: failed logins are delayed, then locked, without locking out the real owner of the name.
 
+A wrong code of the second factor is a failed login of its name, too. Besides, the codes of an app have their
+own count (accounts/second_factor.py), which another address does not evade.
+
 Failures are counted per pair of username and IP address and, with a limit ten times as high, per IP address;
 never per username alone. A browser with an earlier login under that username has its own count: failures of
 other browsers, also from the same office, do not lock it. django-axes stores the counts.
@@ -103,7 +106,12 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]  # untyped package
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any]) -> HttpResponse:
     """The page (429) for an attempt that is not allowed, or that locked the login."""
-    seconds = max(1, ceil(Throttle().wait(request, credentials).total_seconds()))
+    return too_many_attempts(request, ceil(Throttle().wait(request, credentials).total_seconds()))
+
+
+def too_many_attempts(request: HttpRequest, seconds: int) -> HttpResponse:
+    """The page (429) that tells how many seconds to wait."""
+    seconds = max(1, seconds)
     wait = f"{seconds} seconds" if seconds < 120 else f"{ceil(seconds / 60)} minutes"
     page = render(request, "admin/locked_out.html", {"wait": wait}, status=429)
     page.headers["Retry-After"] = str(seconds)

@@ -59,6 +59,7 @@ WSGI_APPLICATION = "rentomatic_site.wsgi.application"
 
 INSTALLED_APPS = [
     "rooms",  # before the admin, some of whose templates it extends
+    "rentomatic_site.accounts",  # which does so too
     "rentomatic_site.admin_config.AdminConfig",  # django.contrib.admin, loaded when it is needed
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -66,6 +67,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "corsheaders",
     "axes",
     "csp",
@@ -88,8 +91,10 @@ MIDDLEWARE = [
     "rentomatic_site.middleware.public_pages",
     # Only the admin gets this far.
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "rentomatic_site.accounts.sessions.note_browser",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
     "rentomatic_site.logins.remember_browsers",
@@ -277,8 +282,20 @@ LOGIN_REDIRECT_URL = "/admin/"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
+    "rentomatic_site.accounts.second_factor.Backend",
 ]
+SESSION_ENGINE = "rentomatic_site.accounts.sessions"
 SESSION_COOKIE_AGE = 10 * 3600  # seconds: a working day
+
+SECOND_FACTOR = env_str("SECOND_FACTOR", "optional" if DEBUG else "privileged")
+"""Who has to log in with a second factor: nobody, those who may delete rooms or manage people, all staff."""
+if SECOND_FACTOR not in {"optional", "privileged", "staff"}:
+    raise ImproperlyConfigured(
+        f"SECOND_FACTOR is none of optional, privileged, staff: {SECOND_FACTOR!r}. "
+        "Example: SECOND_FACTOR=privileged"
+    )
+# The name of the account in people's authenticator apps.
+OTP_TOTP_ISSUER = f"Rent-o-matic {ALLOWED_HOSTS[0].lstrip('.')}"
 
 # After ten failed logins with one username from one IP address that pair is locked for ten minutes; logins.py
 # has the delays before, the limit for an IP address, and the known browsers.
@@ -292,9 +309,8 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "rentomatic_site.middleware.client_address"
 AXES_DISABLE_ACCESS_LOG = True  # the request log has every login
 AXES_VERBOSE = False
-AXES_SENSITIVE_PARAMETERS: list[
-    str
-] = []  # the log says whose logins fail, and from where; passwords stay masked
+# The log says whose logins fail, and from where; passwords and codes stay masked.
+AXES_SENSITIVE_PARAMETERS = ["token"]
 
 BEHIND_PROXY = env_bool("BEHIND_PROXY", HTTPS)
 
@@ -307,6 +323,41 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# --- E-mail, of which there is one: the link to a new password
+
+SITE_ADDRESS = env_str("SITE_ADDRESS")
+"""The URL that people use, for links in e-mails: a request's Host header may be an attacker's."""
+EMAIL_URL = env_str("EMAIL_URL")
+if EMAIL_URL:
+    try:
+        email = env.email_url_config(EMAIL_URL)
+        if not email["EMAIL_HOST"] and "smtp" in email["EMAIL_BACKEND"]:
+            raise ValueError
+    except (ValueError, ImproperlyConfigured):  # the value itself may hold a password
+        raise ImproperlyConfigured(
+            "EMAIL_URL is not of the form smtp+tls://USER:PASSWORD@HOST:587. "
+            "Next: write it so, with %40 for @ and %2F for / within user and password."
+        ) from None
+    site = urlsplit(SITE_ADDRESS)
+    if not (site.scheme in {"http", "https"} and site.hostname):
+        raise ImproperlyConfigured(
+            f"SITE_ADDRESS is {f'no URL: {SITE_ADDRESS!r}' if SITE_ADDRESS else 'not set'}. It is needed for "
+            "the links in e-mails, with EMAIL_URL. Example: SITE_ADDRESS=https://rooms.example.com"
+        )
+    EMAIL_BACKEND = email["EMAIL_BACKEND"]
+    EMAIL_HOST = email["EMAIL_HOST"]
+    EMAIL_PORT = email["EMAIL_PORT"] or (465 if email.get("EMAIL_USE_SSL") else 587)
+    EMAIL_HOST_USER = email["EMAIL_HOST_USER"] or ""
+    EMAIL_HOST_PASSWORD = email["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS = email.get("EMAIL_USE_TLS", False)
+    EMAIL_USE_SSL = email.get("EMAIL_USE_SSL", False)
+    EMAIL_FILE_PATH = email["EMAIL_FILE_PATH"]
+    EMAIL_TIMEOUT = 10  # seconds
+    DEFAULT_FROM_EMAIL = env_str("EMAIL_FROM", f"Rent-o-matic <no-reply@{site.hostname}>")
+LOGIN_CONTACT = env_str("LOGIN_CONTACT")
+"""Whom people ask who cannot log in, as text."""
+PASSWORD_RESET_TIMEOUT = 3600  # seconds that the link in an e-mail is valid
 
 # Maps: over a background of our own the tiles of a file, and those of a server, where they are configured.
 MAP_FOLDER = BASE_DIR / "deploy" / "maps"

@@ -15,6 +15,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from rentomatic_site import probes
+from rentomatic_site.accounts import reset
 
 admin.autodiscover()
 
@@ -22,6 +23,14 @@ urlpatterns = [
     path("livez", probes.livez, name="livez"),
     path("readyz", probes.readyz, name="readyz"),
     path("", include("rooms.urls")),
+    path("admin/password_reset/", reset.ResetView.as_view(), name="admin_password_reset"),
+    path("admin/password_reset/done/", reset.SentView.as_view(), name="password_reset_done"),
+    path(
+        "admin/password_reset/<uidb64>/<token>/",
+        reset.ConfirmView.as_view(),
+        name="password_reset_confirm",
+    ),
+    path("admin/password_reset/complete/", reset.CompleteView.as_view(), name="password_reset_complete"),
     path("admin/", admin.site.urls),
 ]
 

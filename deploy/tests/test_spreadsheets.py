@@ -26,10 +26,10 @@ def gunicorn(live_site, rooms, tmp_path_factory):
     site = live_site.variables
     boss = {"DJANGO_SUPERUSER_USERNAME": "boss", "DJANGO_SUPERUSER_PASSWORD": "boss-of-rooms"}
     rig.manage("createsuperuser", "--noinput", "--email=boss@example.com", **site, **boss)
-    with rig.Gunicorn(tmp_path_factory.mktemp("spreadsheets"), **site) as server:
+    with rig.Gunicorn(tmp_path_factory.mktemp("spreadsheets"), SECOND_FACTOR="optional", **site) as server:
         yield server
     with postgres.session(site["APPLICATION_DB"]) as cursor:
-        cursor.execute("TRUNCATE auth_user, django_session CASCADE")
+        cursor.execute("TRUNCATE auth_user, accounts_session CASCADE")
 
 
 class Browser:

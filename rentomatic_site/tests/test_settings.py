@@ -74,6 +74,12 @@ def startup_error(env: dict[str, str | None]) -> str:
             ["SCENARIO=foo is set, but scenarios are for development", "SCENARIOS_ALLOWED"],
         ),
         ({"SCENARIO": "../etc"}, ["SCENARIO is no scenario's name"]),
+        ({"SECOND_FACTOR": "on"}, ["SECOND_FACTOR is none of optional, privileged, staff: 'on'", "Example:"]),
+        ({"EMAIL_URL": "mail.example.com"}, ["EMAIL_URL is not of the form smtp+tls://", "%40 for @"]),
+        ({"EMAIL_URL": "smtp://u:hidden@h:port"}, ["EMAIL_URL is not of the form"]),
+        ({"EMAIL_URL": "smtp+tls://"}, ["EMAIL_URL is not of the form"]),
+        ({"EMAIL_URL": "smtp://u:hidden@h"}, ["SITE_ADDRESS is not set", "=https://rooms.example.com"]),
+        ({"EMAIL_URL": "smtp://h", "SITE_ADDRESS": "rooms"}, ["SITE_ADDRESS is no URL: 'rooms'"]),
     ],
     ids=lambda value: next(iter(value.items())) if isinstance(value, dict) else "",
 )
@@ -114,6 +120,10 @@ def test_hsts_says_nothing_about_other_hosts_unless_told_to():
             {"STATEMENT_TIMEOUT": "15000", "REQUEST_TIMEOUT": "15"},
             ["rentomatic_site.W001", "HINT: STATEMENT_TIMEOUT=5000"],
         ),
+        (
+            {"SECOND_FACTOR": "optional"},
+            ["rentomatic_site.W002", "SECOND_FACTOR is optional", "HINT: SECOND_FACTOR=privileged"],
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -124,13 +134,47 @@ def test_a_system_check_names_the_variable_with_a_hint(variables, fragments):
 
 
 def test_debug_is_off_when_nothing_is_said():
-    found = settings(PRODUCTION, "DEBUG", "HTTPS", "SESSION_COOKIE_SECURE", "SCENARIOS_ALLOWED", "LOG_FORMAT")
+    names = ["DEBUG", "HTTPS", "SESSION_COOKIE_SECURE", "SCENARIOS_ALLOWED", "LOG_FORMAT", "SECOND_FACTOR"]
+    found = settings(PRODUCTION, *names)
     assert found == {
         "DEBUG": False,
         "HTTPS": True,
         "SESSION_COOKIE_SECURE": True,
         "SCENARIOS_ALLOWED": False,
         "LOG_FORMAT": "json",
+        "SECOND_FACTOR": "privileged",
+    }
+
+
+def test_accounts_of_development_need_no_second_factor():
+    assert settings({"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DEBUG": "on"}, "SECOND_FACTOR") == {
+        "SECOND_FACTOR": "optional"
+    }
+    done = run_manage("check", env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DEBUG": "on"})
+    assert "no issues" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("smtp+tls://ann:p%40ss@mail.example.com", ["mail.example.com", 587, "ann", "p@ss", True, False]),
+        ("smtp+ssl://mail.example.com", ["mail.example.com", 465, "", "", False, True]),
+        ("smtp://mail.example.com:25", ["mail.example.com", 25, "", "", False, False]),
+    ],
+)
+def test_an_email_server_is_one_url(url, expected):
+    names = [
+        "EMAIL_HOST",
+        "EMAIL_PORT",
+        "EMAIL_HOST_USER",
+        "EMAIL_HOST_PASSWORD",
+        "EMAIL_USE_TLS",
+        "EMAIL_USE_SSL",
+    ]
+    env = PRODUCTION | {"EMAIL_URL": url, "SITE_ADDRESS": "https://rooms.example.com:8443"}
+    assert list(settings(env, *names).values()) == expected
+    assert settings(env, "DEFAULT_FROM_EMAIL") == {
+        "DEFAULT_FROM_EMAIL": "Rent-o-matic <no-reply@rooms.example.com>"
     }
 
 
