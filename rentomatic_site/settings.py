@@ -122,6 +122,9 @@ USE_TZ = True
 TIME_ZONE = env_str("TIME_ZONE", "UTC")
 """Of times and of "today" in the admin; the API's times have their offset."""
 
+UNDO_DAYS = env_int("UNDO_DAYS", 365)
+"""How long undo reaches back, once `prune_jobs` has run; 0: for ever."""
+
 STATEMENT_TIMEOUT = env_int("STATEMENT_TIMEOUT", 5000)
 """Milliseconds that a request's statement may take."""
 

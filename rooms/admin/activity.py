@@ -20,6 +20,7 @@ from rooms.naming import room_name, room_names
 
 PER_PAGE = 100
 MAX_ID = 2**31 - 1  # of the table's integer keys
+MAX_BIG_ID = 2**63 - 1  # of jobs and rooms
 
 
 class ActivityForm(forms.Form):
@@ -31,8 +32,13 @@ class ActivityForm(forms.Form):
         required=False,
         choices=[("", "Everything"), ("added", "Added"), ("changed", "Changed"), ("deleted", "Deleted")],
     )
+    job = forms.IntegerField(
+        required=False, min_value=1, max_value=MAX_BIG_ID, help_text="The number of a job."
+    )
     before = forms.IntegerField(required=False, min_value=1, max_value=MAX_ID, widget=forms.HiddenInput)
     """The key of the last entry of the page before."""
+    below = forms.IntegerField(required=False, min_value=1, max_value=MAX_BIG_ID, widget=forms.HiddenInput)
+    """Of a job: the lowest key of the rooms of the page before."""
 
     def clean_room(self) -> str:
         code = self.cleaned_data["room"].strip()
@@ -45,7 +51,7 @@ class ActivityForm(forms.Form):
 FLAGS = {"added": ADDITION, "changed": CHANGE, "deleted": DELETION}
 
 
-def find_entries(who: str, room: str, what: str, before: int | None) -> QuerySet[LogEntry]:
+def find_entries(who: str, room: str, what: str, before: int | None = None) -> QuerySet[LogEntry]:
     """Newest first; the order of the keys is that of the time, and is read from their index."""
     entries = room_entries().select_related("user").order_by("-pk")
     if who:
@@ -63,14 +69,46 @@ SAME_TIME = timedelta(seconds=2)
 """How far the clocks of the web server and of the database may be apart."""
 
 
+def find_entries_of_job(
+    key: int, entries: QuerySet[LogEntry], below: int | None
+) -> tuple[list[LogEntry], int | None]:
+    """
+    Those of the entries that a job wrote to a page of its rooms, and where the next page begins.
+
+    A job changes its rooms about in the order of their keys, so the pages go from the last key down: a job of
+    a million rooms is as quick as a save. Empty where its rooms are not recorded any more (prune_jobs).
+    """
+    job = Job.objects.filter(pk=key).first()
+    if job is None or job.user_id is None:
+        return [], None
+    noted = JobRoom.objects.filter(job_id=key, room_id__lt=below or MAX_BIG_ID).order_by("-room_id")
+    found = list(noted.values_list("room_id", flat=True)[: PER_PAGE + 1])
+    keys = found[:PER_PAGE]
+    begin, end = job.created_at - SAME_TIME, job.updated_at + SAME_TIME
+    near = JobRoom.objects.filter(room_id__in=keys, job__user=job.user_id).select_related("job")
+    jobs: dict[str, list[Job]] = {}
+    for row in near.filter(job__created_at__lte=end, job__updated_at__gte=begin):
+        jobs.setdefault(str(row.room_id), []).append(row.job)
+    written = entries.filter(
+        object_id__in=[str(room) for room in keys], user_id=job.user_id, action_time__range=(begin, end)
+    )
+    own = [entry for entry in written if job_of(entry, jobs[str(entry.object_id)]) == job]
+    return own, keys[-1] if len(found) > PER_PAGE else None
+
+
 def add_jobs(entries: Iterable[LogEntry], room_id: int) -> None:
     """Set `job` of each log entry of a room: the job that wrote it; None where there is none. One query."""
     jobs = list(
         Job.objects.filter(pk__in=JobRoom.objects.filter(room_id=room_id).values("job_id")).order_by("-pk")
     )
     for entry in entries:
-        own = [job for job in jobs if job.user_id == entry.user_id and time_apart(entry, job) < SAME_TIME]
-        entry.job = min(own, key=lambda job: time_apart(entry, job), default=None)  # type: ignore[attr-defined]
+        entry.job = job_of(entry, jobs)  # type: ignore[attr-defined]  # Django's entry has none
+
+
+def job_of(entry: LogEntry, jobs: Iterable[Job]) -> Job | None:
+    """The job that wrote the entry, of those that changed its room: the same person's, at the same time."""
+    own = [job for job in jobs if job.user_id == entry.user_id and time_apart(entry, job) < SAME_TIME]
+    return min(own, key=lambda job: time_apart(entry, job), default=None)
 
 
 def time_apart(entry: LogEntry, job: Job) -> timedelta:
@@ -86,20 +124,29 @@ class ActivityMixin:
         return [path("activity/", view, name="rooms_room_activity"), *super().get_urls()]  # type: ignore[misc]  # of ModelAdmin
 
     def activity_view(self: Any, request: HttpRequest) -> HttpResponse:
-        """A page of entries; two queries."""
+        """A page of entries; two queries, five for those of a job."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         form = ActivityForm(request.GET)
-        entries: list[LogEntry] = []
-        if form.is_valid():
-            entries = list(find_entries(**form.cleaned_data)[: PER_PAGE + 1])
-        shown = entries[:PER_PAGE]
-        names = room_names(str(entry.object_id) for entry in shown)
+        shown: list[LogEntry] = []
+        query = request.GET.copy()
         older = ""
-        if len(entries) > PER_PAGE:
-            query = request.GET.copy()
-            query["before"] = str(shown[-1].pk)
-            older = query.urlencode()
+        if form.is_valid():
+            filters = {name: form.cleaned_data[name] for name in ("who", "room", "what")}
+            if form.cleaned_data["job"]:
+                shown, last = find_entries_of_job(
+                    form.cleaned_data["job"], find_entries(**filters), form.cleaned_data["below"]
+                )
+                if last:
+                    query["below"] = str(last)
+                    older = query.urlencode()
+            else:
+                entries = list(find_entries(**filters, before=form.cleaned_data["before"])[: PER_PAGE + 1])
+                shown = entries[:PER_PAGE]
+                if len(entries) > PER_PAGE:
+                    query["before"] = str(shown[-1].pk)
+                    older = query.urlencode()
+        names = room_names(str(entry.object_id) for entry in shown)
         return TemplateResponse(
             request,
             "admin/rooms/activity.html",

@@ -5,6 +5,7 @@ and what an undo would do.
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, OperationalError
@@ -65,6 +66,7 @@ class JobMixin:
                 "opts": self.opts,
                 "jobs": [(job, Count(job.changed)) for job in shown[:PER_PAGE]],
                 "older": shown[PER_PAGE - 1].pk if len(shown) > PER_PAGE else None,
+                "undo_days": settings.UNDO_DAYS,
             },
         )
 
@@ -118,6 +120,7 @@ def show(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRespon
             "fitting": undo.noted_rooms(job, fitting=True, limit=MAX_SHOWN) if found.total else [],
             "missing": " and ".join(RIGHTS[name] for name in missing),
             "in_batches": found.total + found.refused > bulk.MAX_ROOMS,
+            "pruned": not found.total and not found.refused,
         }
     return TemplateResponse(request, "admin/rooms/job.html", context)
 

@@ -21,6 +21,7 @@ from rooms.admin.jobs.record import TITLE_LENGTH, set_job
 from rooms.admin.locks import StaleVersionError
 from rooms.columns import COLUMNS
 from rooms.models import Job, Room
+from rooms.naming import room_name
 
 COUNT_TIMEOUT = "12s"
 """Of the statement that looks at all rooms of a job; REQUEST_TIMEOUT is 15 s."""
@@ -182,6 +183,7 @@ class NotedRoom:
 
     room_id: int
     code: str
+    name: str
     exists: bool
     was: str
     now: str
@@ -204,9 +206,11 @@ def noted_room(
         names = [name for name in COLUMNS if name in before and before[name] != now[name]]
     else:
         names = [name for name in COLUMNS if name != "code"]
+    place = {name: (now or before)[name] for name in ("size", "latitude", "longitude")}
     return NotedRoom(
         room_id,
         code,
+        room_name(Room(**place)),
         bool(now),
         describe(before, names) or "not there",
         describe(now, names) or "deleted",

@@ -8,11 +8,12 @@ from django.db import connection
 from rooms.admin import activity
 from rooms.admin.history import log_changes
 from rooms.factories import RoomFactory
-from rooms.models import Room
+from rooms.models import Job, Room
 from rooms.naming import room_name
 from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_bulk import act
 from rooms.tests.admin.test_form import page, typed
+from rooms.tests.admin.test_undo import raise_prices
 
 ACTIVITY = "/admin/rooms/room/activity/"
 pytestmark = pytest.mark.django_db
@@ -104,6 +105,56 @@ def test_older_entries_are_on_further_pages(as_editor, boss, monkeypatch):
         messages.append([entry.change_message for entry, _ in response.context["entries"]])
         url = response.context["older"] and f"{ACTIVITY}?{response.context['older']}"
     assert messages == [["4", "3"], ["2", "1"], ["0"]]
+
+
+def save_price(client, room, price):
+    client.post(page(room), typed(client.get(page(room)), price=price))
+    return Job.objects.latest("pk")
+
+
+def changes(response):
+    return [(entry.object_repr, entry.change_message) for entry, _ in response.context["entries"]]
+
+
+def test_the_activity_of_a_job_is_what_it_did(as_editor, boss):
+    first, second = RoomFactory(price=39), RoomFactory(price=39)
+    job, other = save_price(as_editor, first, 45), save_price(as_editor, second, 50)
+    log_changes(boss, CHANGE, [(first, "at the same time, by the boss")])
+    LogEntry.objects.filter(user=boss).update(action_time=job.created_at)
+    assert changes(as_editor.get(f"{ACTIVITY}?job={job.pk}")) == [(str(first.code), "price 39 → 45")]
+    assert changes(as_editor.get(f"{ACTIVITY}?job={other.pk}")) == [(str(second.code), "price 39 → 50")]
+    assert changes(as_editor.get(f"{ACTIVITY}?job={job.pk}&room={second.code}")) == []
+    assert f'href="{ACTIVITY}?job={job.pk}"' in as_editor.get(job.get_absolute_url()).content.decode()
+
+
+def test_the_activity_of_a_job_keeps_the_rooms_that_it_deleted(as_boss):
+    rooms = RoomFactory.create_batch(2)
+    for room in rooms:
+        save_price(as_boss, room, room.price + 1)
+    delete(as_boss, rooms[0])
+    found = changes(as_boss.get(f"{ACTIVITY}?job={Job.objects.latest('pk').pk}"))
+    assert [code for code, _ in found] == [str(rooms[0].code)]
+
+
+@pytest.mark.parametrize("job", ["0", "-1", "x", "99", "99999999999999999999", "1.5", "9223372036854775807"])
+def test_the_activity_of_no_job_is_empty(as_editor, job):
+    save_price(as_editor, RoomFactory(price=39), 45)
+    if job != str(Job.objects.get().pk):
+        assert changes(as_editor.get(f"{ACTIVITY}?job={job}")) == []
+
+
+def test_the_activity_of_a_large_job_has_pages(client, boss, monkeypatch, django_assert_num_queries):
+    client.force_login(boss)
+    rooms = RoomFactory.create_batch(5, price=39)
+    raise_prices(client, rooms)
+    monkeypatch.setattr(activity, "PER_PAGE", 2)
+    url, pages = f"{ACTIVITY}?job={Job.objects.get().pk}", []
+    while url:
+        response = client.get(url)
+        pages.append({code for code, _ in changes(response)})
+        url = response.context["older"] and f"{ACTIVITY}?{response.context['older']}"
+    codes = [str(room.code) for room in reversed(rooms)]
+    assert pages == [set(codes[:2]), set(codes[2:4]), set(codes[4:])]
 
 
 def test_entries_about_users_are_not_shown(as_boss):
