@@ -1,12 +1,16 @@
 """Logging in with a second factor, from the password to the code, and what guesses and repeats come to."""
 
 import logging
+import re
+from threading import Barrier, Thread
 
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from rentomatic_site.accounts.models import RecoveryCode, Session
@@ -286,3 +290,76 @@ def test_logins_by_recovery_code_are_in_the_history_and_the_log(client, boss, co
 def test_the_login_page_reads_nothing_from_the_database(client, django_assert_num_queries):
     with django_assert_num_queries(0):
         assert client.get(LOGIN).status_code == 200
+
+
+def statements(queries):
+    """Verb and table of each statement, without savepoints."""
+    asked = [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+    table = re.compile(r'^(SELECT|INSERT|UPDATE|DELETE)(?:.*?FROM| INTO)? "(\w+)"', re.DOTALL)
+    found = [table.search(sql) for sql in asked]
+    return [f"{match[1]} {match[2]}" for match in found]
+
+
+def test_the_queries_of_a_login_are_known(client, boss, codes):
+    with CaptureQueriesContext(connection) as password:
+        give_password(client, boss)
+    assert statements(password) == [
+        "SELECT axes_accessattempt",  # of the name from the address
+        "SELECT axes_accessattempt",  # of the address
+        "SELECT auth_user",
+        "SELECT otp_totp_totpdevice",
+        "SELECT accounts_session",  # whether the key is in use
+        "INSERT accounts_session",
+    ]
+    with CaptureQueriesContext(connection) as second:
+        client.post(CODE, {"token": code()})
+    assert statements(second) == [
+        "SELECT accounts_session",
+        "SELECT auth_user",
+        "SELECT otp_totp_totpdevice",
+        *["SELECT axes_accessattempt"] * 2,  # whether the login is locked
+        "SELECT auth_user",
+        "SELECT otp_totp_totpdevice",  # for update
+        "UPDATE otp_totp_totpdevice",
+        "SELECT accounts_session",
+        "INSERT accounts_session",  # the session has another key from here on
+        *["SELECT accounts_session", "DELETE accounts_session"],
+        "UPDATE auth_user",
+        *["SELECT axes_accessattempt"] * 2,  # the failures that it ends
+        "UPDATE accounts_session",
+    ]
+
+
+def test_a_page_of_the_admin_reads_one_more_row_for_the_second_factor(boss, codes):
+    with_code = log_in(boss, code())
+    without = Client()
+    without.force_login(boss)
+    numbers = []
+    for client in (without, with_code):
+        client.get("/admin/auth/group/")
+        with CaptureQueriesContext(connection) as queries:
+            client.get("/admin/auth/group/")
+        numbers.append(len(queries))
+    assert numbers[1] == numbers[0] + 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["of the app", "for recovery"])
+def test_of_two_logins_by_one_code_at_once_one_is_refused(boss, codes, kind):
+    token = code() if kind == "of the app" else codes[0]
+    clients = [Client(), Client()]
+    for client in clients:
+        give_password(client, boss)
+    start = Barrier(2)
+
+    def send(client):
+        start.wait()
+        client.post(CODE, {"token": token})
+        connection.close()
+
+    threads = [Thread(target=send, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(is_logged_in(client) for client in clients) == [False, True]
