@@ -116,11 +116,11 @@ def resets() -> list[list[str]]:
     begun, once that is complete, and without; beside a bare copy of the template.
     """
     from rentomatic_site import postgres
-    from rentomatic_site.scenarios import databases, discovery
+    from rentomatic_site.scenarios import databases, discovery, names
     from rooms.seeding import DEFAULT_SEED
 
-    template = databases.template_name(SCENARIO, discovery.find(SCENARIO).fingerprint(DEFAULT_SEED))
-    spare = databases.spare_name(template, SCENARIO)
+    template = names.template_name(SCENARIO, discovery.find(SCENARIO).fingerprint(DEFAULT_SEED))
+    spare = names.spare_name(template, SCENARIO)
     times: dict[str, list[tuple[float, float]]] = {WITH_SPARE: [], WITHOUT_SPARE: [], BARE: []}
     with postgres.session() as server:
         was_there = postgres.database_exists(server, template)
@@ -142,7 +142,7 @@ def resets() -> list[list[str]]:
                 times[BARE].append((seconds, seconds))
                 postgres.drop_database(server, name)
         finally:
-            databases.drop(server, databases.target_name(ALIAS))
+            databases.drop(server, names.target_name(ALIAS))
             if not was_there:
                 databases.drop(server, template)
     rows = [[f"reset of {SCENARIO}, least of {RESETS}", "printed, s", "whole command, s"]]

@@ -5,6 +5,7 @@ for a value per row, for a million of them. All randomness depends on a seed (`S
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from math import exp
@@ -37,10 +38,33 @@ class Source:
             " || int8send((hashint8extended(n, {}) & ~(3::bigint << 62)) | (2::bigint << 62)), 'hex')::uuid"
         ).format(Literal(self.salt()), Literal(self.salt()))
 
+    @property
+    def independent(self) -> "Source":
+        """The source of what does not depend on other columns, such as a choice among distributions."""
+        return self
+
     def salt(self) -> int:
         """A bigint that no other draw of this seed uses."""
         self.drawn += 1
         return int.from_bytes(sha256(f"{self.seed}:{self.drawn}".encode()).digest()[:8], signed=True)
+
+
+class Correlated(Source):
+    """A source whose numbers all follow from one of the normal distribution, given as SQL."""
+
+    def __init__(self, source: Source, normal: Composable) -> None:
+        self.source = source
+        self.common = normal
+
+    def uniform(self) -> Composable:
+        return SQL("(0.5 + 0.5 * erf({} / sqrt(2.0::float8)))").format(self.common)
+
+    def normal(self) -> Composable:
+        return self.common
+
+    @property
+    def independent(self) -> Source:
+        return self.source
 
 
 class Distribution(ABC):
@@ -112,8 +136,60 @@ class Mostly(Distribution):
 
     def sql(self, source: Source) -> Composable:
         return SQL("CASE WHEN {} < {} THEN {} ELSE {} END").format(
-            source.uniform(), Literal(self.share), Literal(self.value), self.otherwise.sql(source)
+            source.independent.uniform(),
+            Literal(self.share),
+            Literal(self.value),
+            self.otherwise.sql(source),
         )
 
     def draw(self, chance: random.Random) -> float:
         return self.value if chance.random() < self.share else self.otherwise.draw(chance)
+
+
+class Mixture(Distribution):
+    """Several distributions by their shares, as in `mixture((0.3, always(50)), (0.7, skewed(80)))`."""
+
+    def __init__(self, *parts: tuple[float, Distribution]) -> None:
+        """ValueError without a positive share; shares need not add up to 1."""
+        total = sum(share for share, _ in parts)
+        if total <= 0 or any(share < 0 for share, _ in parts):
+            raise ValueError("mixture(): shares must be positive, as in mixture((0.3, always(50)), (0.7, …))")
+        self.shares = [share / total for share, _ in parts]
+        self.parts = [part for _, part in parts]
+
+    def sql(self, source: Source) -> Composable:
+        chosen = source.independent.uniform()
+        bounds = [sum(self.shares[: i + 1]) for i in range(len(self.shares) - 1)]
+        cases = [
+            SQL(" WHEN {} < {} THEN {}").format(chosen, Literal(bound), part.sql(source))
+            for bound, part in zip(bounds, self.parts, strict=False)
+        ]
+        otherwise = self.parts[-1].sql(source)
+        return SQL("CASE{} ELSE {} END").format(SQL("").join(cases), otherwise) if cases else otherwise
+
+    def draw(self, chance: random.Random) -> float:
+        (part,) = chance.choices(self.parts, self.shares)
+        return part.draw(chance)
+
+
+class ByCity(Distribution):
+    """
+    A distribution for each city, as in `by_city({"London": skewed(95)}, otherwise=skewed(60))`.
+
+    `room()` knows no city.
+    """
+
+    def __init__(self, cities: Mapping[str, Distribution], otherwise: Distribution) -> None:
+        self.cities = dict(cities)
+        self.otherwise = otherwise
+
+    def sql(self, source: Source) -> Composable:
+        cases = [
+            SQL(" WHEN {} THEN {}").format(Literal(name), distribution.sql(source))
+            for name, distribution in self.cities.items()
+        ]
+        otherwise = self.otherwise.sql(source)
+        return SQL("CASE city{} ELSE {} END").format(SQL("").join(cases), otherwise) if cases else otherwise
+
+    def draw(self, chance: random.Random) -> float:
+        return self.otherwise.draw(chance)

@@ -11,12 +11,13 @@ What a scenario expects of its rooms, checked through the API's URLs.
 import json
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from rooms.counting import Count
 
 
-def expectation(query: str, expected: Any) -> tuple[str, Callable[[Any], str]]:
+def expectation(query: str, expected: Any, module: ModuleType) -> tuple[str, Callable[[Any], str]]:
     """
     One line of EXPECT in words, and its check: a function of Django's test client that returns what is wrong.
 

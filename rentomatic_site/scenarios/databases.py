@@ -8,6 +8,7 @@ The databases of the scenarios on the server, and the templates that they are cl
 | `tpl__HASH` | a migrated, empty database; refuses connections |
 | `scenario_NAME_RANDOM` | a database that is being built, or was when a load was killed |
 | `scenario_NAME_HASH` | the spare: a copy of the template that the next reset takes (`spare_name`) |
+| `scenario_NAME_TOKEN` | a test's clone, or a spare one; it has no metadata (clones.py) |
 
 The comment on each holds its metadata (`Metadata`). Nothing here drops, renames or changes a
 database without metadata, nor one that another developer or checkout has created, nor the application's and
@@ -18,22 +19,24 @@ recognised by its name: the last six digits of RANDOM are a hash of the first si
 """
 
 import json
-import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 
 import psycopg2
 from django.conf import settings
 from psycopg2 import errors
 from psycopg2.extensions import cursor
+from psycopg2.sql import SQL, Identifier, Literal
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
-from rentomatic_site.scenarios.isolation import TARGET_PREFIX
+from rentomatic_site.scenarios.names import BUILDING_NAME, TEST_NAME, identity, spare_name, test_name
+from rentomatic_site.scenarios.names import alias_of as alias_of
+from rentomatic_site.scenarios.names import building_name as building_name
+from rentomatic_site.scenarios.names import digest as digest
+from rentomatic_site.scenarios.names import target_name as target_name
 
 FILE_COPY_FROM = 64 * 2**20
 """Bytes; larger databases are cloned faster by copying files than through the write-ahead log."""
@@ -41,11 +44,8 @@ FILE_COPY_FROM = 64 * 2**20
 ATTEMPTS = 5
 """Of a rename; in each, PostgreSQL waits up to five seconds for sessions to end."""
 
-TARGET, TEMPLATE, MIGRATED, BUILDING = "scenario", "template", "migrated", "building"
+TARGET, TEMPLATE, MIGRATED, BUILDING, TEST = "scenario", "template", "migrated", "building", "test"
 CHECKPOINT = "checkpoint"
-
-BUILDING_NAME = re.compile(r"scenario_([a-z0-9_]+)_([0-9a-f]{6})[0-9a-f]{6}")
-"""Matches what `building_name` returns."""
 
 
 @dataclass(frozen=True)
@@ -90,59 +90,10 @@ class Database:
     """Whether a DROP DATABASE was interrupted: it can only be dropped again."""
 
 
-def target_name(scenario: str) -> str:
-    """The name that `settings.DATABASES` has under SCENARIO=NAME."""
-    return f"{TARGET_PREFIX}{scenario}"
-
-
-def alias_of(name: str) -> str:
-    """The value of SCENARIO under which `settings.DATABASES` has the database of that name."""
-    return name.removeprefix(TARGET_PREFIX)
-
-
-def template_name(scenario: str, fingerprint: str) -> str:
-    """The name contains a hash of the owner and the checkout: each checkout has its own templates."""
-    return f"tpl_{scenario}_{digest(scenario, fingerprint, settings.POSTGRES['user'])}"
-
-
-def building_name(scenario: str, token: str = "") -> str:
-    """A unique name for a database that is being built; SCENARIO can name it like a target."""
-    token = token or secrets.token_hex(3)
-    return target_name(f"{scenario or MIGRATED}_{token}{digest(scenario, token)[:6]}")
-
-
-def spare_name(template: str, scenario: str) -> str:
-    """
-    The name of the copy of a template that is made in advance. It is that of a database that is being built,
-    as the copy has no metadata until it is used: nobody waits for it who could write them (`begin_spare`).
-    """
-    return building_name(scenario, digest(template)[:6])
-
-
-def substitute_name(target: str) -> str:
-    """The name that replaces `target` where another developer or checkout has a database of that name."""
-    return f"{target}_{digest(target)[:4]}"
-
-
-def failed_name(target: str) -> str:
-    """The name of the database of a failed load where `target` holds the complete one of an earlier load."""
-    return f"{target}_failed"
-
-
-def digest(*parts: str) -> str:
-    """Twelve hexadecimal digits of a hash of the parts, the owner and the checkout."""
-    return sha256(json.dumps([*identity(), *parts]).encode()).hexdigest()[:12]
-
-
-def identity() -> tuple[str, str]:
-    """Metadata's `owner` and `checkout` for databases that this process creates."""
-    return settings.SCENARIOS_OWNER, str(settings.BASE_DIR)
-
-
 def read_metadata(comment: str | None, name: str = "") -> Metadata | None:
     """
     The metadata in a comment, without fields that only other versions of this code have. A database without a
-    comment is recognised by its name as one that was being made. None for any other database.
+    comment is recognised by its name as one that was being made, or as a test's clone. None for any other.
     """
     try:
         written = json.loads(comment or "")["rentomatic"]
@@ -155,6 +106,8 @@ def read_metadata(comment: str | None, name: str = "") -> Metadata | None:
         for scenario in (building[1], ""):
             if building_name(scenario, building[2]) == name:
                 return Metadata(BUILDING, scenario, owner=identity()[0], checkout=identity()[1])
+    if comment is None and (test := TEST_NAME.fullmatch(name)) and test_name(*test.groups()) == name:
+        return Metadata(TEST, test[1], owner=identity()[0], checkout=identity()[1])
     return None
 
 
@@ -238,20 +191,9 @@ def create(server: cursor, scenario: str, template: Database | None, metadata: M
     An interruption leaves nothing, or a database that the next load of the scenario recognises by its name.
     """
     name = building_name(scenario)
-    options = {
-        "template": template and template.name,
-        "strategy": "FILE_COPY" if template and template.size >= FILE_COPY_FROM else None,
-        "owner": settings.DATABASES["default"]["USER"],
-    }
+    strategy = "FILE_COPY" if template and template.size >= FILE_COPY_FROM else None
     try:
-        try:
-            # PostgreSQL 18 can let the file system share or copy the blocks, which is several times faster.
-            with suppress(errors.UndefinedObject):
-                server.execute("SET file_copy_method = clone")
-            postgres.create_database(server, name, **options)
-        except errors.IoError:  # not supported by this file system
-            server.execute("SET file_copy_method = copy")
-            postgres.create_database(server, name, **options)
+        copy(server, name, template.name if template else None, strategy)
         write_metadata(
             server, name, stamped(replace(metadata, kind=BUILDING, scenario=scenario, complete=False))
         )
@@ -260,6 +202,37 @@ def create(server: cursor, scenario: str, template: Database | None, metadata: M
             postgres.drop_database(server, name)
         raise
     return name
+
+
+def copy(server: cursor, name: str, template: str | None, strategy: str | None) -> None:
+    """Create the database, by sharing the template's blocks where server and file system can."""
+    options = {"template": template, "strategy": strategy, "owner": settings.DATABASES["default"]["USER"]}
+    try:
+        # PostgreSQL 18 can let the file system share or copy the blocks, which is several times faster.
+        with suppress(errors.UndefinedObject):
+            server.execute("SET file_copy_method = clone")
+        postgres.create_database(server, name, **options)
+    except errors.IoError:  # not supported by this file system
+        server.execute("SET file_copy_method = copy")
+        postgres.create_database(server, name, **options)
+    if template:
+        copy_settings(server, template, name)
+
+
+def copy_settings(server: cursor, template: str, name: str) -> None:
+    """Give the database the template's parameters (ALTER DATABASE … SET), which its copies lack."""
+    server.execute(
+        "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase"
+        " WHERE setrole = 0 AND datname = %s",
+        [template],
+    )
+    for (setting,) in server.fetchall():
+        parameter, _, value = setting.partition("=")
+        server.execute(
+            SQL("ALTER DATABASE {} SET {} = {}").format(
+                Identifier(name), Identifier(parameter), Literal(value)
+            )
+        )
 
 
 def begin_spare(template: Database) -> None:

@@ -2,13 +2,14 @@
 What the engine knows of a project's models: the module that SCENARIOS_SEEDING names, such as `rooms.seeding`.
 
 The module has the words that scenarios import, and `seed(value)`, after which their chance is the same each
-time. Everything else is optional:
+time. Everything else is optional. Paths are dotted names: what they name changes no rows, and no template.
 
 | name | what |
 |---|---|
 | `count()` | the number of rows that the lists show, of Django's connection (default: of all models) |
 | `label(number)` | that number in words (default: "3 rows") |
-| `EXPECTED` | name of a dict in scenarios, such as `EXPECT` → function of key and value: `Checked` |
+| `EXPECTED` | name of a dict in scenarios, such as `EXPECT` → path of the `Reader` of its lines |
+| `RECORD_PLANS` | path of a function of a scenario's module: writes its present plans, returns the file |
 | `OPENED` | label → arguments of manage.py, for lines that show what to look at |
 | `PAGES` | label → path of a page, for `--serve` |
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 DEFAULT_SEED = 1
 
@@ -28,6 +30,9 @@ Problem = Callable[[Any], str]
 
 Checked = tuple[str, Problem]
 """What is expected, in words, and its check."""
+
+Reader = Callable[[str, Any, ModuleType], Checked]
+"""Of one key and value of a dict in a scenario's module; ValueError says what is wrong with the value."""
 
 
 def module() -> ModuleType:
@@ -59,9 +64,10 @@ def label(number: int) -> str:
     return named(number) if named else f"{number:,} {'row' if number == 1 else 'rows'}"
 
 
-def expected() -> dict[str, Callable[[str, Any], Checked]]:
-    """The dicts of a scenario that state what is expected, by name; each function raises ValueError."""
-    return getattr(module(), "EXPECTED", {})
+def expected() -> dict[str, Reader]:
+    """The dicts of a scenario that state what is expected, by name."""
+    paths: dict[str, str] = getattr(module(), "EXPECTED", {})
+    return {name: import_string(path) for name, path in paths.items()}
 
 
 def opened() -> dict[str, str]:
@@ -72,3 +78,9 @@ def opened() -> dict[str, str]:
 def pages() -> dict[str, str]:
     """Label → path of a page worth opening."""
     return getattr(module(), "PAGES", {})
+
+
+def record_plans(scenario: ModuleType) -> Any:
+    """Write the present plans that the scenario expects; the path, None where there are none."""
+    path = getattr(module(), "RECORD_PLANS", "")
+    return import_string(path)(scenario) if path else None

@@ -47,11 +47,11 @@ def expectations(module: ModuleType) -> list[Expectation]:
 
 
 def _expectations(
-    module: ModuleType, name: str, expect: dict[str, Any], read: Callable[[str, Any], domain.Checked]
+    module: ModuleType, name: str, expect: dict[str, Any], read: domain.Reader
 ) -> Iterator[Expectation]:
     for query, expected in expect.items():
         try:
-            yield Expectation(*read(query, expected))
+            yield Expectation(*read(query, expected, module))
         except ValueError as error:
             raise ScenarioError(f"{module.__file__}: {name}[{query!r}] is {expected!r}, {error}.") from None
 

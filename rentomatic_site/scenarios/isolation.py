@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import thread as thread_pool
 from contextlib import contextmanager
+from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections
@@ -21,13 +22,14 @@ TARGET_PREFIX = "scenario_"
 
 
 @contextmanager
-def django_on(name: str) -> Iterator[None]:
+def django_on(name: str, opened: Any = None) -> Iterator[None]:
     """
     Point Django's connections to the database `scenario_…`, without the limits of requests: in all threads
     of this process and in the processes that it starts.
 
     Until the end of the block nothing can open the application's database. A thread that still runs at the
     end can open no further connection. Commits are asynchronous: a crash of the machine may lose some.
+    `opened` is a connection to that database which this thread is to use (psycopg2's, set up by Django).
     """
     if connection.in_atomic_block:
         raise ScenarioError(
@@ -38,7 +40,6 @@ def django_on(name: str) -> Iterator[None]:
     # assignment to `connection.settings_dict` would change the connection of this thread only.
     shared = connections.settings[DEFAULT_DB_ALIAS]
     usual = {key: shared[key] for key in ("NAME", "OPTIONS")}
-    options = "-c statement_timeout=0 -c synchronous_commit=off -c client_connection_check_interval=500"
     alias = name.removeprefix(TARGET_PREFIX)
     threads = set(threading.enumerate())
     connection.close()
@@ -48,17 +49,32 @@ def django_on(name: str) -> Iterator[None]:
         ancestors.announced(alias),
     ):
         shared["NAME"] = name
-        shared["OPTIONS"] = {
-            **usual["OPTIONS"],
-            "options": options,
-            "application_name": f"load_scenario {name}",
-        }
+        shared["OPTIONS"] = {**usual["OPTIONS"], **options(name)}
+        if opened is not None:
+            use(opened)
         try:
             yield
         finally:
             connection.close()
             postgres.without_database.update(running_threads(threads))
             shared.update(usual)
+
+
+def options(name: str) -> dict[str, str]:
+    """libpq's options of Django's connections to a scenario: without the limits of requests."""
+    return {
+        "options": "-c statement_timeout=0 -c synchronous_commit=off -c client_connection_check_interval=500",
+        "application_name": f"load_scenario {name}",
+    }
+
+
+def use(opened: Any) -> None:
+    """Let Django's connection of this thread be one that is open."""
+    connection.get_new_connection = lambda conn_params: opened  # type: ignore[method-assign]  # of this instance
+    try:
+        connection.connect()
+    finally:
+        del connection.get_new_connection
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, domain, running
+from rentomatic_site.scenarios import ScenarioError, databases, domain, names, running
 from rentomatic_site.scenarios.databases import BUILDING, MIGRATED, TARGET, TEMPLATE, Database, Metadata
 from rentomatic_site.scenarios.discovery import Scenario, migrations_fingerprint
 from rentomatic_site.scenarios.isolation import django_on
@@ -64,14 +64,14 @@ def load(
     Raises Failed where the scenario's code raises, ScenarioError where the database cannot be had.
     """
     started = time.monotonic()
-    target = target or databases.target_name(scenario.name)
+    target = target or names.target_name(scenario.name)
     with lock_target(target, say), lock_templates(scenario.name, say) as server:
         target = own_target(server, target)
         present = databases.find(server, target)
         if present and present.metadata.scenario != scenario.name:
             raise ScenarioError(
                 f"{target} holds scenario {present.metadata.scenario}. "
-                f"Next: ./manage.py drop_scenario {databases.alias_of(target)}"
+                f"Next: ./manage.py drop_scenario {names.alias_of(target)}"
             )
         if present and present.broken:
             databases.drop(server, target)
@@ -83,9 +83,9 @@ def load(
         if seed is None:  # a reset brings back the state that is there, not another one
             seed = present.metadata.seed if present else domain.DEFAULT_SEED
         fingerprint = scenario.fingerprint(seed)
-        template_name = databases.template_name(scenario.name, fingerprint)
+        template_name = names.template_name(scenario.name, fingerprint)
         template = databases.find(server, template_name)
-        spare = "" if template is None or rebuild else databases.spare_name(template_name, scenario.name)
+        spare = "" if template is None or rebuild else names.spare_name(template_name, scenario.name)
         remove_leftovers(server, scenario.name, but=spare)
         how = "cloned" if template and not rebuild else "filled"
         if template is None or rebuild:
@@ -93,6 +93,7 @@ def load(
             template = fill(server, scenario, fingerprint, seed, target, good, say)
         if spare and postgres.database_exists(server, spare):
             name = spare
+            databases.copy_settings(server, template.name, name)
         else:
             name = databases.create(server, scenario.name, template, template.metadata)
         try:
@@ -109,9 +110,24 @@ def load(
     return Loaded(database, how, time.monotonic() - started, template=template)
 
 
+def template_of(scenario: Scenario, seed: int = domain.DEFAULT_SEED) -> Database:
+    """
+    The template of the scenario, filled where there is none: once, whoever else asks for it.
+
+    Raises as `load`; what run() has stored before an error is in a database beside the targets then.
+    """
+    with lock_templates(scenario.name) as server:
+        fingerprint = scenario.fingerprint(seed)
+        if template := databases.find(server, names.template_name(scenario.name, fingerprint)):
+            return template
+        remove_leftovers(server, scenario.name)
+        failed = names.target_name(f"pytest_{scenario.name}")
+        return fill(server, scenario, fingerprint, seed, failed, "", lambda line: None)
+
+
 def own_target(server: cursor, target: str) -> str:
     """The name, or its substitute where another developer has a database of that name."""
-    substitute = databases.substitute_name(target)
+    substitute = names.substitute_name(target)
     for name in (substitute, target):
         if (present := databases.find(server, name)) and present.mine:
             return name
@@ -120,7 +136,7 @@ def own_target(server: cursor, target: str) -> str:
 
 def free_failed_name(server: cursor, scenario: str, target: str) -> str:
     """The name for the database of a failed load beside a complete `target`; "" where it is taken."""
-    name = databases.failed_name(target)
+    name = names.failed_name(target)
     if postgres.database_exists(server, name) and not failed_load(server, scenario, target):
         return ""
     return name
@@ -128,7 +144,7 @@ def free_failed_name(server: cursor, scenario: str, target: str) -> str:
 
 def failed_load(server: cursor, scenario: str, target: str) -> Database | None:
     """The database that a failed load of the scenario left beside the complete `target`."""
-    name = databases.failed_name(target)
+    name = names.failed_name(target)
     for database in databases.databases(server):
         if (
             database.name == name
@@ -155,7 +171,7 @@ def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None
     if (
         metadata != present.metadata or not metadata.owner
     ):  # comments of earlier versions hold the output of run()
-        owner, checkout = databases.identity()
+        owner, checkout = names.identity()
         metadata = replace(metadata, owner=owner, checkout=checkout)
         databases.write_metadata(server, present.name, metadata)
     stale = ""
@@ -228,7 +244,7 @@ def fill(
                 name_of_failed = free_failed_name(server, scenario.name, target) or name
             databases.promote(server, name, name_of_failed, replace(metadata, kind=TARGET, error=message))
             raise Failed(running.own_traceback(error), rooms, name_of_failed, good) from error
-        new_name = databases.template_name(scenario.name, fingerprint)
+        new_name = names.template_name(scenario.name, fingerprint)
         databases.promote(server, name, new_name, replace(metadata, complete=True))
     except BaseException as interruption:
         if isinstance(interruption.__cause__, errors.DiskFull):
@@ -250,7 +266,7 @@ def fill(
 def migrated_template(server: cursor) -> Database:
     """The template that is migrated and empty; it replaces templates with other migrations."""
     fingerprint = migrations_fingerprint()
-    name = databases.template_name("", fingerprint)
+    name = names.template_name("", fingerprint)
     template = databases.find(server, name)
     if template is None:
         remove_leftovers(server, "")

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases
+from rentomatic_site.scenarios import names
 
 
 @contextmanager
 def lock_target(target: str, say: Callable[[str], None] = lambda line: None) -> Iterator[cursor]:
     """Hold the lock for loading a scenario into the database of that name; yield a server session."""
-    what = f"scenario {databases.alias_of(target)}"
+    what = f"scenario {names.alias_of(target)}"
     with lock(f"rentomatic {what}", what, say) as server:
         yield server
 
@@ -24,7 +24,7 @@ def lock_templates(scenario: str, say: Callable[[str], None] = lambda line: None
     template. A command that needs both locks takes the one of the target first.
     """
     what = f"scenario {scenario}" if scenario else "migrations"
-    with lock(f"rentomatic templates {databases.digest(scenario)}", what, say) as server:
+    with lock(f"rentomatic templates {names.digest(scenario)}", what, say) as server:
         yield server
 
 

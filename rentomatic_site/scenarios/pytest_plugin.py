@@ -5,13 +5,10 @@ line of its EXPECT, its check(client).
     pytest scenarios/book_rooms.py
 
 A scenario that fails is loaded again on the developer's server, as `pytest_NAME`, since the server of the
-tests stops with them.
+tests stops with them; it goes when the scenario has passed. The fixture `scenario` is in pytest_fixture.py.
 """
 
 import random
-import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +17,11 @@ import pytest
 from pytest_django.plugin import blocking_manager_key
 
 if TYPE_CHECKING:  # importing them reads the settings, which pytest-django configures later
+    from rentomatic_site.scenarios.clones import Clone
     from rentomatic_site.scenarios.discovery import Scenario
     from rentomatic_site.scenarios.expectations import Expectation
+
+pytest_plugins = ["rentomatic_site.scenarios.pytest_fixture"]
 
 LOADS = "loads"
 
@@ -41,8 +41,7 @@ class ExpectationFailed(Exception):
 class ScenarioFile(pytest.File):
     """One scenario. Its database is created for the first of its tests and dropped after the last."""
 
-    database = ""
-    loaded = False
+    clone: "Clone | None" = None
     failed = False
 
     @property
@@ -71,27 +70,26 @@ class ScenarioFile(pytest.File):
         for expectation in expected:
             yield ScenarioItem.from_parent(self, name=expectation.label, expectation=expectation)
 
-    def load(self) -> str:
-        """The name of the scenario's database, freshly loaded by the first call."""
-        from rentomatic_site.scenarios import databases, expectations, loading
+    def load(self) -> "Clone":
+        """The scenario's database, freshly loaded by the first call."""
+        from rentomatic_site.scenarios import expectations
+        from rentomatic_site.scenarios.pytest_fixture import clones_of_session
 
-        if self.failed and not self.loaded:
+        if self.failed and not self.clone:
             pytest.skip("the scenario does not load")
-        if not self.loaded:
-            # A unique name: another pytest may run on the same server.
-            self.database = databases.target_name(f"{self.alias}_{secrets.token_hex(4)}")
-            loading.load(self.scenario, reset=True, target=self.database)
+        if not self.clone:
+            self.clone = clones_of_session(self.config).take(self.scenario)
             expectations.expectations(self.scenario.module())  # ScenarioError where EXPECT is invalid
-            self.loaded = True
-        return self.database
+        return self.clone
 
     def teardown(self) -> None:
-        from rentomatic_site import postgres
-        from rentomatic_site.scenarios import databases
+        from rentomatic_site.scenarios import keeping
+        from rentomatic_site.scenarios.pytest_fixture import clones_of_session
 
-        if self.database:
-            with postgres.session() as server:
-                databases.drop(server, self.database)
+        if self.clone:
+            self.clone.connection.close()
+            clones_of_session(self.config).give_back(self.clone)
+        keeping.forget_unless(self.config, self.alias, self.failed)
 
 
 class ScenarioItem(pytest.Item):
@@ -107,9 +105,9 @@ class ScenarioItem(pytest.Item):
         from rentomatic_site.scenarios import expectations, isolation
 
         with self.config.stash[blocking_manager_key].unblock():
-            database = self.parent.load()
+            clone = self.parent.load()
             if self.expectation:
-                with isolation.django_on(database):
+                with isolation.django_on(clone.name):
                     problem = self.expectation.problem(expectations.client())
                 if problem:
                     raise ExpectationFailed(f"✗ {self.expectation.label}: {problem}")
@@ -127,21 +125,12 @@ class ScenarioItem(pytest.Item):
 
     def keep(self) -> str:
         """Load the scenario on the developer's server; return the output, with the lines that open it."""
-        from rentomatic_site.testing import plugin
+        from rentomatic_site.scenarios import keeping
 
         name = self.parent.scenario.name
-        command = ["manage.py", "load_scenario", name, "--as", self.parent.alias, "--rebuild", "--no-color"]
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=plugin.PROJECT,
-            env={"DEBUG": "on", **plugin.ENVIRONMENT},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return f"$ ./{' '.join(command)}\n{done.stdout}"
+        arguments = ["load_scenario", name, "--as", self.parent.alias, "--rebuild", "--no-color"]
+        done = keeping.manage(self.config, *arguments)
+        return f"$ ./manage.py {' '.join(arguments)}\n{done.stdout}"
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, None, f"{self.parent.scenario.name}: {self.name}"

@@ -46,6 +46,9 @@ ENVIRONMENT = dict(os.environ)
 """The environment as it was: of the database that the developer works on."""
 
 # Not inherited: another pytest that a test starts is no worker.
+SERVER = ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")
+"""The variables that name a server."""
+
 IS_WORKER = os.environ.pop("PYTEST_XDIST_WORKER", None) is not None
 
 # A shell that runs us in the background makes us and our children deaf to Ctrl-C, which is under test too.
@@ -57,7 +60,7 @@ if not IS_WORKER:  # which inherits all of this
     os.environ.setdefault("DEBUG", "on")
     # Where Debian keeps nginx, off the path of ordinary users, who may run it all the same.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    if not any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME")):
+    if not any(os.environ.get(name) for name in SERVER):
         # The first connection makes it, the end of the last process that uses it removes it (supervisor.py).
         os.environ["EMBEDDED_POSTGRES_DIR"] = str(
             Path(tempfile.gettempdir()) / f"rentomatic-tests-{secrets.token_hex(8)}.ephemeral"
@@ -103,6 +106,8 @@ def pytest_configure_node(node: "WorkerController") -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give a worker of pytest-xdist its share of the ports, and the environment as it was."""
+    from rentomatic_site.scenarios import pytest_fixture
+
     workerinput = getattr(config, "workerinput", None)
     if workerinput:
         from rentomatic_site.testing import rig
@@ -111,6 +116,8 @@ def pytest_configure(config: pytest.Config) -> None:
         ENVIRONMENT.update(workerinput["environment"])
         number = int(workerinput["workerid"].removeprefix("gw"))
         rig.PORTS = rig.PORTS[number % workerinput["workercount"] :: workerinput["workercount"]]
+    if not any(ENVIRONMENT.get(name) for name in SERVER):  # that of the tests ends with them
+        config.stash[pytest_fixture.DEVELOPERS] = ENVIRONMENT
 
 
 @pytest.hookimpl(optionalhook=True)

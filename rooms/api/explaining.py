@@ -7,7 +7,8 @@ from typing import Any
 from django.db import connection, transaction
 
 from rooms.api import queries
-from rooms.api.formats import JSON
+from rooms.api.formats import JSON, Format
+from rooms.api.rings import parts_by_distance
 from rooms.api.search import Search
 
 
@@ -29,10 +30,26 @@ class Explainer:
         return execute(sql, params, many, context)
 
 
-def explain_page(search: Search, options: str = "ANALYZE, BUFFERS") -> list[tuple[str, list[Any]]]:
-    """Each statement of the page, and its plan: text lines, or one object for FORMAT JSON."""
+def explain(work: Callable[[], Any], options: str = "ANALYZE, BUFFERS") -> list[tuple[str, list[Any]]]:
+    """Each statement of the work, and its plan: text lines, or one object for FORMAT JSON."""
     explainer = Explainer(options)
     # In a transaction no statement is prepared: the plan is that of the SQL that is shown.
     with transaction.atomic(), connection.execute_wrapper(explainer):
-        queries.page(search, JSON)
+        work()
     return explainer.found
+
+
+def explain_page(search: Search, options: str = "ANALYZE, BUFFERS") -> list[tuple[str, list[Any]]]:
+    """`explain` for a page of rooms."""
+    return explain(lambda: queries.page(search, JSON), options)
+
+
+def explain_export(search: Search, output: Format, options: str) -> list[tuple[str, list[Any]]]:
+    """`explain` for an export: as those of its cursors, which are planned for their first rows."""
+    found = []
+    with connection.cursor() as cursor, transaction.atomic():
+        for part in parts_by_distance(search):
+            sql, values = queries.export_statement(part, output)
+            cursor.execute(f"EXPLAIN ({options}) DECLARE export CURSOR FOR {sql}", values)
+            found.append((cursor.mogrify(sql, values).decode(), [row for (row,) in cursor.fetchall()]))
+    return found

@@ -147,17 +147,22 @@ def stream(search: Search, output: Format) -> Generator[str, None, None]:
     Closing the iterator, as a server does when its client disconnects, ends the query.
     """
     names = column_names(search)
-    line, before, has_lines = output.line(names), output.head(names), False
+    before, has_lines = output.head(names), False
     with one_state():
         for part in parts_by_distance(search):
-            rows, values = select_rows(part)
             with connection.chunked_cursor() as cursor:
-                cursor.execute(f"SELECT {line} FROM ({rows}) AS room", values)
+                cursor.execute(*export_statement(part, output))
                 while found := cursor.fetchmany(STREAM_ROWS):
                     yield before + output.separator.join([text for (text,) in found])
                     before, has_lines = output.separator, True
     # An error before this leaves a file that no reader takes for a complete one, where the format has a tail.
     yield ("" if has_lines else before) + output.end(has_lines)
+
+
+def export_statement(search: Search, output: Format) -> Statement:
+    """The statement of a part of `stream`: a line of text for each room."""
+    rows, values = select_rows(search)
+    return f"SELECT {output.line(column_names(search))} FROM ({rows}) AS room", values
 
 
 def room_text(code: str, output: Format) -> str | None:

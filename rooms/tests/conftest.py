@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases, discovery, isolation, loading
+from rentomatic_site.scenarios import databases, discovery, isolation, loading, names
 from rooms.models import Room
 
 BOOK_INSERT = (
@@ -85,7 +85,7 @@ def seventy_thousand(django_db_setup, django_db_blocker):
 @pytest.fixture(scope="module")
 def million_rooms(django_db_setup, django_db_blocker):
     """The rooms of the scenario of this name, for a module; its own tests use the same template."""
-    target = databases.target_name(f"test_million_{os.getpid()}")
+    target = names.target_name(f"test_million_{os.getpid()}")
     with django_db_blocker.unblock():
         loading.load(discovery.find("million_rooms"), reset=True, target=target)
         with isolation.django_on(target):

@@ -18,19 +18,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """`django.db.backends.postgresql` with the differences below; its shell is in client.py."""
 
     client_class = DatabaseClient
-    opened: str | None = None
-    """The NAME under which the connection was opened."""
 
     def ensure_connection(self) -> None:
         """Open the connection anew where NAME has changed since (scenarios/isolation.py)."""
-        if self.connection is not None and self.opened != self.settings_dict["NAME"]:
+        if self.connection is not None and self.connection.info.dbname != self.settings_dict["NAME"]:
             self.close()
         super().ensure_connection()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Start the embedded server first, where it is the one configured."""
         postgres.ready()
-        self.opened = self.settings_dict["NAME"]
         try:
             return super().get_new_connection(conn_params)
         except psycopg2.OperationalError as error:

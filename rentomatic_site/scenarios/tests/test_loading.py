@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases
+from rentomatic_site.scenarios import databases, names
 from rentomatic_site.scenarios.tests.workshop import Workshop
 from rentomatic_site.testing.rig import wait_until
 
@@ -71,7 +71,7 @@ def spare(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> str:
     workshop.load("t_three")
     workshop.load("t_three", "--reset")
     template = next(name for name, metadata in workshop.databases().items() if metadata.kind == "template")
-    name = databases.spare_name(template, "t_three")
+    name = names.spare_name(template, "t_three")
     wait_until(lambda: name in workshop.databases(), "the spare")
     return name
 

@@ -17,7 +17,7 @@ from django.test import override_settings
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases, locks
+from rentomatic_site.scenarios import databases, locks, names
 from rentomatic_site.scenarios.tests.workshop import Workshop
 from rentomatic_site.testing.rig import wait_until
 
@@ -128,7 +128,7 @@ def test_a_load_that_is_stopped_leaves_the_old_state(
 
 
 def test_a_database_is_dropped_after_its_client_has_gone(workshop: Workshop) -> None:
-    name = databases.building_name("t_one")
+    name = names.building_name("t_one")
     with postgres.session() as server:
         postgres.create_database(server, name)
         with postgres.session(name):  # a DROP DATABASE waits for its end
@@ -420,7 +420,7 @@ def test_a_load_removes_the_password_from_an_earlier_comment(workshop: Workshop)
 def test_a_database_of_a_killed_load_is_dropped_by_the_next_load(workshop: Workshop) -> None:
     workshop.write("t_one", ONE)
     with postgres.session() as server:
-        left = [databases.building_name(scenario) for scenario in ("t_one", "")]
+        left = [names.building_name(scenario) for scenario in ("t_one", "")]
         for name in left:
             postgres.create_database(server, name)
         assert set(left) <= {database.name for database in databases.databases(server)}
@@ -434,7 +434,7 @@ def test_a_database_of_a_killed_load_is_dropped_by_the_next_load(workshop: Works
 @pytest.mark.parametrize("name", ["scenario_t_one_0123456789ab", "scenario_t_one", "scenario_t_one_"])
 def test_an_unmarked_database_of_another_name_is_not_ours(workshop: Workshop, name: str) -> None:
     assert databases.read_metadata(None, name) is None
-    ours = databases.building_name("t_one")
+    ours = names.building_name("t_one")
     assert databases.read_metadata(None, ours).scenario == "t_one"
     with override_settings(SCENARIOS_OWNER="somebody@elsewhere"):
         assert databases.read_metadata(None, ours) is None

@@ -9,9 +9,9 @@ from django.core.management import CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, discovery, locks
+from rentomatic_site.scenarios import ScenarioError, clones, databases, discovery, locks, names
 from rentomatic_site.scenarios.command import ScenarioCommand
-from rentomatic_site.scenarios.databases import CHECKPOINT, TARGET, Database
+from rentomatic_site.scenarios.databases import CHECKPOINT, TARGET, TEST, Database
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -27,8 +27,8 @@ def age(text: str) -> timedelta:
 class Command(ScenarioCommand):
     help = (
         "Drops the databases of scenarios, their checkpoints and the templates that they are cloned from; "
-        "connections to them are ended. Databases that load_scenario did not make, and the files in "
-        "scenarios/, stay."
+        "connections to them are ended. Databases that load_scenario did not make, those of running tests, "
+        "and the files in scenarios/, stay."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -46,8 +46,8 @@ class Command(ScenarioCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.require_permission()
-        names, everything, limit = options["names"], options["all"], options["older_than"]
-        if bool(names) + everything + (limit is not None) + options["unmarked"] != 1:
+        given, everything, limit = options["names"], options["all"], options["older_than"]
+        if bool(given) + everything + (limit is not None) + options["unmarked"] != 1:
             raise ScenarioError(
                 "Say which: NAME…, --all, --older-than 2d or --unmarked. Next: ./manage.py list_scenarios"
             )
@@ -58,7 +58,7 @@ class Command(ScenarioCommand):
             present = databases.databases(server)
             others = databases.others(server)
             unmarked = databases.without_metadata(server)
-        for name in names:
+        for name in given:
             if any(belongs_to(database, name) for database in present):
                 continue
             for other in others:
@@ -69,12 +69,21 @@ class Command(ScenarioCommand):
             raise ScenarioError(
                 f"No scenario {name} is loaded, nothing was dropped. Next: ./manage.py list_scenarios"
             )
+        with postgres.session() as server:
+            running = {
+                database.name
+                for database in present
+                if database.metadata.kind == TEST and clones.is_alive(server, database.name)
+            }
         chosen = [
             database
             for database in present
-            if everything
-            or any(belongs_to(database, name) for name in names)
-            or (limit is not None and database.metadata.age > limit)
+            if database.name not in running
+            and (
+                everything
+                or any(belongs_to(database, name) for name in given)
+                or (limit is not None and database.metadata.age > limit)
+            )
         ]
         for database in chosen:
             size = filesizeformat(database.size)
@@ -84,7 +93,7 @@ class Command(ScenarioCommand):
                 self.stdout.write(f"Dropped {described(database)}, {size}.")
         if not chosen:
             self.stdout.write("There is nothing to drop.")
-        if others and not names:
+        if others and not given:
             self.stdout.write("Left alone, since they are others':")
             for other in others:
                 self.stdout.write(f"  {other.name} {owner(other)}")
@@ -119,7 +128,7 @@ def described(database: Database) -> str:
     """The database for a message, a checkpoint by its name."""
     metadata = database.metadata
     if metadata.kind == CHECKPOINT:
-        return f"checkpoint {metadata.checkpoint} of {databases.alias_of(metadata.target)}"
+        return f"checkpoint {metadata.checkpoint} of {names.alias_of(metadata.target)}"
     return database.name
 
 
@@ -132,14 +141,14 @@ def owner(database: Database) -> str:
 def belongs_to(database: Database, name: str) -> bool:
     """Whether `drop_scenario NAME` drops the database; one loaded with --as is dropped under that alias."""
     if database.metadata.kind == TARGET:
-        target = databases.target_name(name)
-        if database.name == databases.failed_name(target):
+        target = names.target_name(name)
+        if database.name == names.failed_name(target):
             return (
                 not database.metadata.complete
-                and databases.target_name(database.metadata.scenario) != database.name
+                and names.target_name(database.metadata.scenario) != database.name
             )
-        return database.name in {target, databases.substitute_name(target)}
+        return database.name in {target, names.substitute_name(target)}
     if database.metadata.kind == CHECKPOINT:
-        target = databases.target_name(name)
-        return database.metadata.target in {target, databases.substitute_name(target)}
+        target = names.target_name(name)
+        return database.metadata.target in {target, names.substitute_name(target)}
     return database.metadata.scenario == name and bool(discovery.NAME.fullmatch(name))

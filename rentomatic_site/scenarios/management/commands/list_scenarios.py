@@ -1,15 +1,17 @@
 """`list_scenarios`: the scenarios, and the state of their databases."""
 
+import json
 from contextlib import suppress
 from typing import Any
 
+from django.core.management import CommandParser
 from django.db import DatabaseError
 from django.template.defaultfilters import filesizeformat
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import databases, discovery, domain, isolation, sources
+from rentomatic_site.scenarios import databases, discovery, domain, isolation, names, sources
 from rentomatic_site.scenarios.command import ScenarioCommand, age
-from rentomatic_site.scenarios.databases import CHECKPOINT, TARGET, Database
+from rentomatic_site.scenarios.databases import CHECKPOINT, TARGET, TEST, Database
 from rentomatic_site.scenarios.discovery import Scenario
 
 HEADER = ("scenario", "state", "rows", "size", "age", "description")
@@ -21,18 +23,23 @@ class Command(ScenarioCommand):
         "size, rows and age. Changes nothing."
     )
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print the table as JSON")
+
     def handle(self, *args: Any, **options: Any) -> None:
         known = {scenario.name: scenario for scenario in discovery.scenarios()}
         with postgres.session() as server:
             present = databases.databases(server)
             others = databases.others(server)
         loaded = {
-            databases.alias_of(database.name): database
+            names.alias_of(database.name): database
             for database in present
             if database.metadata.kind == TARGET
         }
         checkpoints = [database for database in present if database.metadata.kind == CHECKPOINT]
-        templates = [database for database in present if database.metadata.kind not in {TARGET, CHECKPOINT}]
+        templates = [
+            database for database in present if database.metadata.kind not in {TARGET, CHECKPOINT, TEST}
+        ]
         rows: list[tuple[str, ...]] = []
         for name in sorted(known | loaded):
             database = loaded.get(name)
@@ -44,6 +51,9 @@ class Command(ScenarioCommand):
                 rows.append((name, *statistics(database, scenario), description))
             else:
                 rows.append((name, "not loaded", "", "", "", description))
+        if options["json"]:
+            self.stdout.write(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows], indent=2))
+            return
         self.table(HEADER, rows, right=["rows", "size"])
         if not known:
             self.stdout.write(f"{sources.folder()} holds no scenario. Next: write one, see docs/scenarios.md")
