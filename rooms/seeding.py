@@ -175,12 +175,12 @@ HISTORY = """
         action_time, user_id, content_type_id, object_id, object_repr, action_flag, change_message
     )
     SELECT time, %s, (SELECT id FROM django_content_type WHERE (app_label, model) = ('rooms', 'room')),
-        id::text, code::text, flag, message
+        room.id::text, code::text, flag, message
     FROM room, LATERAL (
         VALUES (created_at, 1, '[{"added": {}}]'), (updated_at, 2, '[{"changed": {"fields": ["Price"]}}]')
     ) AS change (time, flag, message)
-    WHERE id > %s AND (flag = 1 OR updated_at > created_at)
-    ORDER BY time, id
+    WHERE room.id > %s AND (flag = 1 OR updated_at > created_at)
+    ORDER BY time, room.id
 """
 """The entries of the admin for rooms above an id: one for each room added, one for its last change."""
 

@@ -40,7 +40,7 @@ EACH_DELETES = """
 
 
 def run(
-    workshop: Workshop, source: str, *arguments: str, wait: bool = True
+    workshop: Workshop, source: str, *arguments: str, wait: bool = True, **variables: str | None
 ) -> "subprocess.CompletedProcess[str] | subprocess.Popen[str]":
     """pytest on a file of tests, on this test's server as on one that developers share."""
     folder = workshop.folder.parent / "suite"
@@ -48,7 +48,11 @@ def run(
     (folder / "test_them.py").write_text(dedent(source))
     command = [sys.executable, "-m", "pytest", "-v", "-c", str(PROJECT / "pytest.ini")]
     command += ["--rootdir", str(PROJECT), "-o", f"cache_dir={folder}/cache", str(folder), *arguments]
-    environment = workshop.site_env | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        name: value
+        for name, value in {**workshop.site_env, "PYTHONDONTWRITEBYTECODE": "1", **variables}.items()
+        if value is not None
+    }
     if not wait:
         return subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -173,6 +177,33 @@ def test_a_warm_pool_hands_out_a_connected_database_without_a_statement(
         pool.give_back(clone)
     pool.close()
     assert "test" not in {metadata.kind for metadata in workshop.databases().values()}
+
+
+def test_a_failed_tests_database_is_copied_from_a_server_that_ends(
+    workshop: Workshop, log: Path, tmp_path: Path
+) -> None:
+    source = """
+        import pytest
+        from rooms.models import Room
+
+        @pytest.mark.scenario("t_three")
+        def test_rooms():
+            Room.objects.filter(price=60).delete()
+            assert False
+    """
+    developers = {
+        "DATABASE_URL": None,
+        "DEBUG": "on",
+        "EMBEDDED_POSTGRES_DIR": str(tmp_path / "developers.ephemeral"),
+    }
+    failed = run(workshop, source, "-n", "0", **developers)
+    assert "1 failed" in failed.stdout, failed.stdout
+    (alias,) = re.findall(r"SCENARIO=(\w+) \./manage\.py dbshell", failed.stdout)
+    listed = workshop.manage("rooms", "--format", "csv", SCENARIO=alias, **developers)
+    assert [line.split(",")[2] for line in listed.stdout.splitlines()[1:]] == ["30", "90"], failed.stdout
+    passed = run(workshop, source.replace("assert False", ""), "-n", "0", **developers)
+    assert "1 passed" in passed.stdout
+    assert alias not in workshop.manage("list_scenarios", **developers).stdout
 
 
 @pytest.mark.parametrize(
