@@ -4,6 +4,14 @@ from rooms.seeding import between, many_rooms, mostly
 
 EXPECT = {"": 100_000}
 
+EXPECT_PLAN = {
+    "order=price,-size": "room_price",
+    "order=-size": "room_size",
+    "order=latitude": "room_latitude",
+    "order=-longitude": "room_longitude",
+    "filter_price__eq=123": "room_price",
+}
+
 
 def run() -> None:
     many_rooms(100_000, price=mostly(50, 0.9, otherwise=between(10, 500)))

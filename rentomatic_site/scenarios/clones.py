@@ -17,6 +17,7 @@ from typing import Any
 import psycopg2
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
@@ -67,10 +68,18 @@ class Clones:
         if clone is None:
             if scenario.name not in self.templates:
                 self.templates[scenario.name] = loading.template_of(scenario)
-            with self.server.cursor() as session:
-                clone = self.make(session, scenario.name)
+            clone = self.make_now(scenario)
         self.ask(scenario.name, wanted)
         return clone
+
+    def make_now(self, scenario: Scenario) -> Clone:
+        """Make a clone while the test waits."""
+        with self.server.cursor() as session:
+            try:
+                return self.make(session, scenario.name)
+            except errors.InvalidCatalogName:  # drop_scenario has taken the template
+                self.templates[scenario.name] = loading.template_of(scenario)
+                return self.make(session, scenario.name)
 
     def ask(self, scenario: str, wanted: int) -> None:
         """Let spare clones be made in the background, SPARES at most."""
@@ -101,7 +110,7 @@ class Clones:
         """Make a clone of the scenario's template, and connect to it."""
         template = self.templates[scenario]
         with self.lock:
-            number, self.made = self.made, self.made + 1
+            number, self.made = self.made % 0x1000, self.made + 1
         name = names.test_name(scenario, self.process, f"{number:03x}")
         large = template.size >= FILE_COPY_FROM
         databases.copy(session, name, template.name, "FILE_COPY" if large else fastest_copy())

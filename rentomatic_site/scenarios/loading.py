@@ -114,15 +114,20 @@ def template_of(scenario: Scenario, seed: int = domain.DEFAULT_SEED) -> Database
     """
     The template of the scenario, filled where there is none: once, whoever else asks for it.
 
-    Raises as `load`; what run() has stored before an error is in a database beside the targets then.
+    Raises as `load`; nothing stays of what run() has stored before an error.
     """
     with lock_templates(scenario.name) as server:
         fingerprint = scenario.fingerprint(seed)
         if template := databases.find(server, names.template_name(scenario.name, fingerprint)):
+            databases.write_metadata(server, template.name, databases.stamped(template.metadata))
             return template
         remove_leftovers(server, scenario.name)
-        failed = names.target_name(f"pytest_{scenario.name}")
-        return fill(server, scenario, fingerprint, seed, failed, "", lambda line: None)
+        target = names.target_name(f"pytest_{scenario.name}")
+        try:
+            return fill(server, scenario, fingerprint, seed, target, "", lambda line: None)
+        except Failed as failure:
+            databases.drop(server, failure.database)
+            raise
 
 
 def own_target(server: cursor, target: str) -> str:

@@ -86,7 +86,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture
 def scenario(request: pytest.FixtureRequest) -> Iterator[Handed]:
     """The test's own clone of the scenario that its mark names; Django's connections lead to it."""
-    from rentomatic_site.scenarios import isolation, keeping
+    from rentomatic_site.scenarios import ScenarioError, isolation, keeping
 
     item, config = request.node, request.config
     found = scenario_of(item)
@@ -99,7 +99,10 @@ def scenario(request: pytest.FixtureRequest) -> Iterator[Handed]:
     wanted[found.name] -= 1
     with config.stash[blocking_manager_key].unblock():
         clones = clones_of_session(config)
-        clone = clones.take(found, wanted[found.name])
+        try:
+            clone = clones.take(found, wanted[found.name])
+        except ScenarioError as error:
+            pytest.fail(f"{error}\n\nNext: ./manage.py load_scenario {found.name}", pytrace=False)
         handed = item.stash[HANDED] = Handed(clone, keeping.alias(found.name, item.nodeid))
         with isolation.django_on(clone.name, clone.connection):
             yield handed

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import tempfile
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,7 @@ class Command(ScenarioCommand):
             self.stdout.write(files[path].decode(), ending="")
             return
         try:
-            for file, content in files.items():
-                if file != path:
-                    file.parent.mkdir(exist_ok=True)
-                file.write_bytes(content)
+            write(files)
         except OSError as error:
             raise ScenarioError(
                 f"{path} cannot be written ({error.strerror}). Next: --output - writes to standard output."
@@ -162,6 +160,18 @@ class Command(ScenarioCommand):
         if not found.page:
             raise ScenarioError("No room matches, nothing was written. Next: ./manage.py rooms (lists them)")
         return found
+
+
+def write(files: dict[Path, bytes]) -> None:
+    """Write all files, or none: each under another name first."""
+    folder = next(iter(files)).parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".capture-") as temporary:
+        for number, content in enumerate(files.values()):
+            Path(temporary, str(number)).write_bytes(content)
+        for number, file in reversed(list(enumerate(files))):  # the scenario is there when its data are
+            if file.parent != folder:
+                file.parent.mkdir(exist_ok=True)
+            Path(temporary, str(number)).replace(file)
 
 
 def written(found: Captured, options: dict[str, Any], path: Path) -> dict[Path, bytes]:

@@ -110,6 +110,7 @@ class Command(ScenarioCommand):
     ) -> Iterator[tuple[str, Measurement]]:
         """Analyze and measure in a copy, build the index there, do both again."""
         self.require_permission()
+        self.stderr.write(f"{name} is copied, and the index is built in the copy …", self.style.NOTICE)
         with copy(name, database) as copied, isolation.django_on(copied):
             with connection.cursor() as session:
                 session.execute("ANALYZE")

@@ -179,6 +179,16 @@ def test_a_warm_pool_hands_out_a_connected_database_without_a_statement(
     assert "test" not in {metadata.kind for metadata in workshop.databases().values()}
 
 
+def test_a_scenario_that_raises_fails_its_tests_with_its_traceback(workshop: Workshop) -> None:
+    workshop.write("t_raises", "def run():\n    1 / 0\n")
+    source = "import pytest\n\n@pytest.mark.scenario('t_raises')\ndef test(): pass\n"
+    done = run(workshop, source, "-n", "0")
+    assert done.returncode == 1
+    assert 't_raises.py", line 2, in run\n    1 / 0' in done.stdout
+    assert "Next: ./manage.py load_scenario t_raises" in done.stdout
+    assert workshop.databases() == {}
+
+
 def test_a_failed_tests_database_is_copied_from_a_server_that_ends(
     workshop: Workshop, log: Path, tmp_path: Path
 ) -> None:

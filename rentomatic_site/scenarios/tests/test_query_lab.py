@@ -249,9 +249,9 @@ def test_capture_writes_to_standard_output_too(lab: Workshop) -> None:
     ],
 )
 def test_what_cannot_be_captured_writes_nothing(lab: Workshop, arguments: list[str], message: str) -> None:
-    files = set(lab.folder.iterdir())
+    files = set(lab.folder.rglob("*"))
     with isolation.django_on("scenario_t_few"):
         done = lab.call("capture_scenario", *arguments)
     assert done.returncode == 1
     assert message in done.stderr
-    assert set(lab.folder.iterdir()) == files
+    assert set(lab.folder.rglob("*")) == files
