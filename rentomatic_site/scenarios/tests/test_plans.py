@@ -54,7 +54,7 @@ def test_a_plan_may_discard_so_many_rows(workshop: Workshop, more: str, problem:
     ("more", "message"),
     [
         ('"order=size": 3', "EXPECT_PLAN['order=size'] is 3, neither the name of an index nor a plan("),
-        ('"order=prize": "room_price"', "and its query is none: order: cannot order by prize"),
+        ('"order=prize": "room_price"', "and its query is none: order: must name fields out of code"),
     ],
 )
 def test_an_expected_plan_of_the_wrong_form_is_named(workshop: Workshop, more: str, message: str) -> None:
