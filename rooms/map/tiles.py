@@ -48,8 +48,8 @@ LETTER, LINE = 7.0, 18.0
 """Pixels of a name's letter and line, at least."""
 
 LAND_STYLE = """
-.water{fill:#dce7e8}.land{fill:#f5f6f3;stroke:#c9d1d0;stroke-width:.8}
-@media(prefers-color-scheme:dark){.water{fill:#12191b}.land{fill:#1d2628;stroke:#344144}}
+svg{background:#dce7e8}path{fill:#f5f6f3;stroke:#c9d1d0;stroke-width:.8}
+@media(prefers-color-scheme:dark){svg{background:#12191b}path{fill:#1d2628;stroke:#344144}}
 """
 NAME_STYLE = """
 text{font:500 11px system-ui,sans-serif;fill:#5b6b6d;text-anchor:middle;paint-order:stroke;stroke:#f5f6f3;
@@ -73,7 +73,7 @@ def content(zoom: int, x: int, y: int) -> str:
     """The elements of a tile."""
     land = " ".join(paths(zoom, x, y))
     labels = "".join(names(zoom, x, y))
-    return f'<path class="water" d="M0 0h{SIZE}v{SIZE}H0z"/><path class="land" d="{land}"/>{labels}'
+    return f'<path d="{land}"/>{labels}' if land else labels
 
 
 # --- Land

@@ -32,6 +32,13 @@ def histogram(bins: Sequence[dict[str, Any]], column: Column, sampled: bool = Fa
     return bars
 
 
+def axis(bars: Sequence[Bar]) -> dict[str, Any]:
+    """Where the bars of a histogram begin and end, and whether the last one is open."""
+    if not bars:
+        return {}
+    return {"low": bars[0]["from"], "high": bars[-1]["edge"], "open": bars[-1]["to"] is None}
+
+
 def draw_bars(counts: Sequence[int], least: float = 0) -> list[Bar]:
     """The `x`, `y`, `width` and `height` of a bar for each count; one above zero has the least height."""
     width = WIDTH / max(len(counts), 1)

@@ -71,7 +71,7 @@ def render_detail(request: HttpRequest, room: dict[str, Any]) -> str:
             if column.name not in EXCLUDED
         ],
         "place": place,
-        "around": len(around),
+        "around": names.number(len(around)),
         "prices": prices if len(around) >= FEW else None,
         "rates": Rank(rates, round(100 * room["price"] / room["size"]))
         if room["size"] and len(rates) >= FEW

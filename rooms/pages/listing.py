@@ -1,16 +1,19 @@
 """The page `/rooms`: a search form, the rooms that match as cards or a table, and a map of all of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, QueryDict
 from django.template.loader import render_to_string
+from django.utils.html import format_html
 
 from rooms.api import queries
 from rooms.api.errors import FieldError
 from rooms.api.formats import FORMATS
+from rooms.api.geo import Near
 from rooms.api.operators import FILTERS, PREFIX
+from rooms.api.pagination import RATE
 from rooms.api.parameters import PARAMETERS, WHERE
 from rooms.api.queries import ValuesPage, column_names
 from rooms.api.search import Search
@@ -53,6 +56,9 @@ FORM_FIELDS = {"near", "within", "order", "after", "before"} | {
 }
 """The parameters with a field in the form; the others of the URL become hidden fields."""
 
+OWN_MESSAGES = {PLACE, "near"} | {name for name in FORM_FIELDS if name.startswith(PREFIX)}
+"""The parameters whose errors stand beside their fields."""
+
 Given = dict[str, str]
 
 
@@ -61,7 +67,7 @@ def render_list(
 ) -> str:
     """The HTML of one page of rooms."""
     given = search.without_cursor()
-    shown = [name for name in column_names(search) if name != "code"]
+    columns = table_columns(column_names(search))
     statistics = compute_statistics(search)
     total = Count(statistics["count"], exact=not statistics["sampled"])
     centre = Centre.of(search.near)
@@ -80,8 +86,8 @@ def render_list(
             (name, label, page_url(given, view=name), name == query.view) for name, label in VIEWS.items()
         ],
         "view": query.view,
-        "rooms": list(room_cards(page, shown)),
-        "columns": [column_heading(name, given, query.view) for name in ("code", *shown)],
+        "rooms": list(room_cards(page, columns)),
+        "columns": [column_heading(name, given, query.view) for name in columns],
         "fewer": MAX_ROOMS if int(given.get("limit", 0)) > MAX_ROOMS else 0,
         "json_url": f"/rooms.json{query_string(search.given)}",
         "relaxed": list(relaxed_searches(given, query.view)) if not page.rooms else [],
@@ -99,11 +105,10 @@ def render_errors(request: HttpRequest, errors: list[FieldError], suggestion: st
     """The page with the form as it was sent, and each error beside its field; no rooms."""
     given = {name: request.GET[name] for name in request.GET}
     messages = {error.parameter: error for error in errors}
-    context = form_context(given, None, None) | {
-        "place": given.get(PLACE, given.get("near", "")),
-        "errors": messages,
+    context = form_context(given, None, None, messages) | {
+        "place": given.get(PLACE) or place_text(given.get("near", "")),
         "place_error": messages.get(PLACE) or messages.get("near"),
-        "other_errors": [error for error in errors if error.parameter not in FORM_FIELDS | {PLACE}],
+        "other_errors": [error for error in errors if error.parameter not in OWN_MESSAGES],
         "suggestion": f"/rooms?{suggestion}" if suggestion else "/rooms",
     }
     return render_to_string("rooms/room_list_errors.html", context, request)
@@ -112,19 +117,38 @@ def render_errors(request: HttpRequest, errors: list[FieldError], suggestion: st
 # --- The form
 
 
-def form_context(given: Given, search: Search | None, statistics: dict[str, Any] | None) -> dict[str, Any]:
+def form_context(
+    given: Given,
+    search: Search | None,
+    statistics: dict[str, Any] | None,
+    errors: Mapping[str, FieldError] | None = None,
+) -> dict[str, Any]:
+    ranges = [range_context(column.name, given, search, statistics) for column in RANGES]
+    for field in (field for one in ranges for field in one["fields"]):
+        field["error"] = (errors or {}).get(field["name"])
     return {
         "given": given,
-        "errors": {},
+        "errors": errors,
         "place_error": None,
-        "ranges": [range_context(column.name, given, search, statistics) for column in RANGES],
+        "ranges": ranges,
         "radii": radius_choices(given),
         "orders": order_choices(given),
         "summary": ", ".join(label for label, _ in active_filters(given)) or "none",
         "hidden_fields": {
-            name: text for name, text in given.items() if name not in FORM_FIELDS | {PLACE, VIEW}
+            name: text
+            for name, text in given.items()
+            if name not in FORM_FIELDS | {PLACE, VIEW} and name not in (errors or {})
         },
     }
+
+
+def place_text(near: str) -> str:
+    """The text of the field `place` for the parameter `near`, which may be wrong."""
+    try:
+        centre = Centre.of(Near.parse(near))
+    except ValueError:
+        return near
+    return centre.text if centre else ""
 
 
 def range_context(
@@ -161,9 +185,7 @@ def range_context(
         "column": column,
         "fields": fields,
         "bars": bars,
-        "low": bars[0]["from"] if bars else column.limits[0] if column.limits else 0,
-        "high": bars[-1]["edge"] if bars else 0,
-        "open": bool(bars) and bars[-1]["to"] is None,
+        **charts.axis(bars),
     }
 
 
@@ -263,8 +285,17 @@ def relaxed_searches(given: Given, view: str) -> Iterator[dict[str, Any]]:
 # --- The rooms
 
 
-def room_cards(page: ValuesPage, shown: list[str]) -> Iterator[dict[str, Any]]:
-    """The rooms in the words of their cards, and the cells of the fields that are shown."""
+def table_columns(fields: Sequence[str]) -> list[str]:
+    """The columns of the table behind the place: what people compare comes first, the code last."""
+    first = [name for name in ("price", "size") if name in fields]
+    rate = [RATE] if len(first) == 2 else []
+    distance = [name for name in fields if name == "distance"]
+    rest = [name for name in fields if name not in {"price", "size", "distance", "code"}]
+    return [*first, *rate, *distance, *rest, *(name for name in fields if name == "code")]
+
+
+def room_cards(page: ValuesPage, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rooms in the words of their cards, and the cells of the table's columns."""
     comparisons = compare_prices([str(room["code"]) for room in page.rooms])
     for room in page.rooms:
         place = names.place_of(room)
@@ -278,13 +309,17 @@ def room_cards(page: ValuesPage, shown: list[str]) -> Iterator[dict[str, Any]]:
             "place": place,
             "distance": names.metres(room["distance"]) if "distance" in room else "",
             "comparison": comparisons.get(str(room["code"])),
-            "cells": [cell(name, room[name]) for name in shown],
+            "cells": [cell(name, room) for name in columns],
         }
 
 
-def cell(name: str, value: Any) -> str:
-    """A value as the table shows it."""
-    return names.metres(value) if name == "distance" else COLUMNS[name].display(value)
+def cell(name: str, room: dict[str, Any]) -> str:
+    """A room's value as the table shows it."""
+    if name == RATE:
+        return names.rate(room)
+    if name == "code":
+        return format_html("<code>{}</code>", room[name])
+    return names.metres(room[name]) if name == "distance" else COLUMNS[name].display(room[name])
 
 
 def column_heading(name: str, given: Given, view: str) -> dict[str, str]:
@@ -292,8 +327,8 @@ def column_heading(name: str, given: Given, view: str) -> dict[str, str]:
     order = f"-{name}" if given.get("order") == name else name
     arrow = {name: "↑", f"-{name}": "↓"}.get(given.get("order", ""), "")
     return {
-        "label": name.capitalize(),
-        "unit": "" if name == "distance" else COLUMNS[name].unit,
+        "label": "€/m²" if name == RATE else name.capitalize(),
+        "unit": COLUMNS[name].symbol if name in COLUMNS else "",
         "arrow": arrow,
         "url": page_url(given | {"order": order}, view=view),
     }

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.utils.html import escape
 
+from rooms.api.clusters import Cluster, Map
 from rooms.api.geo import Box
 from rooms.api.search import Search
 from rooms.map import tiles
@@ -169,12 +170,35 @@ def box_text(box: Box) -> str:
 # --- The image
 
 STYLE = """
-.pin{fill:#0b6e6e;stroke:#fff;stroke-width:1.5}.count{fill:#fff;stroke:none;font-weight:650}
-@media(prefers-color-scheme:dark){.pin{fill:#5cc6c0;stroke:#14191b}.count{fill:#14191b}}
+.pin{fill:#0b6e6e;stroke:#fff;stroke-width:1.5}.count,.from{fill:#fff;stroke:none;font-weight:650}
+.from{font-size:9px;font-weight:400}
+@media(prefers-color-scheme:dark){.pin{fill:#5cc6c0;stroke:#14191b}.count,.from{fill:#14191b}}
 """
 
 
-def render_image(viewport: Viewport, clusters: list[Any], label: str) -> str:
+def mark(cluster: Cluster, x: float, y: float, cell: tuple[float, float]) -> str:
+    """
+    A single room as its price, several as their number and the lowest price; x and y are the middle. Several
+    are moved to be between the west and the east side of their cell, so that they cover no others.
+    """
+    price = names.euros(cluster.min_price)
+    if cluster.count == 1:
+        texts = [f'<text class="count" x="{x:.0f}" y="{y + 4:.0f}">{price}</text>']
+        width, height = 12 + 7 * len(price), 22
+    else:
+        count = names.number(cluster.count)
+        width, height = max(16 + 7 * len(count), 36 + 5 * len(price)), 30
+        west, east = cell
+        x = min(max(x, west + width / 2), east - width / 2) if east - west > width else (west + east) / 2
+        texts = [
+            f'<text class="count" x="{x:.0f}" y="{y - 1:.0f}">{count}</text>',
+            f'<text class="from" x="{x:.0f}" y="{y + 10:.0f}">from {price}</text>',
+        ]
+    box = f'x="{x - width / 2:.0f}" y="{y - height / 2:.0f}" width="{width}" height="{height}"'
+    return f'<rect class="pin" {box} rx="{height / 2:.0f}"/>{"".join(texts)}'
+
+
+def render_image(viewport: Viewport, found: Map, label: str) -> str:
     """The map as SVG: land, names, and a mark for each cluster."""
     left, top = viewport.corner
     size = 2**viewport.zoom
@@ -185,16 +209,13 @@ def render_image(viewport: Viewport, clusters: list[Any], label: str) -> str:
                 x, y = column * tiles.SIZE - left, row * tiles.SIZE - top
                 content = tiles.content(viewport.zoom, column % size, row)
                 parts.append(f'<svg x="{x:.0f}" y="{y:.0f}" width="256" height="256">{content}</svg>')
-    for cluster in clusters:
+    pixels = size * tiles.SIZE
+    for number, cluster in found.clusters.items():
         x, y = mercator(cluster.latitude, cluster.longitude)
-        across = (x * size * tiles.SIZE - left) % (size * tiles.SIZE)
-        down = y * size * tiles.SIZE - top
-        text = f"{cluster.min_price} €" if cluster.count == 1 else f"{cluster.count:,}"
-        half = 8 + 3.5 * len(text)
-        parts.append(
-            f'<rect class="pin" x="{across - half:.0f}" y="{down - 11:.0f}" width="{2 * half:.0f}"'
-            f' height="22" rx="11"/><text class="count" x="{across:.0f}" y="{down + 4:.0f}">{text}</text>'
-        )
+        across = (x * pixels - left) % pixels
+        box = found.grid.cell(number)
+        sides = [across + (side - cluster.longitude) / 360 * pixels for side in (box.west, box.east)]
+        parts.append(mark(cluster, across, y * pixels - top, (sides[0], sides[1])))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
         f' height="{HEIGHT}" role="img"><title>{escape(label)}</title><style>{tiles.STYLE}{STYLE}</style>'

@@ -24,11 +24,16 @@ def square_metres(size: int) -> str:
 
 def per_square_metre(room: dict[str, Any]) -> str:
     """The price of a square metre, as in "1.74 €/m²"; empty where the size is unknown."""
+    figure = rate(room)
+    return f"{figure}{THIN}€/m²" if figure else ""
+
+
+def rate(room: dict[str, Any]) -> str:
+    """The price of a square metre without its unit, as in "1.74"; empty where the size is unknown."""
     if not room["size"]:
         return ""
-    rate = room["price"] / room["size"]
-    figure = f"{rate:.2f}" if rate < 100 else number(rate)
-    return f"{figure}{THIN}€/m²"
+    value = room["price"] / room["size"]
+    return f"{value:.2f}" if value < 100 else number(value)
 
 
 def degrees(value: float) -> str:

@@ -90,7 +90,7 @@ def map_image(request: HttpRequest) -> HttpResponseBase:
     shown = query.search.copy()
     shown["bbox"], shown["zoom"] = box_text(viewport.box), str(viewport.zoom)
     found = clusters.compute_map(Search.parse(shown, allowed=MAPPED))
-    text = render_image(viewport, list(found.clusters.values()), "Map of the rooms")
+    text = render_image(viewport, found, "Map of the rooms")
     return conditional_response(request, text, SVG)
 
 

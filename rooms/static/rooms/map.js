@@ -22,6 +22,8 @@ const leaflet = () =>
   ]);
 
 const number = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const short = (value) => (value < 10_000 ? number(value) : COMPACT.format(value));
 
 const start = async () => {
   await leaflet();
@@ -86,25 +88,36 @@ const start = async () => {
     return L.marker(place, { icon, interactive: false, keyboard: false, zIndexOffset: 1000 });
   };
 
-  /** A single room is its price, several are their number. */
+  /** Where a mark of this width and height lies within its cell, so that it covers no other: as near as can be to `middle`. */
+  const inside = ([west, south, east, north], middle, [width, height]) => {
+    const [low, high, at] = [[north, west], [south, east], middle].map((corner) => map.project(corner));
+    const fit = (value, from, to, size) => (to - from <= size ? (from + to) / 2 : Math.min(Math.max(value, from + size / 2), to - size / 2));
+    return map.unproject([fit(at.x, low.x, high.x, width), fit(at.y, low.y, high.y, height)]);
+  };
+
+  /** A single room is its price, several are their number and the lowest price. */
   const pin = (cluster, sampled) => {
     const single = cluster.room;
     const middle = map.getCenter().lng;
-    const lng = cluster.longitude + 360 * Math.round((middle - cluster.longitude) / 360);
-    const text = single ? `${number(single.price)} €` : number(cluster.count);
+    const shift = 360 * Math.round((middle - cluster.longitude) / 360);
+    const [west, south, east, north] = cluster.bbox;
+    const text = single ? `${number(single.price)} €` : short(cluster.count);
+    const from = `from ${number(cluster.min_price)} €`;
     const title = single
       ? `${number(single.price)} € a day${single.size ? `, ${single.size} m²` : ""}`
       : `${sampled ? "about " : ""}${number(cluster.count)} rooms from ${number(cluster.min_price)} €`;
-    const size = Math.round(30 + 8 * Math.log10(cluster.count));
+    const size = single ? [12 + 8 * text.length, 24] : [Math.max(16 + 5 * from.length, 16 + 8 * text.length), 36];
     const icon = L.divIcon({
       className: single ? "pin" : "cluster",
-      html: `<span>${text}</span>`,
-      iconSize: single ? [12 + 8 * text.length, 24] : [size + 3 * text.length, size],
+      html: single ? `<span>${text}</span>` : `<b>${text}</b><small>${from}</small>`,
+      iconSize: size,
     });
-    const marker = L.marker([cluster.latitude, lng], { icon, title, alt: title, riseOnHover: true });
+    const centre = [cluster.latitude, cluster.longitude + shift];
+    const place = single ? centre : inside([west + shift, south, east + shift, north], centre, size);
+    const marker = L.marker(place, { icon, title, alt: title, riseOnHover: true, zIndexOffset: single ? 500 : 0 });
     marker.on("click", () => {
       if (single) location.href = (pane.dataset.room ?? "/rooms/CODE").replace("CODE", single.code);
-      else map.setView([cluster.latitude, lng], Math.min(map.getZoom() + 2, 18));
+      else map.setView(centre, Math.min(map.getZoom() + 2, 18));
     });
     marker.on("keypress", (event) => {
       if (event.originalEvent.key === "Enter") marker.fire("click");

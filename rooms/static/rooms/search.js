@@ -109,7 +109,7 @@ const enhance = () => {
   // --- Two handles under a histogram: the number fields stay what is sent
 
   for (const range of form.querySelectorAll(".range[data-low]")) {
-    const fields = [...range.querySelectorAll("input[type=number]")];
+    const fields = [...range.querySelectorAll(".bounds input")];
     const [low, high] = [Number(range.dataset.low), Number(range.dataset.high)];
     if (high - low < 2) continue;
     const ends = [low, high];

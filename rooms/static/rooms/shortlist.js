@@ -25,13 +25,13 @@ const show = () => {
   for (const button of document.querySelectorAll("button.keep")) {
     const kept = codes.includes(button.dataset.room);
     const star = kept ? "★" : "☆";
-    button.textContent = button.closest(".card") ? star : `${star} ${kept ? "kept" : "keep"}`;
+    button.textContent = button.closest(".card, tr") ? star : `${star} ${kept ? "kept" : "keep"}`;
     button.setAttribute("aria-pressed", String(kept));
   }
 };
 
 const enhance = () => {
-  for (const room of document.querySelectorAll(".card[data-code], .actions[data-code]")) {
+  for (const room of document.querySelectorAll("[data-code][data-title]")) {
     const button = room.querySelector("button.keep") ?? document.createElement("button");
     button.type = "button";
     button.className = "keep";

@@ -158,6 +158,20 @@ def test_statistics_are_a_page_for_browsers_and_json_for_programs(client):
     assert len(re.findall(r"<circle ", text)) > 10
 
 
+def test_every_chart_of_the_statistics_has_its_table_and_an_honest_axis(client):
+    for price in [*range(10, 110), 9_999]:
+        RoomFactory(price=price, size=price // 4)
+    page = client.get("/rooms/stats", headers=HTML).content.decode()
+    assert (
+        page.count("<svg") - page.count('class="meter"') == page.count("<summary>As a table</summary>") == 3
+    )
+    assert "all of them are from 10 to 9999" in page
+    assert "<span>9999" not in page
+    rates = [float(rate) for rate in re.findall(r"<td>(\d+\.\d\d)</td>", page)]
+    assert len(rates) >= 8
+    assert all(3 < rate < 6 for rate in rates[1:])
+
+
 def test_a_district_of_the_statistics_leads_to_the_search_in_that_place(client):
     RoomFactory.create_batch(3, latitude=-33.8837, longitude=151.2128)
     (url,) = re.findall(r'<td><a href="([^"]*)">Surry Hills[^<]*</a>', page(client, "/rooms/stats"))

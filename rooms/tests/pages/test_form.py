@@ -72,12 +72,26 @@ def test_an_ambiguous_name_offers_its_other_places(client):
         ("filter_price__lte=abc&filter_size__gte=7", ['value="abc"', 'value="7"', "field-error"]),
         ("place=qqqqq&filter_price__lte=abc&order=nope", ["is in no gazetteer", 'value="abc"', "nope"]),
         ("filter_floor__lte=1", ["filter_floor__lte"]),
+        ("filter_price__lte=abc", ["“abc” must be a whole number"]),
+        (
+            "near=2.159,41.3888&filter_size__gte=-4",
+            ['value="Barcelona, Spain"', "“-4” must be from 1 to 100000"],
+        ),
+        ("within=5", ["<code>within</code> needs a place"]),
+        ("order=nope&after=x", ["<code>order</code> must name fields"]),
     ],
 )
 def test_mistakes_stand_in_the_form_as_it_was_sent(client, query, parts):
     response = client.get(f"/rooms?{query}", headers=HTML)
     assert response.status_code == 400
     assert [part for part in parts if part not in response.content.decode()] == []
+
+
+def test_what_the_form_has_no_field_for_is_not_sent_again(client):
+    page = client.get("/rooms?foo=1&filter_price__ne=x&filter_price__eq=5", headers=HTML).content.decode()
+    assert 'name="filter_price__eq"' in page
+    assert 'name="foo"' not in page
+    assert 'name="filter_price__ne"' not in page
 
 
 @pytest.mark.django_db

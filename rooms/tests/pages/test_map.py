@@ -149,7 +149,11 @@ def test_the_image_has_a_mark_for_each_room_or_cluster(client: Client) -> None:
     page = client.get("/rooms", headers=HTML).content.decode()
     image = client.get(unescape(re.search(r'<img src="(/rooms/map\.svg[^"]*)"', page)[1]))
     assert image.headers["Content-Type"] == "image/svg+xml"
-    assert re.findall(r'<text class="count"[^>]*>([^<]*)', image.content.decode()) == ["66 €", "3"]
+    assert re.findall(r'<text class="count"[^>]*>([^<]*)', image.content.decode()) == [
+        "66\N{NARROW NO-BREAK SPACE}€",
+        "3",
+    ]
+    assert "from 77\N{NARROW NO-BREAK SPACE}€" in image.content.decode()
 
 
 @pytest.mark.django_db
@@ -158,7 +162,7 @@ def test_marks_on_both_sides_of_the_antimeridian_are_beside_each_other(client: C
     RoomFactory(latitude=0, longitude=-179.9, price=2)
     image = client.get("/rooms/map.svg?map=8/0/180").content.decode()
     places = {text: int(x) for x, text in re.findall(r'<text class="count" x="(\d+)"[^>]*>([^<]*)', image)}
-    assert 0 < places["1 €"] < 320 < places["2 €"] < 640
+    assert 0 < places["1\N{NARROW NO-BREAK SPACE}€"] < 320 < places["2\N{NARROW NO-BREAK SPACE}€"] < 640
 
 
 @pytest.mark.django_db
