@@ -31,7 +31,7 @@ class RequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "request_id"):
             record.request_id = request_id.get() or None
-        if record.request_id and database_process.get():
+        if getattr(record, "request_id", None) and database_process.get():
             record.database_process = database_process.get()
         return True
 

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.operations import https
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
@@ -31,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("apply", options.wait):
+        https.choose(project, report, dry=options.dry_run)
         Apply(Docker(project), report, options).run()
+
+
+BESIDE = ("acme",)
+"""Services that answer no request: they are made anew without asking."""
 
 
 @dataclass
@@ -42,9 +48,13 @@ class Changes:
     nginx: list[str] = field(default_factory=list)
     made_anew: dict[str, list[str]] = field(default_factory=dict)
     """Services of which there is only one container, with what differs."""
+    beside: list[str] = field(default_factory=list)
+    """Services that answer no request and are not there yet, or not as the files say."""
+    surplus: list[str] = field(default_factory=list)
+    """Services that no file names any more."""
 
     def __bool__(self) -> bool:
-        return bool(self.web or self.nginx or self.made_anew)
+        return bool(self.web or self.nginx or self.made_anew or self.beside or self.surplus)
 
 
 class Apply:
@@ -75,7 +85,14 @@ class Apply:
         if self.options.accept:
             for service in changes.made_anew:
                 self.report.step(f"Making {service} anew …")
-                self.docker.compose("up", "--detach", "--wait", "--no-deps", service)
+                # Not --no-deps: Compose would take a container that was made so for a changed one.
+                self.docker.compose("up", "--detach", "--wait", service)
+        for service in changes.beside:
+            self.report.step(f"Starting {service} …")
+            self.docker.compose("up", "--detach", "--no-deps", service)
+        for service in changes.surplus:
+            self.report.step(f"Removing {service} …")
+            self.docker("rm", "--force", *self.docker.containers(service), check=False)
         if changes or self.options.force:
             self.docker.project.note("apply", changes=self.report.data["changes"])
         self.report.say("Done." if changes or self.options.force else "Nothing differs; nothing was done.")
@@ -114,6 +131,12 @@ class Apply:
                 if service in hashes and config_hash(container) != hashes[service]:
                     differing = self.variables(service, container)
                     found.made_anew[service] = differing or ["its definition in compose.yml, or its ports"]
+        for service in BESIDE:
+            running = self.docker.inspect(*self.docker.containers(service))
+            if service not in hashes:
+                found.surplus += [service] if running else []
+            elif [config_hash(one) for one in running if one["State"]["Running"]] != [hashes[service]]:
+                found.beside.append(service)
         return found
 
     def variables(self, service: str, container: dict[str, Any]) -> list[str]:
@@ -126,7 +149,13 @@ class Apply:
             "web": changes.web,
             "nginx": changes.nginx,
             "made_anew": changes.made_anew,
+            "beside": changes.beside,
+            "surplus": changes.surplus,
         }
+        for service in changes.beside:
+            self.report.say(f"{service:6} to be started, as the files say")
+        for service in changes.surplus:
+            self.report.say(f"{service:6} to be removed")
         for line in changes.web:
             self.report.say(f"web    {line}")
         for line in changes.nginx:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.operations import process
+from deploy.operations import https, process
 from deploy.operations.docker import Docker
 from deploy.operations.report import Failure
 
@@ -60,7 +60,9 @@ class Nginx:
         """What a reload would change: files, and the certificate."""
         wanted, serving = self.render(), self.serving()
         names = [name for name in sorted(wanted | serving) if wanted.get(name) != serving.get(name)]
-        return names + (["certificate"] if self.certificates() != self.loaded_certificates() else [])
+        if not https.renews(self.docker.project) and self.certificates() != self.loaded_certificates():
+            names.append("certificate")  # which is else loaded by nginx's container itself
+        return names
 
     def write(self) -> str:
         """Write the wanted files where nothing reads them yet; returns the slot."""

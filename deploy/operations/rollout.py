@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from deploy.operations import doctor, process
+from deploy.operations import doctor, https, process
 from deploy.operations.classify import hazards
 from deploy.operations.docker import Docker
 from deploy.operations.migrations import Migrations, Plan
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("rollout", options.wait):
+        https.choose(project, report, dry=options.dry_run)
         Rollout(Docker(project), report, options).run()
 
 
@@ -103,6 +104,7 @@ class Rollout:
         except FileNotFoundError:
             pass
         self.image = f"{self.project.name}:{now()}{commit}"
+        base = self.project.setting("PYTHON_IMAGE")
         done = self.docker(
             "build",
             "--quiet",
@@ -110,6 +112,7 @@ class Rollout:
             self.image,
             "--label",
             self.docker.label,
+            *(["--build-arg", f"PYTHON_IMAGE={base}"] if base else []),
             ".",
             check=False,
             environment={**os.environ, "DOCKER_BUILDKIT": "1"},

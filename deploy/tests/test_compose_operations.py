@@ -53,7 +53,7 @@ def test_a_changed_variable_takes_effect_without_a_failed_request(stack):
     long = "/rooms?" + "x" * 9000  # nginx's own response
     assert stack.get(long).headers["Strict-Transport-Security"] == "max-age=1000"
     serving = replicas(stack)
-    assert operate(stack, "apply")["changes"] == {"web": [], "nginx": [], "made_anew": {}}
+    assert not any(operate(stack, "apply")["changes"].values())
     stack.up()
     assert replicas(stack) == serving
 

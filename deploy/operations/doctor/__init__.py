@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deploy.operations import https
 from deploy.operations.docker import Docker
 from deploy.operations.doctor import containers, files, host, server, site
 from deploy.operations.doctor.facts import Facts
@@ -89,6 +90,12 @@ def backups(facts: Facts) -> Finding:
     return files.backup_age(facts.project.deploy / "backups", facts.now)
 
 
+def renewal(facts: Facts) -> Finding:
+    if not https.renews(facts.project):
+        return ok("the certificate is one that you bring (HTTPS=acme renews one by itself)")
+    return files.renewal(facts.project.deploy / "letsencrypt" / "status", facts.now)
+
+
 CHECKS = (
     Check("disk", "host", lambda facts: host.disk(facts.folders), before_rollout=True),
     Check("inodes", "host", lambda facts: host.inodes(facts.folders), before_rollout=True),
@@ -117,6 +124,7 @@ CHECKS = (
     Check("certificate-chain", "files", lambda facts: files.certificate_pair(facts.chain, facts.key)),
     Check("certificate-host", "files", lambda facts: files.certificate_host(facts.chain, facts.host)),
     Check("certificate-days", "files", lambda facts: files.certificate_days(facts.chain, facts.now)),
+    Check("renewal", "files", renewal),
     Check("backup", "files", backups),
     Check("restore", "files", lambda facts: files.restore_age(facts.last_restore, facts.now)),
     Check("database", "database", database_reachable, before_rollout=True),

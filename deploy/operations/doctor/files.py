@@ -1,11 +1,16 @@
 """The certificate, the secrets and the backups, as files."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from deploy.operations import process
 from deploy.operations.backup import backup_times
 from deploy.operations.doctor.finding import Finding, error, ok, warning
+from deploy.operations.project import parse_time
+
+TELLING = re.compile(r"Detail:|detail|rror|Unable|refused|rateLimited|too many", re.I)
+"""Of certbot's output the lines that name the cause."""
 
 COPY = "copy a certificate and its key into deploy/certificates, then ./deploy/rentomatic apply"
 
@@ -54,6 +59,25 @@ def certificate_days(chain: Path, now: datetime) -> Finding:
     if days < 21:
         return warning(f"the certificate ends in {days} days", COPY)
     return ok(f"the certificate ends in {days} days")
+
+
+def renewal(status: Path, now: datetime) -> Finding:
+    """What the last look of the service `acme` gave, from the file that it writes."""
+    command = "docker compose logs --tail 30 acme"
+    if not status.exists():
+        return warning("no certificate was asked for yet", command)
+    first, *rest = status.read_text().splitlines()
+    result, time, pause = first.split()
+    if result != "ok":
+        telling = [line.strip() for line in rest if TELLING.search(line)] or rest[-1:]
+        return error(
+            f"the certificate was not renewed at {time}, the old one stays: {' '.join(telling)[:300]}",
+            command,
+        )
+    late = now - parse_time(time) - timedelta(seconds=int(pause))
+    if late > timedelta(hours=1):
+        return warning(f"the certificate was last looked after {hours(now - parse_time(time))} ago", command)
+    return ok(f"the certificate was looked after {hours(now - parse_time(time))} ago")
 
 
 def secret_files(folder: Path, owner: str) -> Finding:
