@@ -95,6 +95,11 @@ install-running install-testing install-development: install-%:
 requirements: install ## pin requirements/*.in with all they need into requirements/*.txt
 	@requirements/compile
 
+.PHONY: sbom
+sbom: install ## list the packages of the image as CycloneDX, in sbom.json
+	@.venv/bin/uv run --quiet --no-project --with cyclonedx-bom==7.5.0 cyclonedx-py requirements \
+		--output-reproducible --output-file sbom.json requirements/production.txt
+
 .PHONY: clean
 clean: ## remove what runs and tests leave behind; keeps .venv, .env and the databases
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov staticfiles

@@ -179,7 +179,8 @@ def test_nginx_takes_each_format_that_streams_for_an_export():
 
 def test_the_image_builds_in_two_stages_and_ends_as_an_ordinary_user():
     text = (PROJECT / "Dockerfile").read_text()
-    assert re.findall(r"^FROM (\S+)", text, re.M) == ["python:3.13-slim"] * 2
+    assert re.findall(r"^FROM (\S+)", text, re.M) == ["${PYTHON_IMAGE}"] * 2
+    assert "ARG PYTHON_IMAGE=python:3.13-slim" in text
     assert re.findall(r"^USER (.*)", text, re.M)[-1] == "10001:10001"
     assert "--require-hashes" in text
     assert "HEALTHCHECK" in text
