@@ -1,8 +1,9 @@
 """The names of rooms in the admin, as people say them: "38 m² in Gràcia, Barcelona"."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from rooms.models import Room
+from rooms.models import JobRoom, Room
 from rooms.pages.names import place_of, square_metres
 
 SAME_PLACE = 0.0001
@@ -15,10 +16,26 @@ def room_name(room: Room) -> str:
     return f"{kind} {place_of({'latitude': room.latitude, 'longitude': room.longitude})}"
 
 
-def room_names(keys: Iterable[str]) -> dict[str, str]:
-    """The names of the rooms with these keys, by key; none for those that are deleted. One query."""
-    rooms = Room.objects.filter(pk__in=list(keys)).only("size", "latitude", "longitude")
-    return {str(room.pk): room_name(room) for room in rooms}
+@dataclass(frozen=True)
+class Name:
+    text: str
+    """Empty for a room that was deleted without a job, of which only the code is left."""
+    deleted: bool
+
+
+def room_names(keys: Iterable[str]) -> dict[str, Name]:
+    """The names of the rooms with these keys, by key. One query, another where some of them are deleted."""
+    wanted = {*keys}
+    rooms = Room.objects.filter(pk__in=wanted).only("size", "latitude", "longitude")
+    names = {str(room.pk): Name(room_name(room), deleted=False) for room in rooms}
+    missing = wanted - names.keys()
+    if missing:
+        names |= dict.fromkeys(missing, Name("", deleted=True))
+        for deleted in JobRoom.objects.filter(room_id__in=missing, gone=True).only("room_id", "before"):
+            values = deleted.before or {}
+            was = Room(**{name: values[name] for name in ("size", "latitude", "longitude")})
+            names[str(deleted.room_id)] = Name(room_name(was), deleted=True)
+    return names
 
 
 def find_twin(room: Room) -> Room | None:

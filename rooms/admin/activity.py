@@ -1,19 +1,24 @@
-"""What everybody did to the rooms, deleted ones too: a page over the log entries, newest first."""
+"""What everybody did to the rooms, deleted ones too: a page and a file of the log entries, newest first."""
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Generator, Iterable
+from datetime import date, datetime, time, timedelta
+from itertools import chain
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 
+from rooms.admin.files.export import stream_csv
 from rooms.admin.history import room_entries
+from rooms.api.exports import STREAM_ROWS, streaming_cursor
 from rooms.columns import COLUMNS
 from rooms.models import Job, JobRoom
 from rooms.naming import room_name, room_names
@@ -35,10 +40,18 @@ class ActivityForm(forms.Form):
     job = forms.IntegerField(
         required=False, min_value=1, max_value=MAX_BIG_ID, help_text="The number of a job."
     )
+    since = forms.DateField(required=False, label="From", widget=forms.DateInput({"type": "date"}))
+    until = forms.DateField(required=False, label="To", widget=forms.DateInput({"type": "date"}))
+    """The first and the last day, in the operator's time zone."""
     before = forms.IntegerField(required=False, min_value=1, max_value=MAX_ID, widget=forms.HiddenInput)
     """The key of the last entry of the page before."""
     below = forms.IntegerField(required=False, min_value=1, max_value=MAX_BIG_ID, widget=forms.HiddenInput)
     """Of a job: the lowest key of the rooms of the page before."""
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """The arguments of `find_entries`, without those of the page."""
+        return {name: self.cleaned_data[name] for name in ("who", "room", "what", "since", "until")}
 
     def clean_room(self) -> str:
         code = self.cleaned_data["room"].strip()
@@ -51,18 +64,40 @@ class ActivityForm(forms.Form):
 FLAGS = {"added": ADDITION, "changed": CHANGE, "deleted": DELETION}
 
 
-def find_entries(who: str, room: str, what: str, before: int | None = None) -> QuerySet[LogEntry]:
-    """Newest first; the order of the keys is that of the time, and is read from their index."""
-    entries = room_entries().select_related("user").order_by("-pk")
+COLUMNS_OF_FILE = ("time", "user", "code", "what", "change")
+Row = tuple[datetime, str, str, int, str]
+"""Time, username, the room's code, flag and message of a log entry."""
+
+
+def find_entries(
+    who: str, room: str, what: str, since: date | None, until: date | None, before: int | None = None
+) -> QuerySet[LogEntry]:
+    """Newest first, as the indexes of 0013_activity have them. A query for the user, one for `before`."""
+    entries = room_entries().select_related("user").order_by("-action_time", "-pk")
     if who:
-        entries = entries.filter(user__username=who)
+        user = User.objects.filter(username=who).first()
+        entries = entries.filter(user=user) if user else entries.none()
     if room:
         entries = entries.filter(object_repr=room)
     if what:
         entries = entries.filter(action_flag=FLAGS[what])
+    if since:
+        entries = entries.filter(action_time__gte=midnight(since))
+    if until and until < date.max:
+        entries = entries.filter(action_time__lt=midnight(until + timedelta(days=1)))
     if before:
-        entries = entries.filter(pk__lt=before)
+        last = LogEntry.objects.filter(pk=before).first()
+        if last is None:
+            return entries.none()
+        entries = entries.filter(
+            Q(action_time__lt=last.action_time) | Q(pk__lt=before), action_time__lte=last.action_time
+        )
     return entries
+
+
+def midnight(day: date) -> datetime:
+    """The begin of a day in the operator's time zone."""
+    return timezone.make_aware(datetime.combine(day, time()))
 
 
 SAME_TIME = timedelta(seconds=2)
@@ -116,15 +151,57 @@ def time_apart(entry: LogEntry, job: Job) -> timedelta:
     return max(job.created_at - entry.action_time, entry.action_time - job.updated_at, timedelta())
 
 
+def read(entries: QuerySet[LogEntry]) -> Generator[Row, None, None]:
+    """All the entries, by a server-side cursor."""
+    columns = ("action_time", "user__username", "object_repr", "action_flag", "change_message")
+    sql, values = entries.values_list(*columns).query.sql_with_params()
+    with streaming_cursor() as cursor:
+        cursor.execute(sql, values)
+        yield from chain.from_iterable(iter(lambda: cursor.fetchmany(STREAM_ROWS), []))
+
+
+def read_job(key: int, entries: QuerySet[LogEntry]) -> Generator[Row, None, None]:
+    """All those of the entries that a job wrote, page by page."""
+    below = None
+    while True:
+        found, below = find_entries_of_job(key, entries, below)
+        for entry in found:
+            user = entry.user.get_username()
+            yield entry.action_time, user, entry.object_repr, entry.action_flag, entry.change_message
+        if below is None:
+            return
+
+
+def file_lines(rows: Iterable[Row]) -> Generator[bytes, None, None]:
+    """The file, in chunks."""
+    kinds, local = {flag: name for name, flag in FLAGS.items()}, timezone.localtime
+    yield from stream_csv(
+        COLUMNS_OF_FILE,
+        (
+            (local(at).isoformat(timespec="seconds"), who, code, kinds[flag], message(text))
+            for at, who, code, flag, text in rows
+        ),
+    )
+
+
+def message(text: str) -> str:
+    """The change in words; Django's form stores it as JSON."""
+    return LogEntry(change_message=text).get_change_message() if text.startswith("[") else text
+
+
 class ActivityMixin:
     """The URL of the page, and the way to it from rooms that are deleted; for RoomAdmin."""
 
     def get_urls(self: Any) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.activity_view)
-        return [path("activity/", view, name="rooms_room_activity"), *super().get_urls()]  # type: ignore[misc]  # of ModelAdmin
+        view = self.admin_site.admin_view
+        return [
+            path("activity/", view(self.activity_view), name="rooms_room_activity"),
+            path("activity.csv", view(self.activity_file), name="rooms_room_activity_file"),
+            *super().get_urls(),  # type: ignore[misc]  # of ModelAdmin
+        ]
 
     def activity_view(self: Any, request: HttpRequest) -> HttpResponse:
-        """A page of entries; two queries, five for those of a job."""
+        """A page of entries; two queries, five for those of a job, one more for a user or deleted rooms."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         form = ActivityForm(request.GET)
@@ -132,16 +209,16 @@ class ActivityMixin:
         query = request.GET.copy()
         older = ""
         if form.is_valid():
-            filters = {name: form.cleaned_data[name] for name in ("who", "room", "what")}
             if form.cleaned_data["job"]:
                 shown, last = find_entries_of_job(
-                    form.cleaned_data["job"], find_entries(**filters), form.cleaned_data["below"]
+                    form.cleaned_data["job"], find_entries(**form.filters), form.cleaned_data["below"]
                 )
                 if last:
                     query["below"] = str(last)
                     older = query.urlencode()
             else:
-                entries = list(find_entries(**filters, before=form.cleaned_data["before"])[: PER_PAGE + 1])
+                found = find_entries(**form.filters, before=form.cleaned_data["before"])
+                entries = list(found[: PER_PAGE + 1])
                 shown = entries[:PER_PAGE]
                 if len(entries) > PER_PAGE:
                     query["before"] = str(shown[-1].pk)
@@ -155,10 +232,25 @@ class ActivityMixin:
                 "title": "Activity",
                 "opts": self.opts,
                 "form": form,
-                "entries": [(entry, names.get(str(entry.object_id))) for entry in shown],
+                "entries": [(entry, names[str(entry.object_id)]) for entry in shown],
                 "older": older,
+                "query": request.GET.urlencode(),
+                "may_export": self.has_export_permission(request),
             },
         )
+
+    def activity_file(self: Any, request: HttpRequest) -> HttpResponse:
+        """The entries of the page's filters, all of them, as CSV: streamed like an export of rooms."""
+        if not (self.has_view_or_change_permission(request) and self.has_export_permission(request)):
+            raise PermissionDenied
+        form = ActivityForm(request.GET)
+        if not form.is_valid():  # the page says what is wrong
+            return HttpResponseRedirect(f"{reverse('admin:rooms_room_activity')}?{request.GET.urlencode()}")
+        name = f"activity-{timezone.localdate():%Y-%m-%d}.csv"
+        job, entries = form.cleaned_data["job"], find_entries(**form.filters)
+        lines = file_lines(read_job(job, entries) if job else read(entries))
+        response: HttpResponse = self.send_file(request, lines, "text/csv", name)
+        return response
 
     def history_view(
         self: Any, request: HttpRequest, object_id: str, extra_context: Any = None

@@ -102,11 +102,10 @@ class RoomChangeList(ChangeList):
             ordering[-1] = "pk"
         return ordering
 
-    def get_ordering_field_columns(self) -> dict[int, str]:
+    def get_ordering_field_columns(self) -> Any:
         if self.nearest_first and not self.params.get(ORDER_VAR):
             return {}  # distance has no column
-        columns: dict[int, str] = super().get_ordering_field_columns()
-        return columns
+        return super().get_ordering_field_columns()
 
     def get_results(self, request: HttpRequest) -> None:
         """Show the last page for a number beyond it; Django would drop all filters instead."""

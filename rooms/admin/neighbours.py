@@ -72,7 +72,10 @@ def find_neighbour(model_admin: "RoomAdmin", request: HttpRequest, room: Room, f
         return None
     order = [str(term) for term in rooms.query.order_by]
     if rooms.query.annotations:  # the distance from the place of the list
-        room = Room.objects.annotate(**rooms.query.annotations).get(pk=room.pk)
+        annotated = Room.objects.annotate(**rooms.query.annotations).filter(pk=room.pk).first()
+        if annotated is None:  # it was deleted meanwhile
+            return None
+        room = annotated
     found = rooms.filter(beyond(room, order, forward))
     first: int | None = (found if forward else found.reverse()).values_list("pk", flat=True).first()
     return first

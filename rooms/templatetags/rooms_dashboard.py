@@ -15,7 +15,7 @@ from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS
 from rooms.counting import Count, count_queryset
 from rooms.models import Room
-from rooms.naming import room_names
+from rooms.naming import Name, room_names
 from rooms.pages import charts
 
 register = template.Library()
@@ -65,8 +65,8 @@ def price_distribution() -> dict[str, Any]:
     return {"bars": bars, "quartiles": found["price"]["quartiles"], "sampled": found["sampled"]}
 
 
-def recent_changes() -> list[tuple[LogEntry, str | None]]:
-    """The newest log entries, each with the name of its room, None for a deleted one; two queries."""
-    newest = list(room_entries().select_related("user").order_by("-pk")[:RECENT])
+def recent_changes() -> list[tuple[LogEntry, Name]]:
+    """The newest log entries, each with the name of its room; two queries, three with deleted rooms."""
+    newest = list(room_entries().select_related("user").order_by("-action_time", "-pk")[:RECENT])
     names = room_names(str(entry.object_id) for entry in newest)
-    return [(entry, names.get(str(entry.object_id))) for entry in newest]
+    return [(entry, names[str(entry.object_id)]) for entry in newest]

@@ -36,6 +36,8 @@ from rooms.responses import streaming_response
 
 MAX_FILE_SIZE = 5_000_000  # bytes; 10,000 rooms take about 1 MB
 
+FileChunks = Generator[bytes, None, None]
+
 UPLOAD_LIFETIME = 3600  # seconds between preview and confirmation
 
 
@@ -186,10 +188,21 @@ class SpreadsheetMixin(ImportExportMixin):
     def _do_file_export(
         self, file_format: Any, request: HttpRequest, queryset: QuerySet[Room], export_form: Any = None
     ) -> Any:
-        """The rooms as a file, streamed in constant memory, in one of the slots of the API's exports."""
-        chunks = with_slot(stream(queryset, file_format))
+        """The rooms as a file, streamed in constant memory."""
+        filename = self.get_export_filename(request, queryset, file_format)
+        chunks = stream(queryset, file_format)
+        return self.send_file(request, chunks, file_format.get_content_type(), filename)
+
+    def send_file(
+        self: Any,
+        request: HttpRequest,
+        chunks: FileChunks,
+        content_type: str,
+        filename: str,
+    ) -> Any:
+        """A file that is streamed in one of the slots of the API's exports, or a page where none is free."""
         try:
-            response = streaming_response(chunks, file_format.get_content_type())
+            response = streaming_response(with_slot(chunks), content_type)
         except TooManyExports as error:
             return retry_page(
                 request,
@@ -199,12 +212,11 @@ class SpreadsheetMixin(ImportExportMixin):
                 status=503,
                 retry_after=int(error.headers["Retry-After"]),
             )
-        filename = self.get_export_filename(request, queryset, file_format)
         response["Content-Disposition"] = f'attachment; filename="{filename}"'
         return response
 
 
-def stream(queryset: QuerySet[Room], file_format: Any) -> Generator[bytes, None, None]:
+def stream(queryset: QuerySet[Room], file_format: Any) -> FileChunks:
     """The file in chunks, read by a server-side cursor."""
     sql, values = queryset.values_list(*COLUMNS).query.sql_with_params()
     with streaming_cursor() as cursor:

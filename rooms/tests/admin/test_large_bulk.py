@@ -8,6 +8,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from rooms.admin import place_filters
 from rooms.admin.actions import bulk, large
 from rooms.factories import RoomFactory
 from rooms.models import Job, Room
@@ -71,6 +72,19 @@ def test_prices_of_all_rooms_that_match_change_in_batches(as_boss, boss):
         (boss, str(room.code), f"price {room.price} → {room.price * 11 // 10} (+10 %)") for room in rooms[:5]
     }
     assert {entry.get_edited_object() for entry in entries} == set(rooms[:5])
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["few in the place", "many in the place"])
+@pytest.mark.parametrize(
+    "query", ["?bbox=-0.2,51.4,0,51.6", "?near=-0.1,51.5&within=9000", "?near=-0.1,51.5&within=9000&o=3"]
+)
+def test_rooms_of_a_place_change_in_batches_and_no_others(as_boss, monkeypatch, query, many):
+    monkeypatch.setattr(place_filters, "MAX_COUNTED", -1 if many else 10_000)
+    inside = [RoomFactory(price=10, latitude=51.5, longitude=-0.1 - n * 0.01) for n in range(5)]
+    RoomFactory(price=10, latitude=41.4, longitude=2.15)
+    begun = change_prices(as_boss, query, change="5")
+    assert finish(as_boss, page_of(begun))["text"] == "5 of 5 rooms changed."
+    assert prices() == [15] * len(inside) + [10]
 
 
 def test_a_batch_is_one_transaction_and_a_stop_ends_after_it(as_boss, monkeypatch):

@@ -9,6 +9,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from rooms.admin.history import log_changes
 from rooms.factories import RoomFactory
 from rooms.models import Job, Room
+from rooms.naming import room_name
 from rooms.tests.admin.pages import page_text
 from rooms.tests.admin.test_bulk import act
 from rooms.tests.admin.test_form import page, typed
@@ -83,6 +84,15 @@ def test_the_prices_of_the_first_page_are_bars_that_lead_to_their_rooms(as_edito
     for url, number in bars:
         listed = as_editor.get(unescape(url)).context["cl"].result_list
         assert len(listed) == int(number), url
+
+
+def test_the_first_page_names_rooms_and_never_by_their_code_alone(as_editor, editor):
+    room = RoomFactory()
+    log_changes(editor, CHANGE, [(room, "price 39 → 45")])
+    response = as_editor.get("/admin/")
+    assert "My actions" not in page_text(response)
+    assert response.content.decode().count(str(room.code)) == 1
+    assert room_name(room) in response.content.decode()
 
 
 def test_a_first_page_without_rooms_has_no_chart(as_editor):

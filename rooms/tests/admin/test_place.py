@@ -73,6 +73,13 @@ def test_an_export_of_an_area_has_its_rooms(as_editor, rooms):
     assert len(lines) == 3
 
 
+def test_an_export_of_the_rooms_near_a_place_begins_with_the_nearest(as_editor, rooms):
+    url = f"{LIST}export/?near=2.15,41.41&within=2000"
+    response = as_editor.post(url, {"format": "0", "resource": "0"})
+    lines = b"".join(response.streaming_content).decode().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [str(rooms["north"].code), str(rooms["here"].code)]
+
+
 def test_an_area_is_saved_as_a_filter_but_not_what_the_map_shows(as_editor, rooms):
     form = {"name": "Gràcia", "query": "bbox=2,41.3,2.3,41.5&map=9/41.4/2.1&p=2"}
     as_editor.post(f"{LIST}filters/", form)
