@@ -111,6 +111,16 @@ def test_what_failed_is_kept_until_it_passes_and_the_report_opens_it(workshop: W
     assert [metadata.kind for metadata in workshop.databases().values()] == ["template"]
 
 
+def test_a_scenario_that_passes_again_takes_its_kept_database_along(workshop: Workshop) -> None:
+    scenario = "EXPECT = {{'': {}}}\nfrom rooms.seeding import room\ndef run():\n    room(price=5)\n"
+    workshop.write("t_kept", scenario.format(2))
+    assert "SCENARIO=pytest_t_kept" in run(workshop, "", str(workshop.folder), "-n", "0").stdout
+    assert workshop.prices("pytest_t_kept") == [5]
+    workshop.write("t_kept", scenario.format(1))
+    assert "2 passed" in run(workshop, "", str(workshop.folder), "-n", "0").stdout
+    assert [metadata.kind for metadata in workshop.databases().values()] == ["template"]
+
+
 def test_a_killed_run_leaves_nothing_for_good(workshop: Workshop, log: Path) -> None:
     source = """
         import os, signal, pytest
@@ -204,13 +214,13 @@ def test_a_failed_tests_database_is_copied_from_a_server_that_ends(
     developers = {
         "DATABASE_URL": None,
         "DEBUG": "on",
-        "EMBEDDED_POSTGRES_DIR": str(tmp_path / "developers.ephemeral"),
+        "EMBEDDED_POSTGRES_DIR": str(tmp_path / "developers"),
     }
     failed = run(workshop, source, "-n", "0", **developers)
     assert "1 failed" in failed.stdout, failed.stdout
     (alias,) = re.findall(r"SCENARIO=(\w+) \./manage\.py dbshell", failed.stdout)
     listed = workshop.manage("rooms", "--format", "csv", SCENARIO=alias, **developers)
-    assert [line.split(",")[2] for line in listed.stdout.splitlines()[1:]] == ["30", "90"], failed.stdout
+    assert [line.split(",")[2] for line in listed.stdout.splitlines()[1:]] == ["30", "90"], listed.stderr
     passed = run(workshop, source.replace("assert False", ""), "-n", "0", **developers)
     assert "1 passed" in passed.stdout
     assert alias not in workshop.manage("list_scenarios", **developers).stdout
