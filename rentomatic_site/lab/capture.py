@@ -4,7 +4,7 @@ page, in the same order, without their codes and places.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -88,11 +88,9 @@ def all_neighbours(search: Search, number: int) -> list[str]:
     """The codes of the rooms that one filter leaves out and all others match, the nearest to its limit."""
     codes: list[str] = []
     with connection.cursor() as cursor:
-        for names in ({"near", "within"} if name == "near" else {name} for name in search.where):
-            if names == {"within"} or not number or (names == {"near", "within"} and not search.near.within):  # type: ignore[union-attr]  # it has a place
-                continue
-            others = {name: text for name, text in search.where.items() if name not in names}
-            (condition, bound), (closeness, values) = outside_of(search, min(names))
+        for name, together in selecting(search) if number else ():
+            others = {other: text for other, text in search.where.items() if other not in together}
+            (condition, bound), (closeness, values) = outside_of(search, name)
             rows, selected = queries.matching_rooms(Search.parse(urlencode(others)), (condition, bound))
             cursor.execute(
                 f"SELECT room.code {rows} ORDER BY {closeness} NULLS LAST, room.id LIMIT {number}",
@@ -100,6 +98,15 @@ def all_neighbours(search: Search, number: int) -> list[str]:
             )
             codes += [str(code) for (code,) in cursor.fetchall()]
     return list(dict.fromkeys(codes))
+
+
+def selecting(search: Search) -> Iterator[tuple[str, set[str]]]:
+    """Each parameter that leaves rooms out, and the names of those that mean nothing without it."""
+    for name in search.where:
+        if name == "near" and search.near and search.near.within:
+            yield name, {"near", "within"}
+        elif name not in {"near", "within"}:
+            yield name, {name}
 
 
 def outside_of(search: Search, name: str) -> tuple[Condition, Condition]:

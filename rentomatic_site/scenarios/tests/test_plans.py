@@ -115,4 +115,4 @@ def test_the_result_of_a_load_is_json_for_a_program(workshop: Workshop) -> None:
     assert found["expected"] == [{"label": "all → 2 rooms", "problem": "found 1 room"}]
     assert "printed" in done.stderr
     listed = json.loads(workshop.call("list_scenarios", "--json").stdout)
-    assert [(row["scenario"], row["state"], row["rows"]) for row in listed] == [("t_one", "loaded", "1")]
+    assert [(row["scenario"], row["state"], row["rows"]) for row in listed] == [("t_one", "loaded", 1)]

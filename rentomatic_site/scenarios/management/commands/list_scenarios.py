@@ -2,6 +2,8 @@
 
 import json
 from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.core.management import CommandParser
@@ -40,21 +42,11 @@ class Command(ScenarioCommand):
         templates = [
             database for database in present if database.metadata.kind not in {TARGET, CHECKPOINT, TEST}
         ]
-        rows: list[tuple[str, ...]] = []
-        for name in sorted(known | loaded):
-            database = loaded.get(name)
-            scenario = known.get(database.metadata.scenario if database else name)
-            description = scenario.description if scenario else "(its file is gone)"
-            if database and not database.metadata.complete:
-                description = f"failed: {database.metadata.error}"
-            if database:
-                rows.append((name, *statistics(database, scenario), description))
-            else:
-                rows.append((name, "not loaded", "", "", "", description))
+        found = [line(name, loaded.get(name), known) for name in sorted(known | loaded)]
         if options["json"]:
-            self.stdout.write(json.dumps([dict(zip(HEADER, row, strict=True)) for row in rows], indent=2))
+            self.stdout.write(json.dumps([one.figures for one in found], indent=2))
             return
-        self.table(HEADER, rows, right=["rows", "size"])
+        self.table(HEADER, [one.cells for one in found], right=["rows", "size"])
         if not known:
             self.stdout.write(f"{sources.folder()} holds no scenario. Next: write one, see docs/scenarios.md")
         kept = filesizeformat(sum(template.size for template in templates))
@@ -71,20 +63,52 @@ class Command(ScenarioCommand):
         self.stdout.write("Next: ./manage.py load_scenario NAME")
 
 
-def statistics(database: Database, scenario: Scenario | None) -> tuple[str, str, str, str]:
-    """State, rows, size and age of a loaded scenario."""
+@dataclass(frozen=True)
+class Line:
+    """One scenario, or one database of a scenario."""
+
+    scenario: str
+    state: str
+    """not loaded, loaded, stale or incomplete."""
+    rows: int | None
+    """The present number; None where it cannot be read."""
+    bytes: int
+    age: timedelta
+    """Since the load."""
+    description: str
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What `--json` prints; the age in seconds."""
+        return asdict(self) | {"age": self.age.total_seconds()}
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        if self.state == "not loaded":
+            return self.scenario, self.state, "", "", "", self.description
+        rows = "?" if self.rows is None else f"{self.rows:,}"
+        size, old = filesizeformat(self.bytes), age(self.age)
+        return self.scenario, self.state, rows, size, old, self.description
+
+
+def line(name: str, database: Database | None, known: dict[str, Scenario]) -> Line:
+    """What there is to say of a scenario or of a database."""
+    scenario = known.get(database.metadata.scenario if database else name)
+    description = scenario.description if scenario else "(its file is gone)"
+    if database is None:
+        return Line(name, "not loaded", None, 0, timedelta(0), description)
     metadata = database.metadata
+    state = "loaded"
     if not metadata.complete:
-        state = "incomplete"
+        state, description = "incomplete", f"failed: {metadata.error}"
     elif scenario is None or metadata.fingerprint != scenario.fingerprint(metadata.seed):
         state = "stale"
-    else:
-        state = "loaded"
-    return state, rows_now(database), filesizeformat(database.size), age(metadata.age)
+    return Line(name, state, rows_now(database), database.size, metadata.age, description)
 
 
-def rows_now(database: Database) -> str:
-    """The present number of rows, or "?"; the metadata has the number at the load."""
+def rows_now(database: Database) -> int | None:
+    """The present number of rows; the metadata has the number at the load."""
     with suppress(DatabaseError), isolation.django_on(database.name):
-        return f"{domain.count():,}"
-    return "?"
+        return domain.count()
+    return None
