@@ -37,7 +37,7 @@ def times(name: str) -> dict[str, list[float]]:
     """Seconds until the first response of each clone, by how it was had."""
     from rentomatic_site import postgres
     from rentomatic_site.scenarios import discovery, isolation
-    from rentomatic_site.scenarios.clones import Clone, Clones, fastest_copy
+    from rentomatic_site.scenarios.clones import Clone, Clones
 
     found: dict[str, list[float]] = {COLD: [], WARM: [], BARE: []}
     scenario = discovery.find(name)
@@ -71,7 +71,7 @@ def times(name: str) -> dict[str, list[float]]:
             for number in range(CLONES):
                 bare = f"bench_clone_{number}"
                 began = time.perf_counter()
-                postgres.create_database(server, bare, template=template, strategy=fastest_copy())
+                postgres.create_database(server, bare, template=template, strategy=pool.strategy)
                 with postgres.session(bare) as session:
                     session.execute("SELECT 1")
                     found[BARE].append(time.perf_counter() - began)

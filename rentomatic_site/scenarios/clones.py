@@ -15,7 +15,6 @@ from queue import SimpleQueue
 from typing import Any
 
 import psycopg2
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg2 import errors
 from psycopg2.extensions import cursor
@@ -45,6 +44,7 @@ class Clones:
         self.server = postgres.connect()
         with self.server.cursor() as session:
             sweep(session)
+            self.strategy = fastest_copy(session)
             self.process = own_token(session)
         self.made = 0
         self.templates: dict[str, Database] = {}
@@ -113,7 +113,7 @@ class Clones:
             number, self.made = self.made % 0x1000, self.made + 1
         name = names.test_name(scenario, self.process, f"{number:03x}")
         large = template.size >= FILE_COPY_FROM
-        databases.copy(session, name, template.name, "FILE_COPY" if large else fastest_copy())
+        databases.copy(session, name, template.name, "FILE_COPY" if large else self.strategy)
         wrapper = connections[DEFAULT_DB_ALIAS]
         parameters = {**wrapper.get_connection_params(), "dbname": name, **isolation.options(name)}
         return Clone(name, scenario, wrapper.get_new_connection(parameters))
@@ -137,9 +137,10 @@ class Clones:
         connections[DEFAULT_DB_ALIAS].close()
 
 
-def fastest_copy() -> str:
+def fastest_copy(server: cursor) -> str:
     """The strategy for small databases: files where the server does not wait for the disk."""
-    return "FILE_COPY" if settings.EMBEDDED_POSTGRES else "WAL_LOG"
+    server.execute("SHOW fsync")
+    return "FILE_COPY" if server.fetchone() == ("off",) else "WAL_LOG"
 
 
 # --- The tokens of the processes
