@@ -64,10 +64,15 @@ def label(number: int) -> str:
     return named(number) if named else f"{number:,} {'row' if number == 1 else 'rows'}"
 
 
-def expected() -> dict[str, Reader]:
-    """The dicts of a scenario that state what is expected, by name."""
-    paths: dict[str, str] = getattr(module(), "EXPECTED", {})
-    return {name: import_string(path) for name, path in paths.items()}
+def expected() -> dict[str, str]:
+    """The dicts of a scenario that state what is expected: name → path of what reads their lines."""
+    return getattr(module(), "EXPECTED", {})
+
+
+def reader(path: str) -> Reader:
+    """The function at the path; it is imported for scenarios that need it only."""
+    found: Reader = import_string(path)
+    return found
 
 
 def opened() -> dict[str, str]:

@@ -34,13 +34,15 @@ class Expectation:
 def expectations(module: ModuleType) -> list[Expectation]:
     """What the scenario's module expects, in the order of its file."""
     found: list[Expectation] = []
-    for name, read in domain.expected().items():
-        expect = getattr(module, name, {})
+    for name, path in domain.expected().items():
+        expect = getattr(module, name, None)
+        if expect is None:
+            continue
         if not isinstance(expect, dict):
             raise ScenarioError(
                 f'{module.__file__}: {name} is no dict. Example: EXPECT = {{"filter_price__lt=66": 3}}'
             )
-        found += _expectations(module, name, expect, read)
+        found += _expectations(module, name, expect, domain.reader(path))
     if check := getattr(module, "check", None):
         found.append(Expectation(CHECK, partial(check_problem, check=check)))
     return found
