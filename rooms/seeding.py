@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cache, partial
+from types import ModuleType
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
@@ -76,6 +77,22 @@ def count() -> int:
 def label(number: int) -> str:
     """A number of rooms in words."""
     return str(Count(number))
+
+
+REQUESTS = (
+    "/rooms",
+    "/rooms?order=-price&count=exact",
+    "/rooms.csv?limit=3",
+    "/rooms/stats",
+    "/rooms/changes",
+)
+"""What a rehearsal of migrations requests of each scenario."""
+
+
+def requests(scenario: ModuleType | None) -> list[str]:
+    """Those, and what the scenario expects something of."""
+    expected = [f"/rooms?{query}" for query in getattr(scenario, "EXPECT", {})]
+    return list(dict.fromkeys([*REQUESTS, *expected]))
 
 
 # --- Rooms and people

@@ -18,7 +18,7 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, loading
+from rentomatic_site.scenarios import ScenarioError, databases, domain, loading
 from rentomatic_site.scenarios.databases import (
     BUILDING,
     CHECKPOINT,
@@ -31,7 +31,6 @@ from rentomatic_site.scenarios.databases import (
 from rentomatic_site.scenarios.discovery import NAME, migrations_fingerprint
 from rentomatic_site.scenarios.isolation import django_on
 from rentomatic_site.scenarios.locks import lock_target, lock_templates
-from rooms.models import Room
 
 NOW, LOADED, UNDONE = "now", "loaded", "before_back"
 """States that nobody saves: the database itself, its template, and what `undo` goes back to."""
@@ -180,7 +179,7 @@ def save(of_scenario: Held, name: str, *, replacing: bool = False, say: Say = la
             f"Next: ./manage.py scenario drop {oldest} --on {of_scenario.alias} (the oldest)"
         )
     say(f"Copying {filesizeformat(target.size)} …")
-    rooms = count_rooms(target.name)
+    rooms = rows_of(target.name)
     metadata = replace(
         target.metadata, kind=CHECKPOINT, target=target.name, checkpoint=name, rooms=rooms, complete=True
     )
@@ -235,7 +234,7 @@ def put(of_scenario: Held, name: str, metadata: Metadata) -> None:
     away = databases.building_name(of_scenario.scenario)
     moves = [Move(name, of_scenario.name, databases.stamped(metadata))]
     if target:
-        rooms = count_rooms(target.name) if target.metadata.complete else target.metadata.rooms
+        rooms = rows_of(target.name) if target.metadata.complete else target.metadata.rooms
         kept = replace(target.metadata, kind=CHECKPOINT, target=target.name, checkpoint=UNDONE, rooms=rooms)
         if former and former.name != name:
             moves.insert(0, Move(undone, away, replace(former.metadata, kind=BUILDING)))
@@ -282,9 +281,9 @@ def brought_up_to_date(name: str, metadata: Metadata, alias: str) -> Metadata:
     return replace(metadata, migrations=current)
 
 
-def count_rooms(name: str) -> int:
+def rows_of(name: str) -> int:
     with django_on(name):
-        return Room.objects.count()
+        return domain.count()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ time. Everything else is optional. Paths are dotted names: what they name change
 | `RECORD_PLANS` | path of a function of a scenario's module: writes its present plans, returns the file |
 | `OPENED` | label → arguments of manage.py, for lines that show what to look at |
 | `PAGES` | label → path of a page, for `--serve` |
+| `requests(module)` | paths that a rehearsal requests, also of a scenario's module (default: PAGES) |
 """
 
 from collections.abc import Callable
@@ -89,3 +90,9 @@ def record_plans(scenario: ModuleType) -> Any:
     """Write the present plans that the scenario expects; the path, None where there are none."""
     path = getattr(module(), "RECORD_PLANS", "")
     return import_string(path)(scenario) if path else None
+
+
+def requests(scenario: ModuleType | None) -> list[str]:
+    """Paths that the code before pending migrations must still serve after them."""
+    wanted: Callable[[ModuleType | None], list[str]] | None = getattr(module(), "requests", None)
+    return wanted(scenario) if wanted else list(pages().values())

@@ -18,9 +18,6 @@ from rentomatic_site.scenarios import ScenarioError
 
 PROBE = Path(__file__).parent / "old_code_probe.py"
 
-PATHS = ("/rooms", "/rooms?order=-price&count=exact", "/rooms.csv?limit=3", "/rooms/stats", "/rooms/changes")
-"""Paths that are requested beside those that a scenario expects something of."""
-
 
 class UnknownRevisionError(ScenarioError):
     """There is no repository, or not that revision in it."""

@@ -49,7 +49,10 @@ def test_commands_to_type_are_valid_for_a_shell(document: Document) -> None:
 def offered(name: str) -> set[str]:
     """The options of a management command."""
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
-    return set(re.findall(r"--[a-z][a-z-]+", parser.format_help()))
+    # A command with actions, such as `scenario save`, has a parser for each.
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    parsers = [parser, *(one for actions in choices for one in actions.values())]
+    return {option for one in parsers for option in re.findall(r"--[a-z][a-z-]+", one.format_help())}
 
 
 @each_document

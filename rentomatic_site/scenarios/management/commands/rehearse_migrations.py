@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from django.core.management import CommandError, CommandParser
@@ -18,6 +19,7 @@ from rentomatic_site.scenarios import (
     checkpoints,
     databases,
     discovery,
+    domain,
     locks,
     old_code,
     rehearsal,
@@ -141,7 +143,7 @@ class Command(ScenarioCommand):
         code: tuple[str, Path] | None,
     ) -> Result:
         result = Result(name)
-        paths = list(dict.fromkeys([*old_code.PATHS, *expected_paths(source.metadata.scenario)]))
+        paths = domain.requests(module_of(source.metadata.scenario))
         with copy_of(server, source) as copy:
             if code:
                 result.code, folder = code
@@ -262,13 +264,12 @@ def files(names: list[str]) -> list[Path]:
     return [Path(modules[name] or "") for name in names]
 
 
-def expected_paths(name: str) -> list[str]:
-    """The requests of what the scenario expects."""
+def module_of(name: str) -> ModuleType | None:
+    """The scenario's module; None where its file is gone, or cannot be imported any more."""
     try:
-        expect = getattr(discovery.find(name).module(), "EXPECT", {}) if name else {}
-    except Exception:  # its file is gone, or cannot be imported any more
-        return []
-    return [f"/rooms?{query}" for query in expect]
+        return discovery.find(name).module() if name else None
+    except Exception:  # whatever the file raises
+        return None
 
 
 def problems(result: Result, longest: float) -> Iterator[str]:

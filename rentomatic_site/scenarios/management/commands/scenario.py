@@ -9,13 +9,12 @@ from typing import Any
 from django.core.management import CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
-from rentomatic_site.scenarios import ScenarioError, checkpoints, comparison, databases
+from rentomatic_site.scenarios import ScenarioError, checkpoints, comparison, databases, domain
 from rentomatic_site.scenarios.checkpoints import LOADED, MOST, NOW, UNDONE, Held
 from rentomatic_site.scenarios.command import ScenarioCommand, age
 from rentomatic_site.scenarios.comparison import ADDED, CHANGED, GONE, Row, TableDifference
-from rooms.counting import Count
 
-HEADER = ("checkpoint", "rooms", "size", "age", "")
+HEADER = ("checkpoint", "rows", "size", "age", "")
 SIGNS = {ADDED: "+", GONE: "-", CHANGED: "~"}
 
 
@@ -82,7 +81,7 @@ class Command(ScenarioCommand):
         name = options["name"]
         saved = checkpoints.save(scenario, name, replacing=options["replace"], say=self.tell)
         size = filesizeformat(saved.size)
-        self.stdout.write(f"Saved {scenario.alias} as {name}: {Count(saved.metadata.rooms)}, {size}.")
+        self.stdout.write(f"Saved {scenario.alias} as {name}: {domain.label(saved.metadata.rooms)}, {size}.")
         self.stdout.write(f"  back to it  ./manage.py scenario back {name} --on {scenario.alias}")
         self.stdout.write(f"  changes     ./manage.py scenario diff {name} --on {scenario.alias}")
 
@@ -100,14 +99,14 @@ class Command(ScenarioCommand):
             self.undo(scenario, options)
             return
         database = checkpoints.back(scenario, name, self.tell)
-        self.stdout.write(f"{scenario.alias} is at {name} again: {Count(database.metadata.rooms)}.")
+        self.stdout.write(f"{scenario.alias} is at {name} again: {domain.label(database.metadata.rooms)}.")
         if scenario.target:
             self.stdout.write(f"  undo  ./manage.py scenario undo --on {scenario.alias}")
 
     def undo(self, scenario: Held, options: dict[str, Any]) -> None:
         database = checkpoints.undo(scenario)
         self.stdout.write(
-            f"{scenario.alias} is as it was before back: {Count(database.metadata.rooms)}. "
+            f"{scenario.alias} is as it was before back: {domain.label(database.metadata.rooms)}. "
             "Once more goes forward again."
         )
 
@@ -117,7 +116,7 @@ class Command(ScenarioCommand):
             rows = [
                 {
                     "checkpoint": one.metadata.checkpoint,
-                    "rooms": one.metadata.rooms,
+                    "rows": one.metadata.rooms,
                     "bytes": one.size,
                     "saved": one.metadata.created,
                 }
@@ -140,7 +139,7 @@ class Command(ScenarioCommand):
                 )
                 for one in found
             ],
-            right=["rooms", "size"],
+            right=["rows", "size"],
         )
         size = filesizeformat(sum(one.size for one in found))
         saved = sum(one.metadata.checkpoint != UNDONE for one in found)
