@@ -112,8 +112,10 @@ def test_no_secret_is_in_an_environment():
 
 def test_images_are_pinned_and_the_volume_is_the_parent_of_the_data():
     images = {name: service["image"] for name, service in SERVICES.items()}
-    assert images["db"] == "postgres:18"
-    assert images["nginx"] == "nginx:1.30"
+    assert images["db"] == "${POSTGRES_IMAGE:-postgres:${POSTGRES_VERSION:-18}}"
+    assert images["nginx"] == "${NGINX_IMAGE:-nginx:1.30}"
+    data = SERVICES["db"]["environment"]["PGDATA"]
+    assert data == "/var/lib/postgresql/${POSTGRES_VERSION:-18}/docker"
     assert SERVICES["db"]["volumes"] == ["${DATABASE_VOLUME:-database}:/var/lib/postgresql"]
 
 
@@ -289,5 +291,5 @@ def test_shell_scripts_are_clean():
         for path in sorted(Path(PROJECT, "deploy").rglob("*"))
         if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
     ]
-    assert len(scripts) == 1
+    assert {path.name for path in scripts} == {"reload", "render", "renew"}
     subprocess.run(["shellcheck", "-x", *scripts], cwd=PROJECT, check=True)

@@ -33,6 +33,30 @@ def test_the_status_is_that_of_the_worst():
     assert status([WARNING, ERROR, OK]) == 2
 
 
+# --- The renewal of the certificate
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "words"),
+    [
+        (None, WARNING, "no certificate was asked for yet"),
+        ("ok 20261120T150000Z 43200\nno renewal needed\n", OK, "looked after 60 minutes ago"),
+        ("ok 20261119T000000Z 43200\n", WARNING, "looked after 40 hours ago"),
+        (
+            "failed 20261120T150000Z 3600\nSaving debug log\nDetail: no such host\nHint: …\n",
+            ERROR,
+            "the old one stays: Detail: no such host",
+        ),
+    ],
+)
+def test_a_renewal_that_fails_or_does_not_come_is_noticed(tmp_path, text, level, words):
+    if text:
+        (tmp_path / "status").write_text(text)
+    found = files.renewal(tmp_path / "status", NOW)
+    assert found.level == level
+    assert words in found.text
+
+
 # --- The host
 
 
