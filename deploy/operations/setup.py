@@ -38,6 +38,8 @@ HTTPS_PORT=8443
 WEB_REPLICAS=2
 # Who the containers are: the owner (user:group) of deploy/secrets and of the certificate's key.
 RUN_AS={owner}
+# The major version of the database's files; ./deploy/rentomatic upgrade changes it.
+POSTGRES_VERSION=18
 """
 
 SECRETS = ("secret_key", "postgres_password", "application_password")

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.operations.database import Database, literal
+from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
-from deploy.operations.doctor.server import Ask
+from deploy.operations.doctor.server import PSQL, Ask
 from deploy.operations.doctor.site import Site
 from deploy.operations.project import parse_time
 from deploy.operations.report import Failure
+from deploy.operations.upgrade import INCOMING, VOLUME, copy_container
 
 
 class Facts:
@@ -192,6 +193,22 @@ class Facts:
         ):
             drop = f"docker compose exec db dropdb -U postgres {row['name']}"
             yield f"database {row['name']}, replaced by a restore", drop
+        yield from self.leftovers_of_upgrades(database)
         role = f"{self.project.role}_rotating"
         if database.rows(f"SELECT 1 FROM pg_roles WHERE rolname = {literal(role)}"):
             yield f"role {role}", "./deploy/rentomatic rotate application_password"
+
+    def leftovers_of_upgrades(self, database: Database) -> Iterator[tuple[str, str]]:
+        (row,) = database.rows("SELECT current_setting('server_version_num')::int / 10000 AS major")
+        listed = self.docker("exec", database.container, "ls", VOLUME, check=False).stdout.split()
+        if "incoming" in listed:
+            remove = f"docker rm -f {copy_container(self.project)}; docker compose exec db rm -r {INCOMING}"
+            yield "the copy of an upgrade", remove
+        for name in listed:
+            if name.isdigit() and name != str(row["major"]):
+                remove = f"docker compose exec db rm -r {VOLUME}/{name}"
+                yield f"data of PostgreSQL {name}, kept for the way back", remove
+        base = self.project.database
+        if database.rows("SELECT 1 WHERE current_setting('default_transaction_read_only')::bool", base):
+            reset = f"ALTER DATABASE {identifier(base)} RESET default_transaction_read_only"
+            yield "a database that can only be read", f"{PSQL} -c '{reset}'"

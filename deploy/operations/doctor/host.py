@@ -23,6 +23,13 @@ FLOORS = {
 }
 """The oldest version without a known fault, and what the fault is."""
 
+UPGRADES = {
+    "Compose": "apt install --only-upgrade docker-compose-v2",
+    "nginx": "docker pull nginx:1.30, then ./deploy/rentomatic apply --accept",
+    "PostgreSQL": "./deploy/rentomatic upgrade 18",
+}
+"""What brings a newer version, where it is no package of that name."""
+
 
 def disk(folders: Iterable[Path]) -> Finding:
     """Less than 5 % or 1 GB free is an error, less than 15 % a warning."""
@@ -80,14 +87,15 @@ def clock(state: int, now: float, newest: float) -> Finding:
 
 def versions(found: dict[str, str]) -> Finding:
     """By name, such as {"runc": "1.1.5"}."""
-    text = ", ".join(f"{name} {version}" for name, version in found.items())
+    faults, commands = [], []
     for name, version in found.items():
         floor, fault = FLOORS.get(name, ((), ""))
         if floor and numbers(version) < floor:
-            return warning(
-                f"{name} {version} has a known fault: {fault}", f"apt install --only-upgrade {name.lower()}"
-            )
-    return ok(text)
+            faults.append(f"{name} {version} has a known fault: {fault}")
+            commands.append(UPGRADES.get(name, f"apt install --only-upgrade {name.lower()}"))
+    if faults:
+        return warning("; ".join(faults), "; ".join(commands))
+    return ok(", ".join(f"{name} {version}" for name, version in found.items()))
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -40,7 +40,10 @@ def test_each_command_has_a_help_and_the_common_options(command):
     assert {"--dry-run", "--json", "--wait"} <= set(re.findall(r"--[\w-]+", done.stdout))
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["backup", "--nonsense"], ["setup", "two words"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["backup", "--nonsense"], ["setup", "two words"], ["upgrade"], ["upgrade", "18.1"]],
+)
 def test_a_wrong_command_line_is_status_2(arguments):
     assert rentomatic(*arguments).returncode == 2
 
