@@ -4,8 +4,9 @@ import json
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
-from rentomatic_site.lab.shrinking import Fields, Shrunk
+from rentomatic_site.lab.bench import Fields, Shrunk
 from rentomatic_site.scenarios import expectations
+from rentomatic_site.scenarios.expectations import Expectation
 
 SOURCE = '''"""{rooms} of {before:,} in {scenario}: {label}."""
 
@@ -26,8 +27,8 @@ def source(scenario: str, module: ModuleType, result: Shrunk) -> str:
     if result.expectation == expectations.CHECK:
         imports.append(f"from scenarios.{scenario} import check  # noqa: F401 - it fails with these rooms")
     else:
-        name, query, expected = stated(module, result.expectation)
-        expect = f"{name} = {{{json.dumps(query)}: {literal(expected)}}}\n\n\n"
+        query, value = stated(module, result.expectation)
+        expect = f"EXPECT = {{{json.dumps(query)}: {literal(value)}}}\n\n\n"
     values = [imported for room in rooms for imported in import_of(room)]
     text = SOURCE.format(
         rooms="No room" if not rooms else "1 room" if len(rooms) == 1 else f"{len(rooms):,} rooms",
@@ -41,14 +42,18 @@ def source(scenario: str, module: ModuleType, result: Shrunk) -> str:
     return text.replace("\n\n\n\n", "\n\n\n")
 
 
-def stated(module: ModuleType, label: str) -> tuple[str, str, Any]:
-    """The dict, key and value of the expectation with that label."""
-    for name, expect in vars(module).items():
-        if name.startswith("EXPECT") and isinstance(expect, dict):
-            for query, expected in expect.items():
-                alone = SimpleNamespace(__file__=module.__file__, **{name: {query: expected}})
-                if expectations.expectations(cast(ModuleType, alone))[0].label == label:
-                    return name, query, expected
+def expected(module: ModuleType) -> list[Expectation]:
+    """What can be shrunk: EXPECT and check. A plan depends on how many rooms there are."""
+    names = {name: getattr(module, name) for name in ("EXPECT", "check") if hasattr(module, name)}
+    return expectations.expectations(cast(ModuleType, SimpleNamespace(__file__=module.__file__, **names)))
+
+
+def stated(module: ModuleType, label: str) -> tuple[str, Any]:
+    """The key and the value of EXPECT of the expectation with that label."""
+    for query, value in module.EXPECT.items():
+        alone = SimpleNamespace(__file__=module.__file__, EXPECT={query: value})
+        if expectations.expectations(cast(ModuleType, alone))[0].label == label:
+            return query, value
     raise AssertionError(label)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management import CommandError, CommandParser
 
-from rentomatic_site.lab import shrinking, shrunk_file
-from rentomatic_site.lab.shrinking import Shrunk
-from rentomatic_site.scenarios import ScenarioError, checkpoints, discovery, expectations, sources
+from rentomatic_site.lab import failures, shrinking, shrunk_file
+from rentomatic_site.lab.bench import Shrunk
+from rentomatic_site.scenarios import ScenarioError, checkpoints, discovery, sources
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rentomatic_site.scenarios.isolation import django_on
 from rooms.counting import Count
@@ -57,9 +57,9 @@ class Command(ScenarioCommand):
             file = discovery.find(scenario.scenario)
             with django_on(scenario.loaded().name):
                 module = file.module()
-            expected = expectations.expectations(module)
+            expected = shrunk_file.expected(module)
             self.tell(f"Trying what {name} expects …")
-            expectation, problem, codes = shrinking.failing(scenario, expected, options["expect"])
+            expectation, problem, codes = failures.failing(scenario, expected, options["expect"])
             self.tell(f"✗ {expectation.label}: {problem.splitlines()[-1]}")
             result = Shrunk(expectation.label, problem, 0)
             interrupted = False

@@ -10,7 +10,8 @@ from django.conf import settings
 
 from rentomatic_site import postgres
 from rentomatic_site.lab import shrinking
-from rentomatic_site.lab.shrinking import kind, reduced
+from rentomatic_site.lab.failures import kind
+from rentomatic_site.lab.shrinking import reduced
 from rentomatic_site.scenarios import expectations
 from rentomatic_site.scenarios.tests.workshop import Workshop
 from rentomatic_site.testing.rig import wait_until
