@@ -112,12 +112,13 @@ def page_links(
     The absolute URLs of the first page, and of the previous and the next one where there are any; with the
     parameters that are the page's own.
     """
-    cursors: dict[str, dict[str, str]] = {"first": {}}
-    if page.first:
-        cursors["prev"] = {"before": search.cursor(page.first)}
-    if page.last:
-        cursors["next"] = {"after": search.cursor(page.last)}
     url = site_url(request) + request.path
-    given = search.without_cursor() | (own or {})
-    texts = {relation: urlencode(given | cursor, safe=",:") for relation, cursor in cursors.items()}
-    return {relation: f"{url}?{text}" if text else url for relation, text in texts.items()}
+    query = urlencode(search.without_cursor() | (own or {}), safe=",:")
+    first = f"{url}?{query}" if query else url
+    more = f"{first}&" if query else f"{url}?"
+    links = {"first": first}
+    if page.first:
+        links["prev"] = f"{more}before={search.cursor(page.first)}"
+    if page.last:
+        links["next"] = f"{more}after={search.cursor(page.last)}"
+    return links

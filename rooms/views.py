@@ -45,7 +45,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
     output = choose_format(request, suffix)
     if output is HTML:
         return room_page(request)
-    search = Search.parse(request.GET)
+    search = Search.of(request)
     if output.streams and search.limit is None:
         return stream_response(request, search, output)
 
@@ -67,7 +67,7 @@ def room_detail(request: HttpRequest, code: str, suffix: str = "") -> HttpRespon
         code = COLUMNS["code"].parse(code)
     except ValueError as error:
         raise NotFound(f"No room has this code: it {error}.") from None
-    Search.parse(request.GET, allowed=())
+    Search.of(request, allowed=())
     found = queries.room_values(code) if output is HTML else queries.room_text(code, output)
     if found is None:
         raise NotFound(f"No room has the code {code}.")
@@ -81,7 +81,7 @@ def room_stats(request: HttpRequest) -> HttpResponseBase:
     wants_page = preferred_media_type(request.META.get("HTTP_ACCEPT", "*/*"), STATISTICS) == HTML.media_type
     if wants_page and (url := clean_url(request, form=True)):
         return redirect(url)
-    search = Search.parse(request.GET, allowed=WHERE)
+    search = Search.of(request, allowed=WHERE)
     statistics = compute_statistics(search)
     if wants_page:
         text, content_type = render_statistics(request, search, statistics), HTML.content_type
@@ -119,14 +119,14 @@ def room_changes(request: HttpRequest) -> HttpResponseBase:
 def room_clusters(request: HttpRequest, suffix: str = "") -> HttpResponse:
     """The rooms that match as clusters on a map; up to five queries, on a sample where they are many."""
     output = choose_format(request, suffix, clusters.FORMATS)
-    search = Search.parse(request.GET, allowed=MAPPED)
+    search = Search.of(request, allowed=MAPPED)
     text = clusters.write_map(clusters.compute_map(search), output)
     return conditional_response(request, text, output.content_type)
 
 
 @public
 def openapi_document(request: HttpRequest) -> HttpResponseBase:
-    Search.parse(request.GET, allowed=())
+    Search.of(request, allowed=())
     return conditional_response(request, openapi.document(), JSON.content_type)
 
 
@@ -134,7 +134,7 @@ def openapi_document(request: HttpRequest) -> HttpResponseBase:
 def docs(request: HttpRequest) -> HttpResponseBase:
     if url := clean_url(request):
         return redirect(url)
-    Search.parse(request.GET, allowed=())
+    Search.of(request, allowed=())
     return conditional_response(request, render_docs(request), HTML.content_type)
 
 

@@ -5,7 +5,7 @@ Most pages take one statement. Where no attempt fills the page, reading it would
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import connection
@@ -26,7 +26,9 @@ class Reader:
     """Runs the attempts of one page."""
 
     selected: str
-    """The selected expressions."""
+    """The selected expressions, of which the last are the sort keys."""
+    keys: tuple[str, ...]
+    """The names of the sort keys."""
     left: int = plans.MOST_READ
     """Rooms that may still be read in vain."""
 
@@ -38,12 +40,13 @@ class Reader:
             found = prepared.fetch(attempt.statement)
         else:
             found = execute(attempt.statement, attempt.settings)
-        flagged = next((number for number, row in enumerate(found) if row[-1]), None)
-        if flagged is None:
-            return Result([row[:-2] for row in found], len(found))
+        flags = [row[-1] for row in found]
+        if True not in flags:
+            return Result(found, len(found))
         self.left -= attempt.limit
-        rows = [row[:-2] for row in found[:flagged]]
-        return Result(rows, len(found) - 1, found[flagged][-2], complete=False)
+        number = flags.index(True)
+        keys = dict(zip(self.keys, found[number][-1 - len(self.keys) :], strict=False))
+        return Result(found[:number], len(found) - 1, keys, complete=False)
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,17 @@ class Result:
     """The rows of an attempt, without the columns that it adds."""
 
     rows: list[Row]
-    """Those in front of the flagged row, which the page begins with."""
+    """Those in front of the flagged row, which the page begins with; with the flag at their end."""
     found: int
     """How many rows there were at all."""
-    group: Any = None
-    """The first sort key's value in the flagged row."""
+    flagged: Mapping[str, Any] = field(default_factory=dict)
+    """The sort values of the flagged row, by their names."""
     complete: bool = True
     """Whether there is no flagged row: these are all the rooms, or as many as the page holds."""
 
 
 def fetch(selection: Selection, reader: Reader) -> list[Row]:
-    """The selected expressions of the page's rooms; raises TooManyRooms."""
+    """The selected expressions of the page's rooms, and more behind them; raises TooManyRooms."""
     rows: list[Row] = []
     for segment in selection.segments:
         if len(rows) < selection.limit:
@@ -128,13 +131,14 @@ def collect_by_distance(selection: Selection, reader: Reader) -> list[Row]:
 def fetch_groups(selection: Selection, reader: Reader, walk: Result) -> list[Row]:
     """The rest of a walk: the rooms of the flagged row's group, in the order of the other keys, then more."""
     key, needed = selection.keys[0], selection.limit - len(walk.rows)
-    begun = bool(selection.after) and selection.after[0] == str(walk.group)
+    group = walk.flagged[key.name]
+    begun = bool(selection.after) and selection.after[0] == str(group)
     inside = selection.within(
-        Term(key.name, (f"{key.column} = %s", [str(walk.group)])), selection.after[1:] if begun else ()
+        Term(key.name, (f"{key.column} = %s", [str(group)])), selection.after[1:] if begun else ()
     )
     rows = fetch(replace(inside, limit=needed), reader)
     if len(rows) < needed:
-        behind = replace(selection.beyond(walk.group), limit=needed - len(rows))
+        behind = replace(selection.beyond(group), limit=needed - len(rows))
         rows += fetch(behind, reader)
     return rows
 

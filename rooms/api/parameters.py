@@ -168,7 +168,7 @@ WHERE = frozenset({*FILTERS, "bbox", "near", "within"})
 """The parameters that select rooms, as opposed to how they are listed."""
 MAPPED = WHERE | {"zoom"}
 """The parameters of /rooms/clusters."""
-LISTED = PARSERS.keys() - {"zoom"}
+LISTED = frozenset(PARSERS.keys() - {"zoom"})
 """The parameters of the lists."""
 
 MAX_HINTS = 20

@@ -60,32 +60,36 @@ class ValuesPage(Ends):
 def page(search: Search, output: Format) -> Page:
     """One page of a search, as text; one query, some more where it is ordered by distance."""
     names = column_names(search)
-    rows, first, last = fetch_page(search, output.line(names))
-    return Page(first, last, output.write_text([line for (line,) in rows], names))
+    rows, first, last = fetch_page(search, (output.line(names),))
+    return Page(first, last, output.write_text([row[0] for row in rows], names))
 
 
 def values_page(search: Search) -> ValuesPage:
     """One page of a search, as values of Python's types; as many queries."""
     names = all_names(search)
-    rows, first, last = fetch_page(search, ", ".join(f"room.{name}" for name in names))
-    return ValuesPage(first, last, [dict(zip(names, row, strict=True)) for row in rows])
+    rows, first, last = fetch_page(search, tuple(f"room.{name}" for name in names))
+    return ValuesPage(first, last, [dict(zip(names, row, strict=False)) for row in rows])
 
 
 def fetch_page(
-    search: Search, selected: str
+    search: Search, selected: tuple[str, ...]
 ) -> tuple[list[tuple[Any, ...]], list[str] | None, list[str] | None]:
     """
-    The selected expressions of a page's rows, and the sort values of its `Ends`.
+    The selected expressions of a page's rows, and more behind them; and the sort values of its `Ends`.
 
     It reads one room more than the page holds, to see whether another page follows. Raises ParametersError
     where reading the page would cost too much.
     """
     limit = search.limit or DEFAULT_LIMIT
-    keys = len(search.order.keys)
-    columns = ", ".join([selected, *(key.sql for key in search.order.keys)])
+    keys = search.order.keys
+    columns = ", ".join([*selected, *(key.sql for key in keys)])
     try:
         nearest = fetch_nearest(search, columns) if search.near else None
-        found = paging.fetch(selection(search), Reader(columns)) if nearest is None else nearest
+        found = (
+            paging.fetch(selection(search), Reader(columns, tuple(key.name for key in keys)))
+            if nearest is None
+            else nearest
+        )
     except TooManyRooms:
         raise refusal(search) from None
     more, found = len(found) > limit, found[:limit]
@@ -93,9 +97,10 @@ def fetch_page(
         found.reverse()
     # Beyond the end where a page begins or ends at a cursor is the cursor's room.
     precedes, follows = (more, True) if search.before else (bool(search.after), more)
-    first = [str(value) for value in found[0][-keys:]] if found and precedes else None
-    last = [str(value) for value in found[-1][-keys:]] if found and follows else None
-    return [row[:-keys] for row in found], first, last
+    sort_values = slice(len(selected), len(selected) + len(keys))
+    first = [str(value) for value in found[0][sort_values]] if found and precedes else None
+    last = [str(value) for value in found[-1][sort_values]] if found and follows else None
+    return found, first, last
 
 
 def fetch_nearest(search: Search, columns: str) -> list[tuple[Any, ...]] | None:

@@ -5,12 +5,14 @@ Parsing costs no query. It raises ParametersError with all the errors of the req
 name for each unknown one, and a query string that works.
 """
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 
 from rooms.api.conditions import Condition, Term
 from rooms.api.errors import FieldError, ParametersError
@@ -19,6 +21,8 @@ from rooms.api.operators import FILTERS
 from rooms.api.pagination import DEFAULT_ORDER, NEAREST_FIRST, Order, read_cursor, write_cursor
 from rooms.api.parameters import LISTED, PARSERS, WHERE, parse_each, unknown_parameter_error
 from rooms.api.suggestions import suggested_query
+
+WITH_CURSOR = re.compile("after=|before=")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,14 @@ class Search:
     count: str = ""
     fields: tuple[str, ...] = ()
     """The names of what a response has of each room; empty for all."""
+
+    @classmethod
+    def of(cls, request: HttpRequest, allowed: Collection[str] = LISTED) -> "Search":
+        """The search of a request. Programs repeat theirs: those without a cursor are parsed once."""
+        query = request.META["QUERY_STRING"]
+        if query.isascii() and not WITH_CURSOR.search(query):
+            return parsed(query, frozenset(allowed))
+        return cls.parse(request.GET, allowed)
 
     @classmethod
     def parse(cls, query: QueryDict | str, allowed: Collection[str] = LISTED) -> "Search":
@@ -105,7 +117,7 @@ class Search:
         """The parameters that select rooms, as text."""
         return {name: text for name, text in self.given.items() if name in WHERE}
 
-    @property
+    @cached_property
     def scope(self) -> str:
         """What a cursor is valid for: the same rooms in the same order."""
         return urlencode(sorted((k, v) for k, v in self.given.items() if k in WHERE or k == "order"))
@@ -127,6 +139,11 @@ class Search:
     def cursor(self, values: list[str]) -> str:
         """The cursor of the room with these sort values, for the rooms behind or before it."""
         return write_cursor(values, self.scope)
+
+
+@lru_cache(500)
+def parsed(query: str, allowed: Collection[str]) -> Search:
+    return Search.parse(query, allowed)
 
 
 ALL_ROOMS = Search({})

@@ -71,4 +71,4 @@ def test_no_request_surprises(site, tmp_path):
 def test_no_request_surprises_for_longer(site, tmp_path):
     """`make fuzz`: ten minutes with another seed each time; the output of a failure ends with it."""
     seed = str(secrets.randbelow(1_000_000))
-    assert fuzz(site, tmp_path, "--seed", seed, "--max-time", "600") >= 4 * AT_LEAST
+    assert fuzz(site, tmp_path, "--seed", seed, "--max-time", "600") >= AT_LEAST

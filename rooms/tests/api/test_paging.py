@@ -62,11 +62,12 @@ def attempts(queries):
     """The limited attempts among the statements of a page, with their limits."""
     found = []
     for query in queries:
-        if limit := re.search(r"= (\d+) AS last", query["sql"]):
+        numbered = re.search(r"= (\d+) AS last", query["sql"])
+        if limit := numbered or re.search(r"OFFSET (\d+)\) AS room\) LIMIT", query["sql"]):
             kind = next(
                 (kind for setting, kind in ATTEMPTS.items() if f"LOCAL {setting} = off" in query["sql"]), ""
             )
-            found.append(f"{kind or 'walk'} {limit[1]}")
+            found.append(f"{kind or 'walk'} {int(limit[1]) + (0 if numbered else 1)}")
     return found
 
 

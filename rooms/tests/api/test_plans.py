@@ -47,7 +47,7 @@ ORDERS = [
 
 DISCARDED = 50_000
 """Rows of one filter's bitmap that another filter discards, where the planner takes no second index."""
-MOST = SMALL_PLACE + FIRST_WALK + 3 * 101 + PLACE + LONG_WALK + COLLECTED + DISCARDED
+MOST = SMALL_PLACE + 2 * (FIRST_WALK + 3 * 101) + PLACE + LONG_WALK + COLLECTED + DISCARDED
 """Rows that all the attempts of a page read."""
 
 
