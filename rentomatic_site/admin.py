@@ -4,8 +4,6 @@ from axes.models import AccessFailureLog, AccessLog
 from django.contrib import admin
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from rentomatic_site import users  # noqa: F401  # registers its pages
-
 admin.site.site_header = "Rent-o-matic"
 admin.site.site_title = "Rent-o-matic"
 admin.site.index_title = "Rooms for rent"

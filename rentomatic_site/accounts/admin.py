@@ -1,8 +1,13 @@
-"""People in the admin, with their second factor, which an administrator takes away from who has lost it."""
+"""
+The admin's pages of users, with their second factor, which an administrator takes away from who has lost it.
+
+Whoever has done something is not deleted: the history names people.
+"""
 
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -41,6 +46,15 @@ class PersonAdmin(UserAdmin):
             return "Not set up."
         url = reverse("admin:auth_user_second_factor", args=[user.pk])
         return format_html('Set up. <a href="{}">Take it away…</a>', url)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Django would delete the entries of the history with their user; they protect the user instead."""
+        own_entries = LogEntry.objects.filter(user_id=OuterRef("pk"))
+        users = User.objects.filter(Exists(own_entries), pk__in=[user.pk for user in objs])
+        protected = [f"the history of {user}: take “Active” from this user instead" for user in users]
+        if protected:
+            return [], {}, set(), protected
+        return super().get_deleted_objects(objs, request)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
