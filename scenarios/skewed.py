@@ -9,7 +9,6 @@ EXPECT_PLAN = {
     "order=-size": "room_size",
     "order=latitude": "room_latitude",
     "order=-longitude": "room_longitude",
-    "filter_price__eq=123": "room_price",
 }
 
 
