@@ -25,7 +25,7 @@ TABLES = ("room", "django_migrations")
 
 TRY_A_REPLICA = """
 gunicorn -c deploy/gunicorn.conf.py >/tmp/log 2>&1 &
-for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+for try in $(seq 40); do
     sleep 1
     output=$(python deploy/healthcheck.py --questions 2>&1) && exit
 done
