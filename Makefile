@@ -83,6 +83,14 @@ map-scripts: ## copy the readers of PMTiles files from npm again; needs npm
 		rm -r "$$folder/package"; \
 	done
 
+# Of the folders `locale`, each has the texts of its app. Dates of the files are left out: they would differ each time.
+.PHONY: messages
+messages: install-running ## collect the admin's texts for translators and compile their translations; needs gettext
+	@$(CLEAN) $(PY) manage.py makemessages --locale de --locale es --add-location file --no-obsolete \
+		--ignore tests --ignore benchmarks --ignore management --ignore postgres.py
+	@sed -i '/^"POT-Creation-Date/d' */locale/*/LC_MESSAGES/django.po
+	@$(CLEAN) $(PY) manage.py compilemessages --ignore ".*"
+
 .PHONY: install
 install: install-development ## .venv with all requirements; quick when nothing changed
 

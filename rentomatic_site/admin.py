@@ -2,11 +2,12 @@
 
 from axes.models import AccessFailureLog, AccessLog
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 admin.site.site_header = "Rent-o-matic"
 admin.site.site_title = "Rent-o-matic"
-admin.site.index_title = "Rooms for rent"
+admin.site.index_title = _("Rooms for rent")
 admin.site.site_url = "/rooms"
 admin.site.enable_nav_sidebar = False  # the list of rooms needs the width
 

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from rooms.api import errors
 
@@ -12,8 +13,10 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     return show_in_admin(
         request,
         errors.forbidden(request, exception),
-        "You may not do this",
-        "Your account doesn't have the right to do this. Whoever manages the users can give it to you.",
+        gettext("You may not do this"),
+        gettext(
+            "Your account doesn't have the right to do this. Whoever manages the users can give it to you."
+        ),
     )
 
 
@@ -21,14 +24,20 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return show_in_admin(
         request,
         errors.csrf_failure(request, reason),
-        "This form was not taken",
-        "It was too old, or not ours, and nothing was changed. Go back, reload the page and send it again.",
+        gettext("This form was not taken"),
+        gettext(
+            "It was too old, or not ours, and nothing was changed. "
+            "Go back, reload the page and send it again."
+        ),
     )
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return show_in_admin(
-        request, errors.not_found(request, exception), "Not found", "Nothing is at this URL of the admin."
+        request,
+        errors.not_found(request, exception),
+        gettext("Not found"),
+        gettext("Nothing is at this URL of the admin."),
     )
 
 

@@ -23,6 +23,7 @@ from django.core import signing
 from django.db.models import Max, QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.utils.translation import ngettext
 
 FREE = 4
 """Failures without a delay; the next ones cost 2, 4, 8, 16 and 32 seconds, then the login is locked."""
@@ -112,8 +113,11 @@ def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[s
 def too_many_attempts(request: HttpRequest, seconds: int) -> HttpResponse:
     """The page (429) that tells how many seconds to wait."""
     seconds = max(1, seconds)
-    wait = f"{seconds} seconds" if seconds < 120 else f"{ceil(seconds / 60)} minutes"
-    page = render(request, "admin/locked_out.html", {"wait": wait}, status=429)
+    number = seconds if seconds < 120 else ceil(seconds / 60)
+    wait = ngettext("Wait %(number)s minute.", "Wait %(number)s minutes.", number)
+    if seconds < 120:
+        wait = ngettext("Wait %(number)s second.", "Wait %(number)s seconds.", number)
+    page = render(request, "admin/locked_out.html", {"wait": wait % {"number": number}}, status=429)
     page.headers["Retry-After"] = str(seconds)
     return page
 

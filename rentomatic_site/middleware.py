@@ -9,7 +9,8 @@ from corsheaders.middleware import CorsMiddleware
 from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, resolve, reverse
+from django.utils import translation
 
 from rentomatic_site.compression import add_vary, compress
 from rentomatic_site.logs import request_id
@@ -80,6 +81,27 @@ def public_pages(get_response: GetResponse) -> GetResponse:
         request.resolver_match = match
         response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
         return compress(request, response)
+
+    return respond
+
+
+def admin_language(get_response: GetResponse) -> GetResponse:
+    """
+    The admin in the language that the person has chosen, else in the browser's.
+
+    Django's LocaleMiddleware would translate every response, and leave the language in the thread. Here it is
+    in use until the admin's response is made; a streamed one, which is a file, is made after that.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(reverse("admin:index")):
+            return get_response(request)
+        language = translation.get_language_from_request(request)
+        with translation.override(language, deactivate=True):
+            response = get_response(request)
+        response.headers.setdefault("Content-Language", language)
+        add_vary(response, "accept-language")
+        return response
 
     return respond
 

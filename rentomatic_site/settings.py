@@ -90,6 +90,7 @@ MIDDLEWARE = [
     "rentomatic_site.middleware.refuse_nul",
     "rentomatic_site.middleware.public_pages",
     # Only the admin gets this far.
+    "rentomatic_site.middleware.admin_language",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "rentomatic_site.accounts.sessions.note_browser",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -116,6 +117,9 @@ TEMPLATES = [
 ]
 
 LANGUAGE_CODE = "en"
+"""Of everything but the admin: programs read the API's errors, and pages are cached for everybody."""
+LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("es", "Español")]
+"""Of the admin, each by its own name; middleware.admin_language chooses."""
 USE_I18N = True
 FORMAT_MODULE_PATH = "rentomatic_site.formats"
 USE_TZ = True
@@ -276,6 +280,13 @@ COOKIE_SUFFIX = f"_{SCENARIO}" if SCENARIO else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid{COOKIE_SUFFIX}"
 KNOWN_BROWSER_COOKIE = f"{COOKIE_PREFIX}known{COOKIE_SUFFIX}"
 STAFF_COOKIE = f"{COOKIE_PREFIX}staff{COOKIE_SUFFIX}"
+# The choice of a language is sent to the admin only, so that no other response can depend on it.
+LANGUAGE_COOKIE_NAME = f"language{COOKIE_SUFFIX}"
+LANGUAGE_COOKIE_PATH = "/admin/"
+LANGUAGE_COOKIE_AGE = 365 * 86400  # seconds
+LANGUAGE_COOKIE_SECURE = HTTPS
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "rentomatic_site.errors.csrf_failure"
 CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}csrftoken{COOKIE_SUFFIX}"
 X_FRAME_OPTIONS = "DENY"

@@ -13,6 +13,7 @@ and for the reader.
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.i18n import set_language
 
 from rentomatic_site import probes
 from rentomatic_site.accounts import reset
@@ -31,6 +32,7 @@ urlpatterns = [
         name="password_reset_confirm",
     ),
     path("admin/password_reset/complete/", reset.CompleteView.as_view(), name="password_reset_complete"),
+    path("admin/language/", set_language, name="set_language"),
     path("admin/", admin.site.urls),
 ]
 

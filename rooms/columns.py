@@ -2,6 +2,9 @@
 The columns of a room, one row each. The API's filters, order, formats and documents, the pages, the admin's
 form, list and filters, imports, exports and scenarios are generated from this table.
 
+Its texts are English. Those marked with `_` are translated where the admin shows them, and errors when they
+become text: most are never shown, as that of a value that might have been meant.
+
 A new column is a field in `models.py` with its migration, a row here, and an entry in the admin's fieldsets;
 CONTRIBUTING.md has the recipe.
 """
@@ -11,6 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_noop as _
 
 from rooms.distributions import Distribution, Skewed
 
@@ -39,7 +46,9 @@ class FieldType:
     """A type of value: its text form in requests and files, its conversion and display."""
 
     label: str
-    """Text for messages, after "must be"."""
+    """What a value is, for documents."""
+    error: Any
+    """The message for other values."""
     pattern: re.Pattern[str]
     convert: Callable[[str], Any]
     display: Callable[[Any], str]
@@ -54,6 +63,7 @@ class FieldType:
 # Python's own parsers accept too much: int() takes " 1_000 " and Arabic digits, float() takes "nan".
 WHOLE_NUMBER = FieldType(
     label="a whole number",
+    error=gettext_lazy("must be a whole number"),
     pattern=re.compile(r"-?[0-9]+", re.ASCII),
     convert=int,
     display="{:,}".format,
@@ -62,6 +72,7 @@ WHOLE_NUMBER = FieldType(
 )
 DEGREES = FieldType(
     label="a decimal number",
+    error=gettext_lazy("must be a decimal number"),
     pattern=re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?", re.ASCII),
     convert=lambda text: round_degrees(float(text)),
     display="{:.5f}".format,
@@ -70,6 +81,7 @@ DEGREES = FieldType(
 )
 CODE = FieldType(
     label="a UUID such as f853578c-fc0f-4e65-81b8-566c5dffa35a",
+    error=gettext_lazy("must be a UUID such as f853578c-fc0f-4e65-81b8-566c5dffa35a"),
     pattern=re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE),
     convert=lambda text: str(UUID(text)),
     display=str,
@@ -79,6 +91,7 @@ CODE = FieldType(
 )
 BOOLEAN = FieldType(
     label="true or false",
+    error=gettext_lazy("must be true or false"),
     pattern=re.compile("true|false"),
     convert=lambda text: text == "true",
     display=str,
@@ -95,11 +108,16 @@ LONE_POINT = re.compile(r"-?([0-9]+\.|\.[0-9]+)", re.ASCII)
 """A decimal number without a digit on one side of its point, as many languages write it."""
 
 
+OUT_OF_RANGE = gettext_lazy("must be from {low} to {high}")
+TOO_LONG = gettext_lazy("{error} of {limit} characters at most")
+NO_DIGIT = gettext_lazy("must be a decimal number with a digit before and after the point, as in 0.5")
+
+
 class OutOfRange(ValueError):
     """A valid value beyond the limits."""
 
     def __init__(self, value: float, limits: tuple[float, float]) -> None:
-        super().__init__(f"must be from {limits[0]} to {limits[1]}")
+        super().__init__(format_lazy(OUT_OF_RANGE, low=limits[0], high=limits[1]))
         self.below = value < limits[0]
         self.limit = limits[0] if self.below else limits[1]
 
@@ -111,11 +129,11 @@ def parse_value(text: str, field_type: FieldType, limits: tuple[float, float] | 
     Raises ValueError, with a message for users, for invalid text, and OutOfRange beyond the limits.
     """
     if field_type.ordered and len(text) > MAX_CHARACTERS:
-        raise ValueError(f"must be {field_type.label} of {MAX_CHARACTERS} characters at most")
+        raise ValueError(format_lazy(TOO_LONG, error=field_type.error, limit=MAX_CHARACTERS))
     if field_type is DEGREES and LONE_POINT.fullmatch(text):
-        raise ValueError(f"must be {field_type.label} with a digit before and after the point, as in 0.5")
+        raise ValueError(NO_DIGIT)
     if not field_type.pattern.fullmatch(text):
-        raise ValueError(f"must be {field_type.label}")
+        raise ValueError(field_type.error)
     value = field_type.convert(text)
     if limits and not limits[0] <= value <= limits[1]:
         raise OutOfRange(value, limits)
@@ -195,8 +213,8 @@ COLUMNS = {
             "the rent",
             "66",
             limits=(0, 1_000_000),
-            unit="euros per day",
-            symbol="€ per day",
+            unit=_("euros per day"),
+            symbol=_("€ per day"),
             distribution=Skewed(65),
         ),
         Column(
@@ -205,7 +223,7 @@ COLUMNS = {
             "degrees north of the equator, WGS 84; south is negative",
             "51.74640997",
             limits=(-90, 90),
-            unit="degrees",
+            unit=_("degrees"),
             symbol="°",
         ),
         Column(
@@ -214,7 +232,7 @@ COLUMNS = {
             "degrees east of Greenwich, WGS 84; west is negative",
             "0.18228006",
             limits=(-180, 180),
-            unit="degrees",
+            unit=_("degrees"),
             symbol="°",
         ),
     )

@@ -8,7 +8,8 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import QuerySet
-from django.utils.translation import ngettext
+from django.utils.formats import number_format
+from django.utils.translation import gettext, ngettext
 
 from rooms.sampling import WHOLE, sample, share_of
 
@@ -52,8 +53,9 @@ class Count(int):
 
     def __str__(self) -> str:
         """As in "1 room" or "about 1,000,000 rooms"."""
-        about = "" if self.exact else "about "
-        return f"{about}{self.rounded:,} {ngettext('room', 'rooms', self)}"
+        number = number_format(self.rounded, use_l10n=True, force_grouping=True)
+        rooms = ngettext("%(number)s room", "%(number)s rooms", self) % {"number": number}
+        return rooms if self.exact else gettext("about %(rooms)s") % {"rooms": rooms}
 
 
 def count_rows(source: Statement, *, exactly: bool = False) -> Count:

@@ -11,6 +11,8 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Cast, Now
 from django.urls import reverse
+from django.utils.formats import get_format
+from django.utils.translation import gettext_lazy as _
 
 from rooms.columns import COLUMNS, round_degrees
 from rooms.sampling import CODE_HASH, IN_SAMPLE, SAMPLED
@@ -29,7 +31,11 @@ def range_constraint(name: str, low: int, high: int, unit: str) -> models.CheckC
 
 
 class DegreesFormField(forms.FloatField):
+    """A point is always one of decimals, a comma too where the language writes decimals so; no thousands."""
+
     def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and get_format("DECIMAL_SEPARATOR") == ",":
+            value = value.replace(",", ".")
         degrees = super().to_python(value)
         return degrees if degrees is None else round_degrees(degrees)
 
@@ -51,17 +57,27 @@ class Room(models.Model):
     change of a row.
     """
 
-    code = models.UUIDField(default=uuid.uuid4, unique=True, help_text="The room's public name, a UUID.")
-    size = models.IntegerField(null=True, blank=True, help_text="m², empty where it is not known.")
-    price = models.IntegerField(help_text="Euros per day.")
-    latitude = DegreesField(help_text="Degrees north of the equator (WGS 84), south is negative.")
-    longitude = DegreesField(help_text="Degrees east of Greenwich (WGS 84), west is negative.")
+    code = models.UUIDField(
+        _("code"), default=uuid.uuid4, unique=True, help_text=_("The room's public name, a UUID.")
+    )
+    size = models.IntegerField(
+        _("size"), null=True, blank=True, help_text=_("m², empty where it is not known.")
+    )
+    price = models.IntegerField(_("price"), help_text=_("Euros per day."))
+    latitude = DegreesField(
+        _("latitude"), help_text=_("Degrees north of the equator (WGS 84), south is negative.")
+    )
+    longitude = DegreesField(
+        _("longitude"), help_text=_("Degrees east of Greenwich (WGS 84), west is negative.")
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
-    version = models.IntegerField(db_default=1, editable=False)
+    version = models.IntegerField(_("version"), db_default=1, editable=False)
 
     class Meta:
         db_table = "room"
+        verbose_name = _("room")
+        verbose_name_plural = _("rooms")
         permissions = [("import_room", "Can import rooms"), ("export_room", "Can export rooms")]
         constraints = [
             range_constraint(column.name, *column.limits, column.unit)
@@ -101,9 +117,9 @@ class Job(models.Model):
     """
 
     class State(models.TextChoices):
-        RUNNING = "running"
-        DONE = "done"
-        CANCELLED = "cancelled"
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        CANCELLED = "cancelled", _("Cancelled")
 
     title = models.CharField(max_length=200)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")

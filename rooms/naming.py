@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
+
 from rooms.models import JobRoom, Room
-from rooms.pages.names import place_of, square_metres
+from rooms.pages.names import square_metres
+from rooms.places.gazetteer import HERE, gazetteer
 
 SAME_PLACE = 0.0001
 """Degrees, about ten metres: rooms no further apart may be the same one."""
@@ -12,8 +15,18 @@ SAME_PLACE = 0.0001
 
 def room_name(room: Room) -> str:
     """A room's size and where it is; takes 0.1 ms."""
-    kind = square_metres(room.size) if room.size else "Room"
-    return f"{kind} {place_of({'latitude': room.latitude, 'longitude': room.longitude})}"
+    kind = square_metres(room.size) if room.size else gettext("Room")
+    return f"{kind} {place_name(room.latitude, room.longitude)}"
+
+
+def place_name(latitude: float, longitude: float) -> str:
+    """Where a place is: "in Gràcia, Barcelona"; its coordinates far from every place."""
+    nearest = gazetteer().nearest(latitude, longitude)
+    if nearest is None:
+        return gettext("at %(place)s") % {"place": f"{latitude:.4f}, {longitude:.4f}"}
+    place, metres = nearest
+    text = gettext("in %(place)s") if metres <= HERE else gettext("near %(place)s")
+    return text % {"place": place.short}
 
 
 @dataclass(frozen=True)

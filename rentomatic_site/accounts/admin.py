@@ -17,6 +17,8 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from rentomatic_site.accounts import second_factor
@@ -36,16 +38,16 @@ class PersonAdmin(UserAdmin):
         people: QuerySet[User] = super().get_queryset(request)
         return people.annotate(has_device=Exists(devices))
 
-    @admin.display(boolean=True, description="second factor", ordering="has_device")
+    @admin.display(boolean=True, description=_("second factor"), ordering="has_device")
     def has_second_factor(self, user: Any) -> bool:
         return bool(user.has_device)
 
-    @admin.display(description="Second factor")
+    @admin.display(description=_("Second factor"))
     def second_factor_link(self, user: Any) -> str:
         if not user.has_device:
-            return "Not set up."
+            return gettext("Not set up.")
         url = reverse("admin:auth_user_second_factor", args=[user.pk])
-        return format_html('Set up. <a href="{}">Take it away…</a>', url)
+        return format_html(gettext('Set up. <a href="{}">Take it away…</a>'), url)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Django would delete the entries of the history with their user; they protect the user instead."""
@@ -86,16 +88,15 @@ class PersonAdmin(UserAdmin):
         if request.method == "POST":
             address = client_address(request)
             if second_factor.remove(user, by=doer, how=" by an administrator", address=address):
-                text = (
-                    f"The second factor of {user.get_username()} is removed, and their sessions have ended."
-                )
-                messages.success(request, text)
+                text = gettext("The second factor of %(user)s is removed, and their sessions have ended.")
+                messages.success(request, text % {"user": user.get_username()})
             else:
-                messages.info(request, f"There was no second factor of {user.get_username()}.")
+                text = gettext("There was no second factor of %(user)s.")
+                messages.info(request, text % {"user": user.get_username()})
             return redirect("admin:auth_user_change", pk)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"Take away the second factor of {user.get_username()}",
+            "title": gettext("Take away the second factor of %(user)s") % {"user": user.get_username()},
             "person": user,
             "required": second_factor.is_required(user),
         }

@@ -9,6 +9,8 @@ from django.contrib.auth.models import User
 from django.core import signing
 from django.core.validators import MaxLengthValidator
 from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from rentomatic_site.accounts import second_factor
 
@@ -42,16 +44,16 @@ class TokenField(forms.CharField):
         if len(code) == 6 or (code and self.recovery):
             return code
         raise forms.ValidationError(
-            "A code of the app has 6 digits, a recovery code 16 letters and digits."
+            gettext("A code of the app has 6 digits, a recovery code 16 letters and digits.")
             if self.recovery
-            else "A code of the app has 6 digits."
+            else gettext("A code of the app has 6 digits.")
         )
 
 
 class CodeForm(forms.Form):
     """Asks for a code of the second factor; a wrong one counts as a wrong password."""
 
-    token = TokenField(label="Code")
+    token = TokenField(label=_("Code"))
 
     def __init__(self, request: HttpRequest, user: User, data: Any = None) -> None:
         super().__init__(data)
@@ -64,8 +66,10 @@ class CodeForm(forms.Form):
             self.verified = authenticate(self.request, username=self.user.get_username(), token=token)
             if self.verified is None:
                 raise forms.ValidationError(
-                    "This code is wrong, or was used before. Wait for the next one; if that is wrong too, "
-                    "the clock of the phone may be."
+                    gettext(
+                        "This code is wrong, or was used before. Wait for the next one; "
+                        "if that is wrong too, the clock of the phone may be."
+                    )
                 )
         return self.cleaned_data
 
@@ -74,9 +78,9 @@ class SetUpForm(forms.Form):
     """The first code of an app, for the key that the page showed, and the password of whoever sits there."""
 
     key = forms.CharField(widget=forms.HiddenInput)
-    token = TokenField(label="Code", recovery=False)
+    token = TokenField(label=_("Code"), recovery=False)
     password = forms.CharField(
-        label="Your password",
+        label=_("Your password"),
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
@@ -89,14 +93,14 @@ class SetUpForm(forms.Form):
         """The key that this page showed to this user."""
         key = read_key(self.request.user, self.cleaned_data["key"])
         if not key:
-            raise forms.ValidationError("This page is too old. Scan the new code below.")
+            raise forms.ValidationError(gettext("This page is too old. Scan the new code below."))
         return key
 
     def clean_password(self) -> str:
         username = self.request.user.get_username()
         password: str = self.cleaned_data["password"]
         if authenticate(self.request, username=username, password=password) is None:
-            raise forms.ValidationError("This is not your password.")
+            raise forms.ValidationError(gettext("This is not your password."))
         return password
 
 

@@ -22,6 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext, ngettext
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
@@ -29,7 +30,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django_otp.util import random_hex
 
 from rentomatic_site.accounts import second_factor
-from rentomatic_site.accounts.audit import entries_of, record
+from rentomatic_site.accounts.audit import entries_of, record, show_message
 from rentomatic_site.accounts.forms import CodeForm, LoginForm, SetUpForm, read_key, sign_key
 from rentomatic_site.accounts.sessions import browser_name, end_sessions, sessions_of
 from rentomatic_site.logins import too_many_attempts
@@ -69,7 +70,7 @@ class LoginView(auth_views.LoginView):
         request = self.request
         return super().get_context_data(
             **admin.site.each_context(request),
-            title="Log in",
+            title=gettext("Log in"),
             subtitle=None,
             app_path=request.get_full_path(),
             username=request.user.get_username(),
@@ -111,7 +112,7 @@ class CodeView(RedirectURLMixin, View):
         context = {
             **admin.site.each_context(request),
             "has_permission": False,
-            "title": "Second factor",
+            "title": gettext("Second factor"),
             "form": form,
             "account": user,
         }
@@ -124,8 +125,12 @@ class CodeView(RedirectURLMixin, View):
         django_otp.login(self.request, device)
         if recovered:
             left = user.recovery_codes.count()
-            text = f"You used a recovery code; {left} {'is' if left == 1 else 'are'} left."
-            messages.warning(self.request, f"{text} Under Account you make new ones.")
+            text = ngettext(
+                "You used a recovery code; %(number)s is left. Under Account you make new ones.",
+                "You used a recovery code; %(number)s are left. Under Account you make new ones.",
+                left,
+            )
+            messages.warning(self.request, text % {"number": left})
         return HttpResponseRedirect(self.get_success_url())
 
 
@@ -176,20 +181,21 @@ def account(request: HttpRequest) -> HttpResponse:
         if ended:
             number = f"{len(ended)} {'session' if len(ended) == 1 else 'sessions'}"
             record(user, f"{number} ended", address=client_address(request))
-            messages.success(request, f"{number} ended.")
+            text = ngettext("%(number)s session ended.", "%(number)s sessions ended.", len(ended))
+            messages.success(request, text % {"number": len(ended)})
         else:
-            messages.info(request, "That session had ended already.")
+            messages.info(request, gettext("That session had ended already."))
         return redirect("admin:account")
     device = user.otp_device
     return show(
         request,
         "account",
-        "Your account",
+        gettext("Your account"),
         device=device,
         codes_left=user.recovery_codes.count() if device else 0,
         required=second_factor.is_required(user),
         sessions=[(row, browser_name(row.browser), row.session_key == own_key) for row in sessions],
-        entries=entries_of(user)[:ENTRIES],
+        entries=[(entry, show_message(entry)) for entry in entries_of(user)[:ENTRIES]],
     )
 
 
@@ -210,7 +216,9 @@ def set_up(request: HttpRequest) -> HttpResponse:
             )
             if codes:
                 return show_codes(request, codes, first=True)
-            form.add_error("token", "This is not the code of this key now. Is the clock of the phone right?")
+            form.add_error(
+                "token", gettext("This is not the code of this key now. Is the clock of the phone right?")
+            )
         shown = read_key(user, request.POST.get("key", ""))
         if shown:
             key = shown
@@ -219,7 +227,7 @@ def set_up(request: HttpRequest) -> HttpResponse:
     return show(
         request,
         "set_up",
-        "Second factor",
+        gettext("Second factor"),
         form=form,
         qr=second_factor.qr_code(user, key),
         key=second_factor.app_key(key),
@@ -237,11 +245,11 @@ def next_page(request: HttpRequest) -> str:
 
 def show_codes(request: HttpRequest, codes: list[str], *, first: bool) -> HttpResponse:
     owner = f"{request.user.get_username()}, {request.get_host()}"
-    text = f"Recovery codes of {owner}. Each is good for one login.\n\n"
+    text = gettext("Recovery codes of %(owner)s. Each is good for one login.") % {"owner": owner} + "\n\n"
     return show(
         request,
         "codes",
-        "Recovery codes",
+        gettext("Recovery codes"),
         codes=codes,
         file=text + "\n".join(codes),
         first=first,
@@ -270,18 +278,18 @@ def checked_code(request: HttpRequest, template: str, title: str, **context: Any
 @sensitive_post_parameters()
 def remove(request: HttpRequest) -> HttpResponse:
     """Removes one's own second factor, by a code of it."""
-    user = checked_code(request, "remove", "Remove the second factor")
+    user = checked_code(request, "remove", gettext("Remove the second factor"))
     if isinstance(user, HttpResponse):
         return user
     second_factor.remove(user, address=client_address(request), keep=request.session.session_key)
-    messages.success(request, "Your second factor is removed, and your other sessions have ended.")
+    messages.success(request, gettext("Your second factor is removed, and your other sessions have ended."))
     return redirect("admin:account")
 
 
 @sensitive_post_parameters()
 def recovery_codes(request: HttpRequest) -> HttpResponse:
     """Makes new recovery codes, by a code of the app, and shows them once."""
-    user = checked_code(request, "new_codes", "New recovery codes")
+    user = checked_code(request, "new_codes", gettext("New recovery codes"))
     if isinstance(user, HttpResponse):
         return user
     codes = second_factor.make_recovery_codes(user)

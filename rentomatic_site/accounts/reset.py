@@ -23,6 +23,7 @@ from django.http import HttpResponse, HttpResponseRedirect
 from django.urls import reverse_lazy
 from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.translation import get_language, override
 from django.views.decorators.cache import never_cache
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -52,13 +53,15 @@ class ResetForm(PasswordResetForm):
                 yield user
 
 
-def send_link(email: str, address: str) -> None:
+def send_link(email: str, address: str, language: str) -> None:
     """Send the link to the accounts of this e-mail address, if there are any; failures are logged."""
     site = urlsplit(settings.SITE_ADDRESS)
     form = ResetForm({"email": email})
     form.address = address
     try:
-        if form.is_valid():
+        with override(language):
+            if not form.is_valid():
+                return
             form.save(
                 domain_override=site.netloc,
                 use_https=site.scheme == "https",
@@ -96,7 +99,9 @@ class ResetView(AdminPage, views.PasswordResetView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         if settings.EMAIL_URL:
-            sender.submit(send_link, form.cleaned_data["email"], client_address(self.request))
+            sender.submit(
+                send_link, form.cleaned_data["email"], client_address(self.request), get_language() or ""
+            )
             return HttpResponseRedirect(self.get_success_url())
         return self.render_to_response(self.get_context_data(form=form))
 

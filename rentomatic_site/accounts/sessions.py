@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends import db
 from django.http import HttpRequest, HttpResponseBase
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from rentomatic_site.middleware import client_address
 
@@ -100,5 +101,5 @@ def browser_name(agent: str) -> str:
     browser = next((name for name, mark in BROWSERS.items() if re.search(mark, agent)), "")
     system = next((name for name, mark in SYSTEMS.items() if re.search(mark, agent)), "")
     if browser and system:
-        return f"{browser} on {system}"
-    return browser or system or "Another program"
+        return gettext("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+    return browser or system or gettext("Another program")

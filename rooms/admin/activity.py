@@ -15,6 +15,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.translation import gettext, override
+from django.utils.translation import gettext_lazy as _
 
 from rooms.admin.files.export import stream_csv
 from rooms.admin.history import room_entries
@@ -31,17 +33,25 @@ MAX_BIG_ID = 2**63 - 1  # of jobs and rooms
 class ActivityForm(forms.Form):
     """The filters of the page; all are optional."""
 
-    who = forms.CharField(required=False, max_length=150, help_text="A username.")
-    room = forms.CharField(required=False, max_length=36, help_text="A room's whole code.")
+    who = forms.CharField(label=_("Who"), required=False, max_length=150, help_text=_("A username."))
+    room = forms.CharField(
+        label=_("Room"), required=False, max_length=36, help_text=_("A room's whole code.")
+    )
     what = forms.ChoiceField(
+        label=_("What"),
         required=False,
-        choices=[("", "Everything"), ("added", "Added"), ("changed", "Changed"), ("deleted", "Deleted")],
+        choices=[
+            ("", _("Everything")),
+            ("added", _("Added")),
+            ("changed", _("Changed")),
+            ("deleted", _("Deleted")),
+        ],
     )
     job = forms.IntegerField(
-        required=False, min_value=1, max_value=MAX_BIG_ID, help_text="The number of a job."
+        label=_("Job"), required=False, min_value=1, max_value=MAX_BIG_ID, help_text=_("The number of a job.")
     )
-    since = forms.DateField(required=False, label="From", widget=forms.DateInput({"type": "date"}))
-    until = forms.DateField(required=False, label="To", widget=forms.DateInput({"type": "date"}))
+    since = forms.DateField(required=False, label=_("From"), widget=forms.DateInput({"type": "date"}))
+    until = forms.DateField(required=False, label=_("To"), widget=forms.DateInput({"type": "date"}))
     """The first and the last day, in the operator's time zone."""
     before = forms.IntegerField(required=False, min_value=1, max_value=MAX_ID, widget=forms.HiddenInput)
     """The key of the last entry of the page before."""
@@ -58,7 +68,7 @@ class ActivityForm(forms.Form):
         try:
             return str(COLUMNS["code"].parse(code)) if code else ""
         except ValueError as error:
-            raise forms.ValidationError(f"The code {error}.") from None
+            raise forms.ValidationError(gettext("The code %(error)s.") % {"error": error}) from None
 
 
 FLAGS = {"added": ADDITION, "changed": CHANGE, "deleted": DELETION}
@@ -185,8 +195,9 @@ def file_lines(rows: Iterable[Row]) -> Generator[bytes, None, None]:
 
 
 def message(text: str) -> str:
-    """The change in words; Django's form stores it as JSON."""
-    return LogEntry(change_message=text).get_change_message() if text.startswith("[") else text
+    """The change in words, in English as all files; Django's form stores it as JSON."""
+    with override("en"):
+        return LogEntry(change_message=text).get_change_message() if text.startswith("[") else text
 
 
 class ActivityMixin:
@@ -229,7 +240,7 @@ class ActivityMixin:
             "admin/rooms/activity.html",
             {
                 **self.admin_site.each_context(request),
-                "title": "Activity",
+                "title": gettext("Activity"),
                 "opts": self.opts,
                 "form": form,
                 "entries": [(entry, names[str(entry.object_id)]) for entry in shown],
@@ -260,7 +271,7 @@ class ActivityMixin:
         if hasattr(response, "context_data"):
             context = response.context_data
             add_jobs(context["action_list"], context["object"].pk)
-            context["title"] = f"History: {room_name(context['object'])}"
+            context["title"] = gettext("History: %(room)s") % {"room": room_name(context["object"])}
             context["subtitle"] = str(context["object"])
         return response  # type: ignore[no-any-return]  # typed as Django's
 
@@ -274,7 +285,7 @@ class ActivityMixin:
                 request, opts, object_id
             )
             return page
-        messages.warning(request, "This room was deleted. This is its history.")
+        messages.warning(request, gettext("This room was deleted. This is its history."))
         query = QueryDict(mutable=True)
         query["room"] = entry.object_repr
         return HttpResponseRedirect(f"{reverse('admin:rooms_room_activity')}?{query.urlencode()}")

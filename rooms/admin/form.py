@@ -8,19 +8,30 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import QueryDict
+from django.utils.text import capfirst
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from rooms.admin.history import format_time, format_value, last_log_entry, person
+from rooms.admin.history import format_time, last_log_entry, person_of
+from rooms.admin.numbers import WholeNumberField, grouped
+from rooms.admin.recorded import column_label, show_value
 from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
 from rooms.models import Room
 
 
 def widget(column: Column) -> forms.Widget:
-    """The widget of a column, with its limits."""
+    """
+    The widget of a column, with its limits.
+
+    Browsers change what is typed into a number field, as in 1.000 to 1, without a word. So whole numbers are
+    sent as they are typed; coordinates have no thousands, and keep a field that counts.
+    """
     if column.limits is None:
         return forms.TextInput(attrs={"size": 38, "spellcheck": "false", "autocomplete": "off"})
+    if column.type is WHOLE_NUMBER:
+        return forms.TextInput(attrs={"inputmode": "numeric", "size": 10, "autocomplete": "off"})
     low, high = column.limits
-    step = "1" if column.type is WHOLE_NUMBER else "any"
-    return forms.NumberInput(attrs={"min": low, "max": high, "step": step})
+    return forms.NumberInput(attrs={"min": low, "max": high, "step": "any"})
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,8 @@ class RoomForm(forms.ModelForm):
 
     conflict: "Conflict | None" = None
 
-    loaded_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
-    LOCKED_MESSAGE = (
+    loaded_version = forms.IntegerField(label="", widget=forms.HiddenInput, required=False)
+    LOCKED_MESSAGE = _(
         "Other work holds this room, such as an import or a bulk change. Nothing of yours is saved yet, and "
         "all of it is below. Save again in a moment."
     )
@@ -57,15 +68,22 @@ class RoomForm(forms.ModelForm):
         model = Room
         fields = tuple(COLUMNS)
         widgets = {column.name: widget(column) for column in COLUMNS.values()}
+        field_classes = {
+            column.name: WholeNumberField for column in COLUMNS.values() if column.type is WHOLE_NUMBER
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
             limits = COLUMNS[name].limits if name in COLUMNS else None
             if limits:
-                bounds = f"{limits[0]:,} to {limits[1]:,} {COLUMNS[name].symbol}".replace(" °", "°")
-                field.help_text = f"{field.help_text} {bounds}.".strip()
-                message = f"{COLUMNS[name].label} is from {bounds}."
+                low, high = map(grouped, limits)
+                bounds = {"low": low, "high": high, "unit": gettext(COLUMNS[name].symbol)}
+                named = bounds | {"column": capfirst(column_label(name))}
+                range_text = gettext("%(low)s to %(high)s %(unit)s.") % bounds
+                field.help_text = f"{field.help_text} {range_text}".replace(" °", "°").strip()
+                message = gettext("%(column)s is from %(low)s to %(high)s %(unit)s.") % named
+                message = message.replace(" °", "°")
                 field.validators += [
                     MinValueValidator(limits[0], message),
                     MaxValueValidator(limits[1], message),
@@ -82,7 +100,9 @@ class RoomForm(forms.ModelForm):
             cleaned["code"] = uuid4()  # a copy of a room is another room
         if self.instance.pk and "loaded_version" not in self.errors:
             if cleaned.get("loaded_version") is None:
-                raise ValidationError("The form came without the room's version. Open the room again.")
+                raise ValidationError(
+                    gettext("The form came without the room's version. Open the room again.")
+                )
             if cleaned["loaded_version"] != self.instance.version:
                 self.conflict = self.merge()
                 raise ValidationError(self.conflict.title, "conflict")
@@ -93,7 +113,6 @@ class RoomForm(forms.ModelForm):
     def merge(self) -> Conflict:
         """Merge the room's current values into the form."""
         entry = last_log_entry(self.instance)
-        who = person(entry.user) if entry else "Somebody (an import or another program)"
         touched = set(self.changed_data)
         data = cast(QueryDict, self.data).copy()
         rows = []
@@ -111,12 +130,13 @@ class RoomForm(forms.ModelForm):
             rows.append(
                 {
                     "label": str(field.label),
-                    "was": format_value(opened),
-                    "theirs": format_value(now),
-                    "yours": format_value(typed) if name in touched else "",
+                    "was": show_value(opened),
+                    "theirs": show_value(now),
+                    "yours": show_value(typed) if name in touched else "",
                 }
             )
         data[self.add_prefix("loaded_version")] = str(self.instance.version)
         self.data = data
-        when = format_time(self.instance.updated_at)
-        return Conflict(f"{who} changed this room on {when}, while you had it open.", rows)
+        title = gettext("%(who)s changed this room on %(time)s, while you had it open.")
+        values = {"who": person_of(entry), "time": format_time(self.instance.updated_at)}
+        return Conflict(title % values, rows)

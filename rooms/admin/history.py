@@ -1,4 +1,7 @@
-"""Log entries of the admin with readable changes, such as "price 39 → 45"."""
+"""
+Log entries of the admin with readable changes, such as "price 39 → 45". They are recorded in English, and
+recorded.py shows them in the reader's language.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -9,6 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.translation import gettext
 
 from rooms.columns import COLUMNS
 from rooms.models import Room
@@ -17,6 +21,11 @@ from rooms.models import Room
 def person(user: Any) -> str:
     """A user's name as people write it: the full name where there is one."""
     return str(user.get_full_name() or user.get_username())
+
+
+def person_of(entry: LogEntry | None) -> str:
+    """Who made the change of a log entry; without one it was not made in the admin."""
+    return person(entry.user) if entry else gettext("Somebody (an import or another program)")
 
 
 def format_value(value: Any) -> str:

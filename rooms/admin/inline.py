@@ -4,23 +4,30 @@ import json
 from typing import Any
 
 from django.contrib.admin.models import CHANGE
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
+from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from rooms.admin import history
 from rooms.admin.jobs.record import recorded
 from rooms.admin.locks import is_lock_timeout
+from rooms.admin.numbers import grouped, plain_number
+from rooms.admin.recorded import column_label, show_value
 from rooms.columns import COLUMNS, WHOLE_NUMBER
 from rooms.imports.reader import parse_cell
 from rooms.models import Room
 
-EDITABLE = {column.name: column.limits for column in COLUMNS.values() if column.type is WHOLE_NUMBER}
-"""The columns that are edited in the list, with their limits."""
-LIMITS = json.dumps(EDITABLE)
-"""For list.js."""
+EDITABLE = [column.name for column in COLUMNS.values() if column.type is WHOLE_NUMBER]
+"""The columns that are edited in the list."""
+
+
+def labels() -> str:
+    """The columns for list.js: JSON, their labels by name."""
+    return json.dumps({name: column_label(name) for name in EDITABLE})
 
 
 class InlineMixin:
@@ -46,9 +53,13 @@ class InlineMixin:
         if room is None or name not in EDITABLE:
             raise Http404
         try:
-            value = parse_cell(name, text)
+            value = parse_cell(name, plain_number(text))
+        except ValidationError as error:
+            return reply(room, name, error.messages[0], invalid=True)
         except ValueError as error:
-            return reply(room, name, f"{COLUMNS[name].label} {error}.", invalid=True)
+            message = gettext("%(column)s %(error)s.")
+            named = {"column": capfirst(column_label(name)), "error": error}
+            return reply(room, name, message % named, invalid=True)
         if str(room.version) != version:
             return conflict(room, name)
         try:
@@ -61,9 +72,11 @@ class InlineMixin:
         except OperationalError as error:
             if not is_lock_timeout(error):
                 raise
-            return reply(room, name, "Other work holds this room. Try again in a moment.", invalid=True)
+            return reply(
+                room, name, gettext("Other work holds this room. Try again in a moment."), invalid=True
+            )
         room.refresh_from_db()
-        return reply(room, name, "Saved.", saved=True, undo=job.get_absolute_url() if job.pk else "")
+        return reply(room, name, gettext("Saved."), saved=True, undo=job.get_absolute_url() if job.pk else "")
 
 
 def edit(room: Room, name: str, value: Any) -> str:
@@ -72,10 +85,13 @@ def edit(room: Room, name: str, value: Any) -> str:
 
 def conflict(room: Room, name: str) -> JsonResponse:
     entry = history.last_log_entry(room)
-    who = history.person(entry.user) if entry else "Somebody (an import or another program)"
-    now = history.format_value(getattr(room, name))
-    message = f"{who} changed this room meanwhile: its {name} is {now}. Nothing of yours is saved."
-    return reply(room, name, message)
+    message = gettext(
+        "%(who)s changed this room meanwhile: its %(column)s is %(value)s. Nothing of yours is saved."
+    )
+    now = show_value(getattr(room, name))
+    return reply(
+        room, name, message % {"who": history.person_of(entry), "column": column_label(name), "value": now}
+    )
 
 
 def reply(
@@ -87,7 +103,7 @@ def reply(
         {
             "saved": saved,
             "invalid": invalid,
-            "shown": "missing" if value is None else COLUMNS[name].display(value),
+            "shown": gettext("missing") if value is None else grouped(value),
             "version": room.version,
             "changed": history.format_time(room.updated_at),
             "message": message,

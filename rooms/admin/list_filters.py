@@ -13,7 +13,12 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.text import capfirst, format_lazy, get_text_list
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
+from rooms.admin.numbers import grouped
+from rooms.admin.recorded import column_label, lazy_label
 from rooms.columns import COLUMNS, WHOLE_NUMBER, Column
 from rooms.imports.reader import quote
 
@@ -56,16 +61,20 @@ class RangeFilter(admin.ListFilter):
                     self.parse_bound(name, text)
         low, high = (self.bounds.get(name) for name in self.names)
         if low is not None and high is not None and low > high:
-            self.set_error(f"is from {low} to {high}, which no room is: swap the two")
+            error = gettext("is from %(low)s to %(high)s, which no room is: swap the two")
+            self.set_error(error % {"low": low, "high": high})
 
     def parse_bound(self, name: str, text: str) -> None:
         try:
             self.bounds[name] = COLUMNS[self.field].parse(text)
         except ValueError as error:
-            self.set_error(f"{error}, not {quote(text)}")
+            message = gettext("%(error)s, not %(value)s")
+            self.set_error(message % {"error": error, "value": quote(text)})
 
     def set_error(self, reason: str) -> None:
-        self.error = add_filter_error(self.request, f"{self.field.capitalize()} {reason}.")
+        message = gettext("%(column)s %(error)s.")
+        named = {"column": capfirst(column_label(self.field)), "error": reason}
+        self.error = add_filter_error(self.request, message % named)
 
     def has_output(self) -> bool:
         return True
@@ -75,11 +84,26 @@ class RangeFilter(admin.ListFilter):
 
     def chip(self) -> str:
         """The filter in words, as in "price 60 to 80 € per day"; empty where it is not active."""
-        low, high = (self.used_parameters.get(name, "") for name in self.names)
+        low, high = (str(self.used_parameters.get(name, "")) for name in self.names)
         if not low and not high:
             return ""
-        values = f"{low} to {high}" if low and high else f"from {low}" if low else f"up to {high}"
-        return f"{self.field} {values} {COLUMNS[self.field].symbol}"
+        if low and high:
+            text = gettext("%(column)s %(low)s to %(high)s %(unit)s")
+        elif low:
+            text = gettext("%(column)s from %(low)s %(unit)s")
+        else:
+            text = gettext("%(column)s up to %(high)s %(unit)s")
+        unit = gettext(COLUMNS[self.field].symbol)
+        return text % {
+            "column": column_label(self.field),
+            "low": self.show(low),
+            "high": self.show(high),
+            "unit": unit,
+        }
+
+    def show(self, text: str) -> str:
+        """A bound with its thousands apart; one that is no value as it was given."""
+        return grouped(int(text)) if COLUMNS[self.field].accepts(text) else text
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         return queryset.filter(**self.bounds)
@@ -91,11 +115,11 @@ class RangeFilter(admin.ListFilter):
             "name": self.field,
             "inputs": [
                 {"name": name, "label": label, "value": self.used_parameters.get(name, "")}
-                for name, label in zip(self.names, ("From", "To"), strict=True)
+                for name, label in zip(self.names, (gettext("From"), gettext("To")), strict=True)
             ],
             "low": low,
             "high": high,
-            "unit": COLUMNS[self.field].unit,
+            "unit": gettext(COLUMNS[self.field].unit),
             "error": self.error,
             "selected": bool(self.used_parameters),
             "clear": changelist.get_query_string(remove=[*self.names]),
@@ -110,7 +134,8 @@ class RangeFilter(admin.ListFilter):
 
 def range_filter(column: Column) -> type[RangeFilter]:
     class ColumnRangeFilter(RangeFilter):
-        title = field = column.name
+        title = lazy_label(column.name)
+        field = column.name
         names = (f"{column.name}__gte", f"{column.name}__lte")
 
     return ColumnRangeFilter
@@ -119,7 +144,7 @@ def range_filter(column: Column) -> type[RangeFilter]:
 class ChoiceFilter(admin.SimpleListFilter):
     """A filter with a few choices; another value is an error."""
 
-    chip_format = "{}"
+    chip_format: Any = "{choice}"
     """The words for a choice over the list."""
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
@@ -127,25 +152,32 @@ class ChoiceFilter(admin.SimpleListFilter):
         values = [value for value, _ in self.lookup_choices]
         chosen = self.value()
         if chosen and chosen not in values:
-            add_filter_error(
-                request,
-                f"{str(self.title).capitalize()} ({self.parameter_name}) must be {' or '.join(values)}, "
-                f"not {quote(chosen)}.",
-            )
+            message = gettext("%(title)s (%(parameter)s) must be %(choices)s, not %(value)s.")
+            named = {
+                "title": capfirst(str(self.title)),
+                "parameter": self.parameter_name,
+                "choices": get_text_list(values, gettext("or")),
+                "value": quote(chosen),
+            }
+            add_filter_error(request, message % named)
 
     def chip(self) -> str:
         """The choice in words; empty where none is made."""
         chosen = self.value()
-        return self.chip_format.format(dict(self.lookup_choices).get(chosen, chosen)) if chosen else ""
+        return self.chip_format.format(choice=dict(self.lookup_choices).get(chosen, chosen)) if chosen else ""
 
 
 def known_filter(column: Column) -> type[ChoiceFilter]:
     class KnownFilter(ChoiceFilter):
-        title = f"{column.name} known"
+        title = format_lazy(_("{column} known"), column=lazy_label(column.name))
         parameter_name = f"{column.name}__isnull"
 
         def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-            return [("true", f"{column.label} missing"), ("false", f"{column.label} known")]
+            label = {"column": capfirst(column_label(column.name))}
+            return [
+                ("true", gettext("%(column)s missing") % label),
+                ("false", gettext("%(column)s known") % label),
+            ]
 
         def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
             if not self.value():
@@ -156,12 +188,16 @@ def known_filter(column: Column) -> type[ChoiceFilter]:
 
 
 class ChangedFilter(ChoiceFilter):
-    title = "last change"
-    chip_format = "changed: {}"
+    title = _("last change")
+    chip_format = _("changed: {choice}")
     parameter_name = "changed"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("today", "Today"), ("24h", "In the last 24 hours"), ("7d", "In the last 7 days")]
+        return [
+            ("today", gettext("Today")),
+            ("24h", gettext("In the last 24 hours")),
+            ("7d", gettext("In the last 7 days")),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         now = selection_time(request)

@@ -10,10 +10,12 @@ from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
 
 from rooms.admin.filters import PARAMETERS
 from rooms.admin.list_filters import add_filter_error, filter_errors
 from rooms.admin.map import map_context
+from rooms.admin.numbers import grouped
 from rooms.admin.place_filters import NearFilter
 from rooms.columns import COLUMNS
 from rooms.counting import MAX_COUNTED, Count, count_queryset
@@ -54,11 +56,12 @@ class RoomChangeList(ChangeList):
             if name not in PARAMETERS:
                 del self.filter_params[name]
                 known = ", ".join(sorted(PARAMETERS))
-                add_filter_error(request, f"The list has no filter {quote(name)}; there are {known}.")
+                message = gettext("The list has no filter %(name)s; there are %(known)s.")
+                add_filter_error(request, message % {"name": quote(name), "known": known})
             elif len(values) > 1:
-                add_filter_error(request, f"The filter {name} is given twice.")
+                add_filter_error(request, gettext("The filter %(name)s is given twice.") % {"name": name})
         if len(request.GET.getlist(SEARCH_VAR)) > 1:
-            add_filter_error(request, "Two searches are given at once.")
+            add_filter_error(request, gettext("Two searches are given at once."))
         return super().get_filters(request)
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet:
@@ -142,10 +145,11 @@ def term_condition(term: str) -> Q:
         return conditions.get(number["unit"], Q(size=value))
     digits = term.replace("-", "")
     if not CODE_BEGINNING.fullmatch(digits):
-        raise ValueError(
-            f"“{term}” is neither a number nor the beginning of a code. "
+        message = gettext(
+            "“%(term)s” is neither a number nor the beginning of a code. "
             "Search for a price or size such as 66, 66€ or 50m², or for a code such as f853578c."
         )
+        raise ValueError(message % {"term": term})
     return Q(code__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
 
 
@@ -153,7 +157,8 @@ def apply_search(queryset: QuerySet[Room], text: str) -> QuerySet[Room]:
     """The rooms that match every term; ValueError for a term that is neither number nor code."""
     terms = text.split()
     if len(terms) > MAX_TERMS:
-        raise ValueError(f"A search takes {MAX_TERMS} words at most, not {len(terms):,}.")
+        message = gettext("A search takes %(limit)s words at most, not %(number)s.")
+        raise ValueError(message % {"limit": MAX_TERMS, "number": grouped(len(terms))})
     for term in terms:
         queryset = queryset.filter(term_condition(term))
     return queryset

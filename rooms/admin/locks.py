@@ -12,6 +12,7 @@ from typing import Any
 from django.db import OperationalError
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext, override
 
 from rooms.api.errors import Locked, error_from_database
 from rooms.models import Room
@@ -76,12 +77,13 @@ def offer_retry_on_lock_timeout(view: Callable[..., Any]) -> Callable[..., Any]:
             if not isinstance(problem, Locked):
                 raise
             if request.method != "POST" or request.FILES:
-                return problem.response(request)
+                with override("en"):  # as all pages of errors
+                    return error_from_database(error).response(request)  # type: ignore[union-attr]  # Locked
             return retry_page(
                 request,
                 model_admin.admin_site,
-                "These rooms are being changed",
-                f"{problem.message} Nothing was changed yet, and nothing of yours is lost.",
+                gettext("These rooms are being changed"),
+                f"{problem.message} {gettext('Nothing was changed yet, and nothing of yours is lost.')}",
                 status=409,
             )
 

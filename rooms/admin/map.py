@@ -14,6 +14,8 @@ from django.core.exceptions import FullResultSet, PermissionDenied
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.place_filters import PLACE_FILTERS
@@ -39,6 +41,15 @@ from rooms.pages.map import (
 if TYPE_CHECKING:
     from rooms.admin.listing import RoomChangeList
 
+MOVES = (
+    _("Zoom in"),
+    _("Zoom out"),
+    _("Move west"),
+    _("Move north"),
+    _("Move south"),
+    _("Move east"),
+)
+"""The labels of Viewport.moves."""
 PLACE = {name for row in PLACE_FILTERS for name in row.names}
 """The list's parameters that the search of a map has itself."""
 
@@ -71,7 +82,7 @@ def map_context(changelist: "RoomChangeList") -> dict[str, Any]:
         "width": WIDTH,
         "height": HEIGHT,
         "image": f"{reverse('admin:rooms_room_map_image')}{link(viewport)}",
-        "moves": [(label, sign, link(moved)) for label, sign, moved in viewport.moves],
+        "moves": [(gettext(label), sign, link(moved)) for label, sign, moved in viewport.moves],
         "area": changelist.get_query_string({"bbox": box_text(viewport.box)}, remove=["near", "within", MAP]),
     }
 
@@ -108,7 +119,7 @@ class MapMixin:
         box = {"bbox": box_text(view.box), "zoom": str(view.zoom)}
         shown = Search.parse(urlencode(search.given | box), allowed=MAPPED)
         found = clusters.compute_map(shown, listed)
-        image = render_image(view, list(found.clusters.values()), "Map of the rooms of this list")
+        image = render_image(view, found, gettext("Map of the rooms of this list"))
         return HttpResponse(image, content_type="image/svg+xml")
 
 

@@ -8,6 +8,7 @@ from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext
 
 from rooms.admin.list_filters import filter_errors
 from rooms.models import Room
@@ -47,14 +48,14 @@ class NeighbourMixin:
         if "_next" not in request.POST:
             page: HttpResponse = super().response_change(request, obj)  # type: ignore[misc]  # of ModelAdmin
             return page
-        self.message_user(request, f"The room {obj} was saved.", messages.SUCCESS)
+        self.message_user(request, gettext("The room %(room)s was saved.") % {"room": obj}, messages.SUCCESS)
         return go_to(self, request, obj, request.next_room)  # type: ignore[attr-defined]  # by note_next
 
 
 def go_to(model_admin: "RoomAdmin", request: HttpRequest, room: Room, found: int | None) -> HttpResponse:
     """Redirect to the form of a neighbour, or back where there is none."""
     if found is None:
-        messages.info(request, "The list has no further room in this direction.")
+        messages.info(request, gettext("The list has no further room in this direction."))
     url = reverse("admin:rooms_room_change", args=[found or room.pk])
     preserved: dict[str, Any] = {
         "preserved_filters": model_admin.get_preserved_filters(request),

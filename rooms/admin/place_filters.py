@@ -9,6 +9,9 @@ from django.db.models import BooleanField, FloatField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.text import capfirst
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from rooms.admin.list_filters import add_filter_error
 from rooms.api.conditions import Condition, conjunction
@@ -18,7 +21,8 @@ from rooms.columns import round_degrees
 from rooms.counting import FIRST, MAX_COUNTED, count_in
 from rooms.imports.reader import quote
 from rooms.models import Room
-from rooms.pages.names import metres, place_of
+from rooms.naming import place_name
+from rooms.pages.names import metres
 from rooms.sampling import sample
 
 NEARBY = 1_000
@@ -76,9 +80,9 @@ class PlaceFilter(admin.ListFilter):
         try:
             self.values[name] = API_PARAMETERS[name].parse(text)
         except ValueError as error:
-            add_filter_error(
-                self.request, f"{str(self.title).capitalize()} ({name}) {error}, not {quote(text)}."
-            )
+            message = gettext("%(title)s (%(parameter)s) %(error)s, not %(value)s.")
+            named = {"title": capfirst(str(self.title)), "parameter": name}
+            add_filter_error(self.request, message % {**named, "error": error, "value": quote(text)})
 
     def has_output(self) -> bool:
         return True
@@ -90,6 +94,7 @@ class PlaceFilter(admin.ListFilter):
         """The context of the template: one dictionary."""
         yield {
             "chip": self.chip(),
+            "is_area": "bbox" in self.names,
             "clear": changelist.get_query_string(remove=[*self.names]),
             "on_map": changelist.get_query_string({"map": "fit"}),
             "near": self.used_parameters.get("near", ""),
@@ -109,21 +114,21 @@ class PlaceFilter(admin.ListFilter):
 class AreaFilter(PlaceFilter):
     """The rooms in an area of the map."""
 
-    title = "area"
+    title = _("area")
     names = ("bbox",)
 
     def chip(self) -> str:
         """As in "area in Gràcia, Barcelona", by its middle; empty where the filter is not active."""
         box: Box | None = self.values.get("bbox")
         if not box:
-            return "area" if self.used_parameters else ""
+            return gettext("area") if self.used_parameters else ""
         east = box.east + 360 if box.west > box.east else box.east
         longitude = (box.west + east) / 2
         middle = {
             "latitude": (box.south + box.north) / 2,
             "longitude": longitude - 360 if longitude > 180 else longitude,
         }
-        return f"area of the map {place_of(middle)}"
+        return gettext("area of the map %(place)s") % {"place": place_name(**middle)}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         box: Box | None = self.values.get("bbox")
@@ -133,7 +138,7 @@ class AreaFilter(PlaceFilter):
 class NearFilter(PlaceFilter):
     """The rooms at most so far from a place, which get a `distance` in metres, the nearest first."""
 
-    title = "near"
+    title = _("near")
     names = ("near", "within")
 
     def __init__(self, *args: Any) -> None:
@@ -141,7 +146,9 @@ class NearFilter(PlaceFilter):
         for name, other in (self.names, self.names[::-1]):
             if name in self.used_parameters and other not in self.used_parameters:
                 example = "near=2.15,41.4" if other == "near" else f"within={NEARBY}"
-                add_filter_error(self.request, f"Near ({name}) needs {other}, too, such as {example}.")
+                message = gettext("Near (%(name)s) needs %(other)s, too, such as %(example)s.")
+                named = {"name": name, "other": other, "example": example}
+                add_filter_error(self.request, message % named)
         self.nearest_first = False
         """Whether the rooms are few enough to be sorted by their distances; known after `queryset`."""
 
@@ -149,9 +156,10 @@ class NearFilter(PlaceFilter):
         """As in "within 1 km, in Gràcia, Barcelona"; empty where the filter is not active."""
         near: Near | None = self.values.get("near")
         if not near or "within" not in self.values:
-            return "near" if self.used_parameters else ""
-        place = place_of({"latitude": near.latitude, "longitude": near.longitude})
-        return f"within {metres(self.values['within'])} of a place {place}"
+            return gettext("near") if self.used_parameters else ""
+        text = gettext("within %(distance)s of a place %(place)s")
+        place = place_name(near.latitude, near.longitude)
+        return text % {"distance": metres(self.values["within"]), "place": place}
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.values.keys() != {*self.names}:

@@ -19,6 +19,9 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from rooms.admin import history, inline
 from rooms.admin.actions.bulk import check_keys
@@ -37,7 +40,9 @@ from rooms.admin.listing import RoomChangeList, RoomPaginator, apply_search
 from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
 from rooms.admin.map import MapMixin
 from rooms.admin.neighbours import NeighbourMixin
+from rooms.admin.numbers import show_column
 from rooms.admin.place_filters import near_url
+from rooms.admin.recorded import lazy_label
 from rooms.admin.saved_filters import SavedFilterMixin, saved_filters
 from rooms.columns import COLUMNS, Column
 from rooms.models import Room
@@ -49,10 +54,13 @@ from rooms.pages.map import tiles_context
 def list_column(column: Column) -> Callable[[Room], str]:
     """A column of the list, with its unit in the heading."""
 
-    @admin.display(description=f"{column.name}, {column.symbol}", ordering=column.name, empty_value="missing")
+    @admin.display(
+        description=format_lazy("{}, {}", lazy_label(column.name), gettext_lazy(column.symbol)),
+        ordering=column.name,
+    )
     def value(room: Room) -> Any:
         found = getattr(room, column.name)
-        return None if found is None else column.display(found)
+        return gettext("missing") if found is None else show_column(column, found)
 
     value.__name__ = column.name
     return value
@@ -74,9 +82,9 @@ class RoomAdmin(
     form = RoomForm
     fieldsets = [
         (None, {"fields": [("price", "size"), "code", "loaded_version"]}),
-        ("Place", {"fields": [("latitude", "longitude"), "location_map"], "classes": ["place"]}),
+        (_("Place"), {"fields": [("latitude", "longitude"), "location_map"], "classes": ["place"]}),
     ]
-    record_fieldset = ("Record", {"fields": [("added", "changed", "version")]})
+    record_fieldset = (_("Record"), {"fields": [("added", "changed", "version")]})
     readonly_fields = ["location_map", "added", "changed", "version"]
     save_as = True
 
@@ -89,7 +97,7 @@ class RoomAdmin(
     list_filter = FILTERS
     ordering = ["-updated_at"]
     search_fields = ["code"]
-    search_help_text = "A price or size (66, 66€, 50m²), or a code or its beginning (f853578c)."
+    search_help_text = _("A price or size (66, 66€, 50m²), or a code or its beginning (f853578c).")
     list_per_page = 100
     list_max_show_all = 500
     paginator = RoomPaginator
@@ -107,8 +115,8 @@ class RoomAdmin(
     @offer_retry_on_lock_timeout
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         context = {
-            "title": "Rooms",
-            "editable": inline.LIMITS if self.has_change_permission(request) else "",
+            "title": gettext("Rooms"),
+            "editable": inline.labels() if self.has_change_permission(request) else "",
             "saved_filters": saved_filters(request.user),
         }
         page = super().changelist_view(request, context | (extra_context or {}))
@@ -132,12 +140,15 @@ class RoomAdmin(
             add_filter_error(request, str(error))
             return queryset, False
 
-    @admin.display(description="room", ordering="code")
+    @admin.display(description=_("room"), ordering="code")
     def named(self, room: Room) -> str:
         """The room as people name it, its distance in a list around a place, and its code, the order."""
         metres = getattr(room, "distance", None)
         away = (
-            format_html(' <span class="away">{} away</span>', names.metres(metres))
+            format_html(
+                ' <span class="away">{}</span>',
+                gettext("%(distance)s away") % {"distance": names.metres(metres)},
+            )
             if metres is not None
             else ""
         )
@@ -148,24 +159,25 @@ class RoomAdmin(
             room.code,
         )
 
-    @admin.display(description="near")
+    @admin.display(description=_("near"))
     def nearby(self, room: Room) -> str:
         """A link to the rooms around this one."""
         return format_html(
-            '<a href="{}" class="nearby" title="Rooms nearby">'
-            '<span class="visually-hidden">Rooms near {}</span><span aria-hidden="true">◎</span></a>',
+            '<a href="{}" class="nearby" title="{}">'
+            '<span class="visually-hidden">{}</span><span aria-hidden="true">◎</span></a>',
             near_url(room),
-            room_name(room),
+            gettext("Rooms nearby"),
+            gettext("Rooms near %(room)s") % {"room": room_name(room)},
         )
 
-    @admin.display(description="last change", ordering="updated_at")
+    @admin.display(description=_("last change"), ordering="updated_at")
     def changed(self, room: Room) -> str:
         """The time; beside it list.js finds the version that is shown."""
         return format_html(
             '<span data-version="{}">{}</span>', room.version, history.format_time(room.updated_at)
         )
 
-    @admin.display(description="added")
+    @admin.display(description=_("added"))
     def added(self, room: Room) -> str:
         return history.format_time(room.created_at)
 
@@ -179,7 +191,7 @@ class RoomAdmin(
             return RoomPaginator(queryset, per_page, *args, **kwargs)
         return Paginator(queryset.order_by("-action_time", "-pk"), per_page, *args, **kwargs)
 
-    @admin.display(description="map")
+    @admin.display(description=_("map"))
     def location_map(self, room: Room | None) -> SafeString:
         """The element in which map.js shows a map; empty without scripts."""
         return format_html(
@@ -228,7 +240,7 @@ class RoomAdmin(
             context["subtitle"] = f"{room_name(context['original'])} · {context['original']}"
             context["near_url"] = near_url(context["original"])
         if "adminform" in context and context["adminform"].form.conflict:
-            context["title"] = "Changed by somebody else"
+            context["title"] = gettext("Changed by somebody else")
             if len(context["adminform"].form.errors) == 1:
                 context["errors"] = None  # the table of the conflict says what to do
         return response
@@ -283,10 +295,16 @@ class RoomAdmin(
             .select_related("user")
             .first()
         )
-        who = f"{history.person(entry.user)} deleted this room" if entry else "This room was deleted"
-        messages.warning(
-            request, f"{who} while you had it open. What you typed is below; saving adds the room again."
+        text = gettext(
+            "This room was deleted while you had it open. "
+            "What you typed is below; saving adds the room again."
         )
+        if entry:
+            text = gettext(
+                "%(who)s deleted this room while you had it open. "
+                "What you typed is below; saving adds the room again."
+            )
+        messages.warning(request, text % {"who": history.person_of(entry)})
         submitted = {name: request.POST.get(name, "") for name in COLUMNS}
         return HttpResponseRedirect(f"{reverse('admin:rooms_room_add')}?{urlencode(submitted)}")
 
@@ -311,7 +329,7 @@ class RoomAdmin(
             messages.warning(
                 request,
                 format_html(
-                    'Another room has the same place, size and price: <a href="{}">{}, {}</a>.',
+                    gettext('Another room has the same place, size and price: <a href="{}">{}, {}</a>.'),
                     reverse("admin:rooms_room_change", args=[twin.pk]),
                     room_name(twin),
                     twin,
@@ -359,10 +377,10 @@ class RoomAdmin(
             return None  # to the list, which shows the errors
         return super().response_action(request, queryset, *location)
 
-    @admin.action(description="Export as CSV", permissions=["export"])
+    @admin.action(description=_("Export as CSV"), permissions=["export"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
         return self._do_file_export(RoomCSV(), request, queryset)
 
-    @admin.action(description="Export as XLSX", permissions=["export"])
+    @admin.action(description=_("Export as XLSX"), permissions=["export"])
     def export_xlsx(self, request: HttpRequest, queryset: QuerySet[Room]) -> Any:
         return self._do_file_export(RoomXLSX(), request, queryset)

@@ -8,6 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from rooms.admin.filters import PARAMETERS
@@ -30,7 +31,7 @@ class SavedFilterForm(forms.ModelForm):
             if name in KEPT and any(values):
                 kept.setlist(name, values)
         if not kept:
-            raise forms.ValidationError("The list has no filter, search or order to save.")
+            raise forms.ValidationError(gettext("The list has no filter, search or order to save."))
         return kept.urlencode()
 
 
@@ -64,14 +65,17 @@ class SavedFilterMixin:
         own = SavedFilter.objects.filter(user_id=request.user.pk)
         if not form.is_valid():
             for errors in form.errors.values():
-                messages.error(request, f"Not saved: {' '.join(map(str, errors))}")
+                messages.error(
+                    request, gettext("Not saved: %(reason)s") % {"reason": " ".join(map(str, errors))}
+                )
         elif own.exclude(name=form.cleaned_data["name"]).count() >= MAX_SAVED:
-            messages.error(request, f"Not saved: you have {MAX_SAVED} filters. Remove one first.")
+            reason = gettext("you have %(number)s filters. Remove one first.") % {"number": MAX_SAVED}
+            messages.error(request, gettext("Not saved: %(reason)s") % {"reason": reason})
         else:
             query = form.cleaned_data["query"]
             values = {"query": query, "shared": form.cleaned_data["shared"]}
             own.update_or_create(values, user_id=request.user.pk, name=form.cleaned_data["name"])
-            messages.success(request, f"Saved as “{form.cleaned_data['name']}”.")
+            messages.success(request, gettext("Saved as “%(name)s”.") % {"name": form.cleaned_data["name"]})
         return HttpResponseRedirect(
             f"{reverse('admin:rooms_room_changelist')}?{QueryDict(query).urlencode()}"
         )

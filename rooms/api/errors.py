@@ -3,6 +3,7 @@ Error responses: problem details (RFC 9457) that also have the `type` and `messa
 
 `ParametersError` is the client's error, `ResourceError` a URL without a resource, `SystemError` a database
 that is unavailable, slow, full or not migrated. Messages never contain the driver's text, SQL or settings.
+Those that the admin shows, too, are translated there; everywhere else the language is English.
 """
 
 import json
@@ -16,6 +17,7 @@ from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
+from django.utils.translation import gettext, override
 
 from rooms.api.negotiation import preferred_media_type
 
@@ -195,25 +197,29 @@ def error_from_database(error: BaseException | None) -> Problem | None:
     """The response for a database error; None for an error that only a bug can cause."""
     sqlstate = getattr(error.__cause__, "pgcode", None) if isinstance(error, DatabaseError) else None
     if isinstance(error, DataError):
-        return BadRequest("A value of the request is beyond what the database can hold.")
+        return BadRequest(gettext("A value of the request is beyond what the database can hold."))
     if sqlstate in NOT_MIGRATED:
-        return Unavailable("The database is not ready: migrations are pending.", "migrate")
+        return Unavailable(gettext("The database is not ready: migrations are pending."), "migrate")
     if sqlstate in LOCK_CONFLICTS:
         return Locked(
-            "Other work holds the rooms that this needs, such as an import or a bulk change. "
-            "Try again in a moment."
+            gettext(
+                "Other work holds the rooms that this needs, such as an import or a bulk change. "
+                "Try again in a moment."
+            )
         )
     if sqlstate in STATEMENT_TIMEOUT:
-        return Unavailable("This took too long and was stopped. Narrow it with more filters.")
+        return Unavailable(gettext("This took too long and was stopped. Narrow it with more filters."))
     if sqlstate in OUT_OF_SPACE:
-        return Unavailable("The database has no room for more at the moment. Nothing was changed.")
+        return Unavailable(gettext("The database has no room for more at the moment. Nothing was changed."))
     if sqlstate in IDLE_TIMEOUT or str(error).startswith(LOST_CONNECTION):
         return Unavailable(
-            "The database has ended the connection in the middle of this: "
-            "it paused for too long, or the database was stopped. Try again."
+            gettext(
+                "The database has ended the connection in the middle of this: "
+                "it paused for too long, or the database was stopped. Try again."
+            )
         )
     if isinstance(error, OperationalError | InterfaceError):
-        return Unavailable("The database cannot be reached at the moment.", "wait_for_db")
+        return Unavailable(gettext("The database cannot be reached at the moment."), "wait_for_db")
     return None
 
 
@@ -264,8 +270,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
     An exception raised here would close the connection without a response.
     """
     try:
-        problem = error_from_database(sys.exc_info()[1]) or InternalError(INTERNAL_ERROR_MESSAGE)
-        return problem.response(request)
+        with override("en"):  # the page of an error is in English, also where the admin has failed
+            problem = error_from_database(sys.exc_info()[1]) or InternalError(INTERNAL_ERROR_MESSAGE)
+            return problem.response(request)
     except Exception:
         logger.exception("The response to an error could not be rendered.")
         body = problem_body("SystemError", INTERNAL_ERROR_MESSAGE, "Internal error", 500)

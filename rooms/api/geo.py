@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import asin, atan2, cos, degrees, inf, pi, radians, sin, sqrt
 from typing import Any
 
+from django.utils.translation import gettext_lazy
+
 from rooms.api.conditions import Condition, Term, conjunction
 from rooms.columns import COLUMNS
 
@@ -42,10 +44,10 @@ class Box:
         """The box of `minLon,minLat,maxLon,maxLat`; ValueError with a message for the client."""
         numbers = text.split(",")
         if len(numbers) != 4:
-            raise ValueError("must be four numbers: minLon,minLat,maxLon,maxLat")
+            raise ValueError(gettext_lazy("must be four numbers: minLon,minLat,maxLon,maxLat"))
         box = cls(*(coordinate(number, index % 2) for index, number in enumerate(numbers)))
         if box.south > box.north:
-            raise ValueError("is upside down: minLat must not be above maxLat")
+            raise ValueError(gettext_lazy("is upside down: minLat must not be above maxLat"))
         return box
 
     @property
@@ -158,7 +160,7 @@ class Near:
         """The point of `lon,lat`; ValueError with a message for the client."""
         numbers = text.split(",")
         if len(numbers) != 2:
-            raise ValueError("must be two numbers: lon,lat")
+            raise ValueError(gettext_lazy("must be two numbers: lon,lat"))
         return cls(coordinate(numbers[0], 0), coordinate(numbers[1], 1))
 
     @property

@@ -13,7 +13,8 @@ from itertools import chain, count
 from operator import itemgetter
 from typing import Any, BinaryIO
 
-from django.utils.translation import ngettext
+from django.utils.formats import number_format
+from django.utils.translation import gettext, ngettext
 
 from rooms.columns import COLUMNS, DECIMALS, DEGREES, Column
 
@@ -69,7 +70,8 @@ def quote(text: str) -> str:
 
 def count_values(cells: Sequence[str]) -> str:
     """As in "1 value" or "6 values"."""
-    return f"{len(cells):,} {ngettext('value', 'values', len(cells))}"
+    number = number_format(len(cells), use_l10n=True, force_grouping=True)
+    return ngettext("%(number)s value", "%(number)s values", len(cells)) % {"number": number}
 
 
 def column_errors(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -98,11 +100,12 @@ def parse_cell(column: str, text: str) -> Any:
     if not text:
         if COLUMNS[column].nullable:
             return None
-        raise ValueError("is empty")
+        raise ValueError(gettext("is empty"))
     try:
         return COLUMNS[column].parse(text)
     except ValueError as error:
-        raise ValueError(f"{error}, not {quote(text)}") from None
+        message = gettext("%(error)s, not %(value)s")
+        raise ValueError(message % {"error": error, "value": quote(text)}) from None
 
 
 def below(limit: int) -> str:

@@ -7,9 +7,11 @@ from django import template
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
 
 from rooms.admin.history import room_entries
+from rooms.admin.numbers import grouped
+from rooms.admin.recorded import column_label
 from rooms.api.search import ALL_ROOMS
 from rooms.api.statistics import compute_statistics
 from rooms.columns import COLUMNS
@@ -33,11 +35,17 @@ def rooms_dashboard(context: dict[str, Any]) -> dict[str, Any]:
     today = count_queryset(rooms.filter(updated_at__gte=midnight))
     numbers = [
         statistic(ngettext("room", "rooms", number), number),
-        statistic("changed today", today, changed="today"),
+        statistic(gettext("changed today"), today, changed="today"),
     ]
     for name in (column.name for column in COLUMNS.values() if column.nullable):
         missing = count_queryset(rooms.filter(**{f"{name}__isnull": True}))
-        numbers.append(statistic(f"without a {name}", missing, **{f"{name}__isnull": "true"}))
+        numbers.append(
+            statistic(
+                gettext("without a %(column)s") % {"column": column_label(name)},
+                missing,
+                **{f"{name}__isnull": "true"},
+            )
+        )
     return {
         "perms": context["perms"],
         "statistics": numbers,
@@ -58,8 +66,18 @@ def list_url(**filters: Any) -> str:
 def price_distribution() -> dict[str, Any]:
     """The quartiles of the prices, and the bars of their histogram with the URLs of their rooms."""
     found = compute_statistics(ALL_ROOMS)
-    bars = charts.histogram(found["price"]["histogram"], COLUMNS["price"], found["sampled"])
-    for bar in bars:
+    bins = found["price"]["histogram"]
+    bars = charts.histogram(bins, COLUMNS["price"], found["sampled"])
+    for bar, row in zip(bars, bins, strict=True):
+        text = gettext("from %(low)s %(unit)s: %(rooms)s")
+        if row["to"] is not None:
+            text = gettext("%(low)s to under %(high)s %(unit)s: %(rooms)s")
+        bar["label"] = text % {
+            "low": grouped(row["from"]),
+            "high": "" if row["to"] is None else grouped(row["to"]),
+            "unit": gettext(COLUMNS["price"].symbol),
+            "rooms": Count(row["count"], exact=not found["sampled"]),
+        }
         bounds = {"price__gte": bar["from"]} | ({} if bar["to"] is None else {"price__lte": bar["to"]})
         bar["url"] = list_url(**bounds)
     return {"bars": bars, "quartiles": found["price"]["quartiles"], "sampled": found["sampled"]}

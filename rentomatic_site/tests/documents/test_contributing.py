@@ -28,6 +28,8 @@ def test_every_recipe_names_what_it_takes() -> None:
         "An nginx directive",
         "A command of operators",
         "A runbook entry",
+        "A text of the admin",
+        "A language",
         "A document",
     ]
 

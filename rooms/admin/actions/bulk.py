@@ -20,9 +20,13 @@ from django.core.exceptions import BadRequest
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
+from django.utils.translation import gettext
 
 from rooms.admin.locks import StaleVersionError
-from rooms.columns import COLUMNS
+from rooms.admin.numbers import grouped, show_column
+from rooms.admin.recorded import column_label
+from rooms.columns import COLUMNS, Column
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ KEY = re.compile(r"[0-9]{1,18}", re.ASCII)
 def check_keys(request: HttpRequest) -> None:
     """Reject malformed keys (400) before Django passes them to the database."""
     if not all(KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
-        raise BadRequest("The selection names something that is not a room's key.")
+        raise BadRequest(gettext("The selection names something that is not a room's key."))
 
 
 def fingerprint(work: Iterable[tuple[Room, Any]]) -> str:
@@ -58,7 +62,9 @@ def is_confirmed(request: HttpRequest, current: str) -> bool:
 
 
 def warn_of_changes(request: HttpRequest) -> None:
-    messages.warning(request, "This is no longer what you were shown. Look again; nothing was done yet.")
+    messages.warning(
+        request, gettext("This is no longer what you were shown. Look again; nothing was done yet.")
+    )
 
 
 def confirmation_page(
@@ -82,14 +88,19 @@ def confirmation_page(
     )
 
 
+def heading(column: Column) -> str:
+    """A column's name and its unit, over its values."""
+    return f"{capfirst(column_label(column.name))}, {gettext(column.symbol)}"
+
+
 def room_table(rooms: list[Room]) -> dict[str, Any]:
     """Context of `room_table.html`: rooms with their generated columns."""
     columns = [column for column in COLUMNS.values() if column.distribution]
     rows = [
-        {"room": room, "cells": [column.display(getattr(room, column.name)) for column in columns]}
+        {"room": room, "cells": [show_column(column, getattr(room, column.name)) for column in columns]}
         for room in rooms
     ]
-    return {"columns": columns, "rows": rows}
+    return {"columns": list(map(heading, columns)), "rows": rows}
 
 
 def takes_whole_list(request: HttpRequest) -> bool:
@@ -114,7 +125,10 @@ def bulk_action(
                     return large(model_admin, request, queryset)
                 messages.error(
                     request,
-                    f"More than {MAX_ROOMS:,} rooms are ticked. Select all rooms of a filtered list instead.",
+                    gettext(
+                        "More than %(number)s rooms are ticked. Select all rooms of a filtered list instead."
+                    )
+                    % {"number": grouped(MAX_ROOMS)},
                 )
                 return None
             try:

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.admin.models import DELETION
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from rooms.admin import history
 from rooms.admin.actions import large
@@ -20,6 +21,8 @@ from rooms.admin.actions.bulk import (
 )
 from rooms.admin.jobs.record import recorded, report
 from rooms.admin.locks import lock_rooms
+from rooms.admin.numbers import grouped
+from rooms.admin.recorded import english
 from rooms.counting import Count
 from rooms.models import Room
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
 DELETE = large.Operation(
     permission="delete",
-    participle="deleted",
     rooms=lambda rooms, parameters: rooms.values("id"),
     write=f"""
         DELETE FROM room USING batch WHERE room.id = batch.id
@@ -54,7 +56,7 @@ def delete_in_batches(
         model_admin,
         request,
         "admin/rooms/delete_rooms.html",
-        f"Delete {Count(number)}?",
+        gettext("Delete %(rooms)s?") % {"rooms": Count(number)},
         {
             "table": room_table(list(queryset.order_by("pk")[:MAX_SHOWN])),
             "number": number,
@@ -64,23 +66,24 @@ def delete_in_batches(
     )
 
 
-@admin.action(description="Delete…", permissions=["delete"])
+@admin.action(description=gettext_lazy("Delete…"), permissions=["delete"])
 @bulk_action(delete_in_batches)
 def delete_selected(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
     """Delete the rooms, after a confirmation page that lists them."""
-    number = str(Count(len(rooms)))
+    number = Count(len(rooms))
     current = fingerprint((room, "delete") for room in rooms)
     if not is_confirmed(request, current):
         return confirmation_page(
             model_admin,
             request,
             "admin/rooms/delete_rooms.html",
-            f"Delete {number}?",
+            gettext("Delete %(rooms)s?") % {"rooms": number},
             {"table": room_table(rooms[:MAX_SHOWN]), "number": len(rooms), "fingerprint": current},
         )
-    with recorded(request.user, f"Delete {number}") as job:
+    with recorded(request.user, f"Delete {english(number)}") as job:
         model_admin.log_deletions(request, rooms)
         lock_rooms(rooms)
         Room.objects.filter(pk__in=[room.pk for room in rooms]).delete()
-    report(request, job, f"{number} deleted.")
+    deleted = ngettext("%(number)s room deleted.", "%(number)s rooms deleted.", number)
+    report(request, job, deleted % {"number": grouped(number)})
     return None

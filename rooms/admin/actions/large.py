@@ -57,8 +57,6 @@ class Operation:
     """What a bulk change does with each room."""
 
     permission: str
-    participle: str
-    """As in "5 rooms changed"."""
     rooms: Callable[[QuerySet, dict[str, Any]], QuerySet]
     """Those of the rooms that are to change, with what `write` reads of them; without order."""
     write: str

@@ -27,6 +27,8 @@ from django.db.models import (
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Abs, Cast, Round
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext, ngettext, pgettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from rooms.admin import history
 from rooms.admin.actions import large
@@ -40,8 +42,9 @@ from rooms.admin.actions.bulk import (
 )
 from rooms.admin.jobs.record import recorded, report
 from rooms.admin.locks import lock_rooms
+from rooms.admin.numbers import AmountField, grouped
+from rooms.admin.recorded import show_rule
 from rooms.columns import COLUMNS
-from rooms.counting import Count as RoomCount
 from rooms.models import Room
 
 if TYPE_CHECKING:
@@ -63,25 +66,26 @@ class PriceForm(forms.Form):
     extreme = False
     """Whether the sum of the prices becomes more than five times as much, or less than a fifth."""
 
-    change = forms.DecimalField(
+    change = AmountField(
+        label=pgettext_lazy("noun", "Change"),
         max_digits=9,
         decimal_places=2,
-        help_text="With a minus to lower: -5",
-        widget=forms.NumberInput(attrs={"step": "any", "required": True}),
+        help_text=_("With a minus to lower: -5"),
+        widget=forms.TextInput(attrs={"size": 10, "autocomplete": "off", "required": True}),
     )
     sure = forms.BooleanField(required=False)
     unit = forms.ChoiceField(
         choices=[
-            ("euros", "euros per day more"),
-            ("percent", "percent more"),
-            ("set", "euros per day, the new price"),
+            ("euros", _("euros per day more")),
+            ("percent", _("percent more")),
+            ("set", _("euros per day, the new price")),
         ],
         initial="euros",
         widget=forms.RadioSelect,
     )
     ending = forms.ChoiceField(
-        label="Round",
-        choices=[("", "to whole euros"), ("5", "to a multiple of 5"), ("9", "to an end in 9")],
+        label=_("Round"),
+        choices=[("", _("to whole euros")), ("5", _("to a multiple of 5")), ("9", _("to an end in 9"))],
         required=False,
     )
 
@@ -89,9 +93,9 @@ class PriceForm(forms.Form):
         cleaned = super().clean() or {}
         change = cleaned.get("change")
         if change == 0 and cleaned.get("unit") != "set" and not cleaned.get("ending"):
-            self.add_error("change", "Zero changes nothing.")
+            self.add_error("change", gettext("Zero changes nothing."))
         if change is not None and cleaned.get("unit") != "percent" and change % 1:
-            self.add_error("change", "Prices are whole euros.")
+            self.add_error("change", gettext("Prices are whole euros."))
         return cleaned
 
     def note_sums(self, before: int, after: int) -> None:
@@ -101,13 +105,13 @@ class PriceForm(forms.Form):
     def is_sure(self) -> bool:
         """Whether the change is moderate, or was ticked as meant; adds an error where it was not."""
         if self.extreme and not self.cleaned_data["sure"]:
-            self.add_error("sure", "Tick this to go on.")
+            self.add_error("sure", gettext("Tick this to go on."))
             return False
         return True
 
     @property
     def summary(self) -> str:
-        """As in "by +5 %", "by -3 euros per day" or "to 49 euros per day, ending in 9"."""
+        """As it is recorded: "by +5 %", "by -3 euros per day" or "to 49 euros per day, ending in 9"."""
         change, kind = self.cleaned_data["change"].normalize(), self.cleaned_data["unit"]
         unit = "%" if kind == "percent" else "euros per day"
         amount = f"to {change:f}" if kind == "set" else f"by {change:+f}"
@@ -156,7 +160,6 @@ def with_new_price(rooms: QuerySet, parameters: dict[str, Any]) -> QuerySet:
 
 PRICES = large.Operation(
     permission="change",
-    participle="changed",
     rooms=lambda rooms, parameters: with_new_price(rooms, parameters).values("id", "new_price"),
     write="""
         UPDATE room SET price = batch.new_price FROM batch WHERE room.id = batch.id
@@ -206,7 +209,7 @@ def change_prices_in_batches(
         model_admin,
         request,
         "admin/rooms/change_prices.html",
-        "Change prices",
+        gettext("Change prices"),
         {**context, "valid": submitted and not form.errors},
     )
 
@@ -219,12 +222,14 @@ def preview(rooms: QuerySet, form: PriceForm) -> dict[str, Any]:
         changing=Count("pk", filter=~Q(new_price=F("price"))),
         rejected=Count("pk", filter=outside),
         **{
-            f"{label}_{name}": function(name)
-            for label, function in FIGURES.items()
-            for name in ("price", "new_price")
+            f"{name}_{price}": function(price)
+            for name, function in FIGURES.items()
+            for price in ("price", "new_price")
         },
     )
-    figures = [(label, found.pop(f"{label}_price"), found.pop(f"{label}_new_price")) for label in FIGURES]
+    figures = [
+        (FIGURE_LABELS[name], found.pop(f"{name}_price"), found.pop(f"{name}_new_price")) for name in FIGURES
+    ]
     form.note_sums(figures[0][1] or 0, figures[0][2] or 0)
     shown = rooms.filter(outside) if found["rejected"] else rooms.exclude(new_price=F("price"))
     if found["rejected"]:
@@ -241,29 +246,38 @@ def preview(rooms: QuerySet, form: PriceForm) -> dict[str, Any]:
     }
 
 
-FIGURES = {"Sum": Sum, "Average": Avg, "Lowest": Min, "Highest": Max}
+FIGURES = {"sum": Sum, "average": Avg, "lowest": Min, "highest": Max}
+FIGURE_LABELS = {"sum": _("Sum"), "average": _("Average"), "lowest": _("Lowest"), "highest": _("Highest")}
 
 
-def compute_figures(changes: list[NewPrice]) -> list[tuple[str, float, float]]:
+def compute_figures(changes: list[NewPrice]) -> list[tuple[Any, float, float]]:
     """Sum, average and extremes of the prices before and after; of no prices none."""
     functions: dict[str, Callable[[list[int]], float]] = {
-        "Sum": sum,
-        "Average": fmean,
-        "Lowest": min,
-        "Highest": max,
+        "sum": sum,
+        "average": fmean,
+        "lowest": min,
+        "highest": max,
     }
     before, after = [change.room.price for change in changes], [change.price for change in changes]
-    return [(label, function(before), function(after)) for label, function in functions.items() if changes]
+    return [
+        (FIGURE_LABELS[name], function(before), function(after))
+        for name, function in functions.items()
+        if changes
+    ]
 
 
 def limits_error(number: int) -> str:
-    return (
-        f"{number:,} of the rooms would leave the limits of {LOWEST} to "
-        f"{HIGHEST:,} euros per day. Nothing is changed."
+    text = ngettext(
+        "%(number)s of the rooms would leave the limits of %(low)s to %(high)s euros per day. "
+        "Nothing is changed.",
+        "%(number)s of the rooms would leave the limits of %(low)s to %(high)s euros per day. "
+        "Nothing is changed.",
+        number,
     )
+    return text % {"number": grouped(number), "low": grouped(LOWEST), "high": grouped(HIGHEST)}
 
 
-@admin.action(description="Change prices…", permissions=["change"])
+@admin.action(description=_("Change prices…"), permissions=["change"])
 @bulk_action(change_prices_in_batches)
 def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Room]) -> HttpResponse | None:
     """Ask for the change, preview the new prices, then write all of them or none, with their log entries."""
@@ -287,7 +301,7 @@ def change_prices(model_admin: "RoomAdmin", request: HttpRequest, rooms: list[Ro
         model_admin,
         request,
         "admin/rooms/change_prices.html",
-        "Change prices",
+        gettext("Change prices"),
         {
             "form": form,
             "number": len(rooms),
@@ -317,4 +331,9 @@ def write(request: HttpRequest, form: PriceForm, changes: list[NewPrice]) -> Non
         history.log_changes(request.user, CHANGE, lines)
         lock_rooms([change.room for change in changes])
         cursor.execute(UPDATE, [[change.room.pk for change in changes], [change.price for change in changes]])
-    report(request, job, f"Prices of {RoomCount(len(changes))} changed {form.summary}.")
+    changed = ngettext(
+        "Price of %(number)s room changed %(rule)s.",
+        "Prices of %(number)s rooms changed %(rule)s.",
+        len(changes),
+    )
+    report(request, job, changed % {"number": grouped(len(changes)), "rule": show_rule(form.summary)})

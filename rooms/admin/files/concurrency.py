@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.translation import gettext
 
 from rooms.admin.locks import retry_page
 
@@ -26,9 +27,11 @@ def one_at_a_time(view: Callable[..., Any]) -> Callable[..., Any]:
             return retry_page(
                 request,
                 model_admin.admin_site,
-                "Another spreadsheet is being worked on",
-                "Spreadsheets are read and written one after the other. Nothing was changed. "
-                "Try again in a few seconds.",
+                gettext("Another spreadsheet is being worked on"),
+                gettext(
+                    "Spreadsheets are read and written one after the other. Nothing was changed. "
+                    "Try again in a few seconds."
+                ),
                 status=503,
                 retry_after=RETRY_AFTER,
             )

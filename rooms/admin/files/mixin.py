@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
 from import_export.admin import ImportExportMixin
 from import_export.forms import ConfirmImportForm, ExportForm, ImportForm
 from import_export.results import Result, RowResult
@@ -27,6 +27,7 @@ from rooms.admin.files.tables import UNREADABLE_FILE
 from rooms.admin.jobs.record import report
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.locks import StaleVersionError, offer_retry_on_lock_timeout, retry_page
+from rooms.admin.numbers import grouped
 from rooms.api.errors import TooManyExports
 from rooms.api.exports import STREAM_ROWS, streaming_cursor, with_slot
 from rooms.columns import COLUMNS
@@ -68,7 +69,7 @@ class UploadForm(ImportForm):
     def clean_import_file(self) -> UploadedFile:
         file: UploadedFile = self.cleaned_data["import_file"]
         if (file.size or 0) > MAX_FILE_SIZE:
-            raise ValidationError("Larger than 5 MB. Use ./manage.py import_rooms for larger files.")
+            raise ValidationError(gettext("Larger than 5 MB. Use ./manage.py import_rooms for larger files."))
         return file
 
 
@@ -84,7 +85,7 @@ class ConfirmForm(ConfirmImportForm):
     def clean_import_file_name(self) -> str:
         name: str = self.cleaned_data["import_file_name"]
         if not SessionStore(name).get("upload"):
-            raise ValidationError("This upload is no longer there. Choose the file again.")
+            raise ValidationError(gettext("This upload is no longer there. Choose the file again."))
         return name
 
 
@@ -150,11 +151,14 @@ class SpreadsheetMixin(ImportExportMixin):
             return self.reject_import(request)
         return super().process_result(result, request)  # type: ignore[no-any-return]  # untyped package
 
-    def reject_import(
-        self, request: HttpRequest, reason: str = "The rooms were changed since the preview."
-    ) -> HttpResponse:
+    def reject_import(self, request: HttpRequest, reason: Any = "") -> HttpResponse:
         UploadStorage(name=request.POST["import_file_name"]).remove()
-        messages.error(request, f"Nothing was imported. {reason} Choose the file again for a new preview.")
+        sentences = [
+            gettext("Nothing was imported."),
+            reason or gettext("The rooms were changed since the preview."),
+            gettext("Choose the file again for a new preview."),
+        ]
+        messages.error(request, " ".join(map(str, sentences)))
         return HttpResponseRedirect(reverse("admin:rooms_room_import"))
 
     def generate_log_entries(self, result: Result, request: HttpRequest) -> None:
@@ -165,9 +169,13 @@ class SpreadsheetMixin(ImportExportMixin):
             result.totals[kind]
             for kind in (RowResult.IMPORT_TYPE_NEW, RowResult.IMPORT_TYPE_UPDATE, RowResult.IMPORT_TYPE_SKIP)
         )
-        added = ngettext("room added", "rooms added", new)
-        text = f"Imported: {new:,} {added}, {changed:,} changed, {same:,} unchanged."
-        report(request, result.job, text)
+        text = ngettext(
+            "Imported: %(new)s room added, %(changed)s changed, %(same)s unchanged.",
+            "Imported: %(new)s rooms added, %(changed)s changed, %(same)s unchanged.",
+            new,
+        )
+        numbers = {"new": grouped(new), "changed": grouped(changed), "same": grouped(same)}
+        report(request, result.job, text % numbers)
 
     def get_export_filename(self, request: HttpRequest, queryset: QuerySet, file_format: Any) -> str:
         return f"rooms-{timezone.now():%Y-%m-%d}.{file_format.get_extension()}"
@@ -207,8 +215,10 @@ class SpreadsheetMixin(ImportExportMixin):
             return retry_page(
                 request,
                 self.admin_site,
-                "Other exports are under way",
-                "As many exports are under way as this site streams at once. Try again in a few seconds.",
+                gettext("Other exports are under way"),
+                gettext(
+                    "As many exports are under way as this site streams at once. Try again in a few seconds."
+                ),
                 status=503,
                 retry_after=int(error.headers["Retry-After"]),
             )

@@ -16,6 +16,7 @@ from django.contrib.admin.models import ADDITION, CHANGE
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connection
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext
 from import_export import fields, resources, widgets
 from import_export.formats.base_formats import CSV, XLSX
 from import_export.instance_loaders import BaseInstanceLoader
@@ -25,6 +26,8 @@ from rooms.admin import history
 from rooms.admin.files import export, tables, workbook
 from rooms.admin.jobs.record import recorded
 from rooms.admin.locks import StaleVersionError, lock_rooms
+from rooms.admin.numbers import grouped
+from rooms.admin.recorded import show_value
 from rooms.columns import CODE, COLUMNS
 from rooms.imports.reader import MAX_COLUMNS, count_values, parse_cell, quote
 from rooms.imports.writer import UPDATABLE
@@ -58,14 +61,15 @@ def build_dataset(rows: Iterable[tables.Row], *, exact: bool) -> tablib.Dataset:
     places = [place for place, name in enumerate(header) if name in COLUMNS]
     dataset = tablib.Dataset(headers=[header[place] for place in places])
     dataset.lines = []
-    dataset.ignored = [name or "(without a name)" for name in header if name not in COLUMNS]
+    dataset.ignored = [name or gettext("(without a name)") for name in header if name not in COLUMNS]
     for line, row in filled:
         if len(dataset.lines) == MAX_ROOMS:
-            raise ValidationError(
-                f"More than {MAX_ROOMS:,} rooms. Use ./manage.py import_rooms for larger files."
-            )
+            message = gettext("More than %(number)s rooms. Use ./manage.py import_rooms for larger files.")
+            raise ValidationError(message % {"number": grouped(MAX_ROOMS)})
         if exact and (len(row) < len(header) or any(row[len(header) :])):
-            raise ValidationError(f"Line {line}: {count_values(row)} instead of {len(header)}.")
+            message = gettext("Line %(line)s: %(values)s instead of %(columns)s.")
+            numbers = {"line": line, "values": count_values(row), "columns": len(header)}
+            raise ValidationError(message % numbers)
         padded = [*row, *[""] * len(header)]
         dataset.append([tables.cell_text(header[place], padded[place]) for place in places])
         dataset.lines.append(line)
@@ -75,17 +79,21 @@ def build_dataset(rows: Iterable[tables.Row], *, exact: bool) -> tablib.Dataset:
 def check_header(header: list[str]) -> None:
     """Other columns than a room's are allowed, where they are not misspelled ones; the code is needed."""
     if len(header) > MAX_COLUMNS:
-        raise ValidationError(f"{len(header):,} columns; those of a room are {', '.join(COLUMNS)}")
-    errors = [f"{name}: given twice" for name in COLUMNS if header.count(name) > 1]
+        message = gettext("%(number)s columns; those of a room are %(columns)s")
+        raise ValidationError(message % {"number": grouped(len(header)), "columns": ", ".join(COLUMNS)})
+    twice = gettext("%(column)s: given twice")
+    errors = [twice % {"column": name} for name in COLUMNS if header.count(name) > 1]
     for title in header:
         near = "" if title in COLUMNS else tables.near_miss(title, header)
         if near:
-            errors.append(f"{quote(title)}: unknown column; do you mean {near}?")
+            unknown = gettext("%(title)s: unknown column; do you mean %(column)s?")
+            errors.append(unknown % {"title": quote(title), "column": near})
     if "code" not in header:
-        errors.append(
-            "code: this column is missing. The first row of the table names the columns: "
-            f"{', '.join(COLUMNS)}, of which only code is needed for rooms that are known."
+        missing = gettext(
+            "code: this column is missing. The first row of the table names the columns: %(columns)s, "
+            "of which only code is needed for rooms that are known."
         )
+        errors.append(missing % {"columns": ", ".join(COLUMNS)})
     if errors:
         raise ValidationError(errors)
 
@@ -192,7 +200,7 @@ class RowDiff:
             if self.new or before == after:
                 yield escape(after)
             else:
-                yield f"<del>{escape(before or 'unknown')}</del> <ins>{escape(after or 'unknown')}</ins>"
+                yield f"<del>{escape(show_value(before))}</del> <ins>{escape(show_value(after))}</ins>"
 
 
 class RoomResource(resources.ModelResource):
@@ -253,11 +261,13 @@ class RoomResource(resources.ModelResource):
         if instance.pk is None:
             for name in NEEDED:
                 if name not in row:
-                    errors[name] = [ValidationError("is needed: no room has this code, so that it is new")]
+                    errors[name] = [
+                        ValidationError(gettext("is needed: no room has this code, so that it is new"))
+                    ]
         line = self.lines[kwargs["row_number"] - 1]
         first = self.first_lines.setdefault(normalize_code(row["code"]) or f"line {line}", line)
         if first != line:
-            errors["code"] = [ValidationError(f"is already in line {first}")]
+            errors["code"] = [ValidationError(gettext("is already in line %(line)s") % {"line": first})]
         if errors:
             raise ValidationError(errors)
 

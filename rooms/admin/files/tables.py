@@ -12,7 +12,9 @@ from io import StringIO
 from itertools import islice
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 
+from rooms.admin.numbers import LIKE_THOUSANDS
 from rooms.columns import COLUMNS, WHOLE_NUMBER
 
 SEPARATORS = ",;\t"
@@ -22,7 +24,7 @@ HEADER_ROWS = 20
 DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+", re.ASCII)
 WHOLE_DECIMAL = re.compile(r"(-?[0-9]+)\.0+", re.ASCII)
 
-UNREADABLE_FILE = "This is neither CSV nor an XLSX workbook, whichever was chosen."
+UNREADABLE_FILE = gettext_lazy("This is neither CSV nor an XLSX workbook, whichever was chosen.")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """What a file in UTF-16 begins with, as "Unicode text" of Excel does."""
 
@@ -72,7 +74,8 @@ def read_csv(text: str) -> Iterator[Row]:
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
-        raise ValidationError(f"Line {reader.line_num}: not CSV ({error}).") from None
+        message = gettext("Line %(line)s: not CSV (%(error)s).")
+        raise ValidationError(message % {"line": reader.line_num, "error": error}) from None
 
 
 def split_header(rows: Iterable[Row]) -> tuple[list[str], Iterator[Row]]:
@@ -102,11 +105,19 @@ def near_miss(title: str, columns: list[str]) -> str:
 
 
 def cell_text(column: str, text: str) -> str:
-    """The text of a cell without what spreadsheets add to numbers."""
+    """
+    The text of a cell without what spreadsheets add to numbers.
+
+    A whole number such as 1.000 or 1,000 is left as it is, for `parse_cell` to refuse: a file doesn't say
+    whether its language writes a thousand so, or one.
+    """
     text = text.replace("\xa0", " ").strip()
     if COLUMNS[column].limits is None:
         return text
+    is_whole = COLUMNS[column].type is WHOLE_NUMBER
+    if is_whole and LIKE_THOUSANDS.fullmatch(text):
+        return text
     if DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
-    whole = WHOLE_DECIMAL.fullmatch(text) if COLUMNS[column].type is WHOLE_NUMBER else None
+    whole = WHOLE_DECIMAL.fullmatch(text) if is_whole else None
     return whole[1] if whole else text

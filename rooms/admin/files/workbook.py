@@ -13,6 +13,7 @@ from typing import IO, Any
 from xml.parsers import expat
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, gettext_lazy
 from openpyxl import load_workbook
 from openpyxl.utils import column_index_from_string, get_column_letter
 from openpyxl.xml.constants import SHEET_MAIN_NS
@@ -32,7 +33,7 @@ MAX_OTHER_ELEMENTS = 10_000
 ROW, CELL = f"{SHEET_MAIN_NS} row", f"{SHEET_MAIN_NS} c"
 CELL_ELEMENTS = {ROW, CELL, *(f"{SHEET_MAIN_NS} {name}" for name in ("v", "f", "is", "t", "si"))}
 
-TOO_LARGE = (
+TOO_LARGE = gettext_lazy(
     "This workbook holds far more than 10,000 rooms take. Copy the rooms into a new one, or save them as CSV."
 )
 
@@ -66,7 +67,8 @@ def check_size(data: bytes) -> None:
     with zipfile.ZipFile(BytesIO(data)) as archive:
         parts = archive.infolist()
         if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_UNPACKED_SIZE:
-            raise ValidationError(f"This workbook unpacks to more than {MAX_UNPACKED_SIZE // 1_000_000} MB.")
+            message = gettext("This workbook unpacks to more than %(number)s MB.")
+            raise ValidationError(message % {"number": MAX_UNPACKED_SIZE // 1_000_000})
         counter = ElementCounter()
         for part in parts:
             if part.filename.endswith((".xml", ".rels")):
@@ -88,7 +90,9 @@ class ElementCounter:
         parser.ParseFile(stream)
 
     def doctype(self, *_: object) -> None:
-        raise ValidationError("This workbook declares a document type, which none does that a program saved.")
+        raise ValidationError(
+            gettext("This workbook declares a document type, which none does that a program saved.")
+        )
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.elements += 1
@@ -99,14 +103,17 @@ class ElementCounter:
         if name == ROW:
             row = int(attributes.get("r") or self.row + 1)
             if not self.row < row <= MAX_ROW_NUMBER:
-                raise ValidationError(f"Row {row} of this workbook does not follow row {self.row}.")
+                message = gettext("Row %(row)s of this workbook does not follow row %(before)s.")
+                raise ValidationError(message % {"row": row, "before": self.row})
             self.row, self.column = row, 0
         elif name == CELL:
             self.column += 1
             if "r" in attributes:
                 self.column = column_index_from_string(attributes["r"].rstrip("0123456789"))
             if self.column > MAX_COLUMNS:
-                raise ValidationError(
-                    f"Row {self.row} has a cell in column {get_column_letter(self.column)}. Delete all "
-                    f"columns beyond {get_column_letter(MAX_COLUMNS)}, empty ones too, or save it as CSV."
+                message = gettext(
+                    "Row %(row)s has a cell in column %(column)s. Delete all columns beyond %(last)s, "
+                    "empty ones too, or save it as CSV."
                 )
+                column, last = get_column_letter(self.column), get_column_letter(MAX_COLUMNS)
+                raise ValidationError(message % {"row": self.row, "column": column, "last": last})

@@ -12,6 +12,9 @@ from django.db import IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.text import get_text_list
+from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from rooms.admin.actions import bulk, large
 from rooms.admin.actions.bulk import MAX_SHOWN, warn_of_changes
@@ -20,6 +23,8 @@ from rooms.admin.actions.prices import PRICES
 from rooms.admin.jobs import undo
 from rooms.admin.jobs.record import report
 from rooms.admin.locks import StaleVersionError, is_lock_timeout, offer_retry_on_lock_timeout
+from rooms.admin.numbers import grouped
+from rooms.admin.recorded import show_title
 from rooms.counting import Count
 from rooms.models import Job
 
@@ -27,14 +32,24 @@ if TYPE_CHECKING:
     from rooms.admin.room import RoomAdmin
 
 OPERATIONS = {"prices": PRICES, "delete": DELETE}
-PARTICIPLES = {"prices": "changed", "delete": "deleted", "undo": "brought back"}
+PROGRESS = {
+    "prices": ngettext_lazy(
+        "%(done)s of %(total)s room changed", "%(done)s of %(total)s rooms changed", "number"
+    ),
+    "delete": ngettext_lazy(
+        "%(done)s of %(total)s room deleted", "%(done)s of %(total)s rooms deleted", "number"
+    ),
+    "undo": ngettext_lazy(
+        "%(done)s of %(total)s room brought back", "%(done)s of %(total)s rooms brought back", "number"
+    ),
+}
 
 SECONDS = 1.0
 """Work of one request of the page's script, which shows the progress and can be cancelled in between."""
 SECONDS_WITHOUT_SCRIPT = 5.0
 """Work of one click; REQUEST_TIMEOUT is 15 s."""
 PER_PAGE = 100
-RIGHTS = {"add": "add rooms", "change": "change rooms", "delete": "delete rooms"}
+RIGHTS = {"add": _("add rooms"), "change": _("change rooms"), "delete": _("delete rooms")}
 
 
 class JobMixin:
@@ -62,7 +77,7 @@ class JobMixin:
             "admin/rooms/jobs.html",
             {
                 **self.admin_site.each_context(request),
-                "title": "Jobs",
+                "title": gettext("Jobs"),
                 "opts": self.opts,
                 "jobs": [(job, Count(job.changed)) for job in shown[:PER_PAGE]],
                 "older": shown[PER_PAGE - 1].pk if len(shown) > PER_PAGE else None,
@@ -100,7 +115,7 @@ def may(model_admin: "RoomAdmin", request: HttpRequest, permissions: list[str]) 
 def show(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpResponse:
     context: dict[str, Any] = {
         **model_admin.admin_site.each_context(request),
-        "title": job.title,
+        "title": show_title(job.title),
         "opts": model_admin.opts,
         "job": job,
         "state": describe(job),
@@ -118,7 +133,7 @@ def show(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRespon
             "refused": refused,
             "refused_number": Count(found.refused),
             "fitting": undo.noted_rooms(job, fitting=True, limit=MAX_SHOWN) if found.total else [],
-            "missing": " and ".join(RIGHTS[name] for name in missing),
+            "missing": get_text_list([RIGHTS[name] for name in missing], gettext("and")),
             "in_batches": found.total + found.refused > bulk.MAX_ROOMS,
             "pruned": not found.total and not found.refused,
         }
@@ -128,7 +143,7 @@ def show(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRespon
 def undo_job(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpResponse:
     """Undo what the preview showed, at once or in batches; show the preview again where it is another now."""
     if is_running(job):
-        messages.warning(request, "This is still going on. Stop it first, then undo what is done.")
+        messages.warning(request, gettext("This is still going on. Stop it first, then undo what is done."))
         return HttpResponseRedirect(job.get_absolute_url())
     found = undo.preview(job)
     if not may(model_admin, request, found.permissions):
@@ -144,7 +159,7 @@ def undo_job(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRe
     except (StaleVersionError, IntegrityError):  # somebody changed one of them, or took a code, meanwhile
         warn_of_changes(request)
         return HttpResponseRedirect(job.get_absolute_url())
-    report(request, undoing, f"Undone: {found.summary}.")
+    report(request, undoing, gettext("Undone: %(changes)s.") % {"changes": found.summary})
     return HttpResponseRedirect(undoing.get_absolute_url())
 
 
@@ -181,20 +196,24 @@ def advance(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRes
 
 def describe(job: Job, *, waits: bool = False) -> dict[str, Any]:
     """The state for the page and its script."""
-    participle = PARTICIPLES.get(job.operation, "changed")
-    done = f"{job.changed:,} of {Count(job.total)} {participle}"
+    progress = PROGRESS.get(job.operation, PROGRESS["prices"])
+    done = progress % {"number": job.total, "done": grouped(job.changed), "total": grouped(job.total)}
     if waits:
-        text = f"{done}. Other work holds the next rooms; this goes on when it is finished."
+        text = gettext("%(done)s. Other work holds the next rooms; this goes on when it is finished.")
     elif job.state != Job.State.DONE and not is_running(job):
-        text = f"Stopped: {done}. The others are as they were."
+        text = gettext("Stopped: %(done)s. The others are as they were.")
     elif job.state == Job.State.DONE and job.left:
-        text = f"{done}. Others changed or deleted {job.left:,} since the preview; these were left alone."
+        text = ngettext(
+            "%(done)s. Others changed or deleted %(left)s since the preview; it was left alone.",
+            "%(done)s. Others changed or deleted %(left)s since the preview; these were left alone.",
+            job.left,
+        )
     else:
-        text = f"{done}."
+        text = "%(done)s."
     return {
         "running": is_running(job),
         "changed": job.changed,
         "total": job.total,
         "waits": waits,
-        "text": text,
+        "text": text % {"done": done, "left": grouped(job.left)},
     }

@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.db import connection, transaction
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django.utils.translation import gettext
 
 from rooms.models import Job
 
@@ -44,7 +45,7 @@ def with_undo(job: Job | None, text: str) -> str:
     """A message, with the link to the page where the job can be undone."""
     if job is None or job.pk is None:
         return text
-    return format_html('{} <a href="{}">Undo…</a>', text, job.get_absolute_url())
+    return format_html('{} <a href="{}">{}</a>', text, job.get_absolute_url(), gettext("Undo…"))
 
 
 def report(request: HttpRequest, job: Job | None, text: str) -> None:

@@ -13,12 +13,14 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext_lazy
 
 from rooms.admin import history
 from rooms.admin.actions import large
 from rooms.admin.jobs.record import TITLE_LENGTH, set_job
 from rooms.admin.locks import StaleVersionError
+from rooms.admin.numbers import grouped
+from rooms.admin.recorded import column_label, show_value
 from rooms.columns import COLUMNS
 from rooms.models import Job, Room
 from rooms.naming import room_name
@@ -161,11 +163,28 @@ class Preview:
     def summary(self) -> str:
         """As in "3 rooms get their old values back, 1 room is deleted again"."""
         parts = (
-            (self.changed, "{:,} room gets its old values back", "{:,} rooms get their old values back"),
-            (self.restored, "{:,} deleted room is added again", "{:,} deleted rooms are added again"),
-            (self.deleted, "{:,} added room is deleted again", "{:,} added rooms are deleted again"),
+            (
+                self.changed,
+                ngettext_lazy(
+                    "%(number)s room gets its old values back",
+                    "%(number)s rooms get their old values back",
+                    "n",
+                ),
+            ),
+            (
+                self.restored,
+                ngettext_lazy(
+                    "%(number)s deleted room is added again", "%(number)s deleted rooms are added again", "n"
+                ),
+            ),
+            (
+                self.deleted,
+                ngettext_lazy(
+                    "%(number)s added room is deleted again", "%(number)s added rooms are deleted again", "n"
+                ),
+            ),
         )
-        return ", ".join(ngettext(one, many, number).format(number) for number, one, many in parts if number)
+        return ", ".join(text % {"n": number, "number": grouped(number)} for number, text in parts if number)
 
 
 def preview(job: Job) -> Preview:
@@ -212,14 +231,14 @@ def noted_room(
         code,
         room_name(Room(**place)),
         bool(now),
-        describe(before, names) or "not there",
-        describe(now, names) or "deleted",
+        describe(before, names) or gettext("not there"),
+        describe(now, names) or gettext("deleted"),
         later_job,
     )
 
 
 def describe(row: dict[str, Any], names: list[str]) -> str:
-    return ", ".join(f"{name} {history.format_value(row[name])}" for name in names if name in row)
+    return ", ".join(f"{column_label(name)} {show_value(row[name])}" for name in names if name in row)
 
 
 def lock_rooms_of(job: Job) -> None:

@@ -4,7 +4,7 @@
  *
  * The element says what differs: `clusters`, the URL they are fetched from; `view`, else that URL says what to show
  * first; `outline`, an area that is drawn; `room`, the URL of a room; `area`, the words of the button that searches
- * the area; `follow`, whether that is done in place.
+ * the area; `follow`, whether that is done in place. The words of pins are English, where it has no others.
  */
 
 const pane = document.getElementById("room-map");
@@ -32,6 +32,7 @@ const start = async () => {
   const view = pane.dataset.view || (await (await fetch(query, { headers: { Accept: "application/json" } })).json()).view;
   const [zoom, latitude, longitude] = view.split("/").map(Number);
   pane.replaceChildren();
+  if (pane.dataset.zoomIn) L.Control.Zoom.mergeOptions({ zoomInTitle: pane.dataset.zoomIn, zoomOutTitle: pane.dataset.zoomOut });
   const map = L.map(pane, { worldCopyJump: true, minZoom: 1, maxZoom: 18, attributionControl: Boolean(pane.dataset.attribution), zoomAnimation: moves, fadeAnimation: moves, inertia: moves });
   map.attributionControl?.setPrefix(false);
   L.control.scale({ imperial: false }).addTo(map);
@@ -95,6 +96,15 @@ const start = async () => {
     return map.unproject([fit(at.x, low.x, high.x, width), fit(at.y, low.y, high.y, height)]);
   };
 
+  const WORDS = {
+    sized: "{price} € a day, {size} m²",
+    priced: "{price} € a day",
+    lowest: "from {price} €",
+    several: "{number} rooms from {price} €",
+    about: "about {number} rooms from {price} €",
+  };
+  const words = (name, values) => (pane.dataset[name] ?? WORDS[name]).replace(/\{(\w+)\}/g, (_, key) => values[key]);
+
   /** A single room is its price, several are their number and the lowest price. */
   const pin = (cluster, sampled) => {
     const single = cluster.room;
@@ -102,10 +112,12 @@ const start = async () => {
     const shift = 360 * Math.round((middle - cluster.longitude) / 360);
     const [west, south, east, north] = cluster.bbox;
     const text = single ? `${number(single.price)} €` : short(cluster.count);
-    const from = `from ${number(cluster.min_price)} €`;
-    const title = single
-      ? `${number(single.price)} € a day${single.size ? `, ${single.size} m²` : ""}`
-      : `${sampled ? "about " : ""}${number(cluster.count)} rooms from ${number(cluster.min_price)} €`;
+    const from = words("lowest", { price: number(cluster.min_price) });
+    const title = words(single ? (single.size ? "sized" : "priced") : sampled ? "about" : "several", {
+      price: number(single ? single.price : cluster.min_price),
+      size: single?.size,
+      number: number(cluster.count),
+    });
     const size = single ? [12 + 8 * text.length, 24] : [Math.max(16 + 5 * from.length, 16 + 8 * text.length), 36];
     const icon = L.divIcon({
       className: single ? "pin" : "cluster",
@@ -158,7 +170,7 @@ const start = async () => {
 
   map.on("moveend resize", draw);
   draw();
-  map.getContainer().setAttribute("aria-label", "Map");
+  map.getContainer().setAttribute("aria-label", pane.dataset.label ?? "Map");
   if (!pane.dataset.area) return; // the page of one room
   const follows = "follow" in pane.dataset;
 

@@ -34,7 +34,7 @@
         try {
           const response = await send(stopping ? "cancel" : "continue");
           if (response.type === "opaqueredirect" || response.status === 403) {
-            text.textContent = "You are logged out, or may not do this any more. Log in, then continue on this page.";
+            text.textContent = form.dataset.refused;
             running = false;
             break;
           }
@@ -48,7 +48,7 @@
             wait = PAUSE;
           }
         } catch {
-          text.textContent = "The site cannot be reached. What is done is kept; trying again.";
+          text.textContent = form.dataset.away;
           wait = PAUSE;
         }
         if (wait) await new Promise((resolve) => setTimeout(resolve, wait));

@@ -14,17 +14,17 @@
   };
 
   /** Puts a button beside the code; browsers have a clipboard on https and on this machine only. */
-  const offerCopy = (code) => {
+  const offerCopy = (code, texts) => {
     if (!code || !navigator.clipboard) return;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy-code";
-    button.textContent = "Copy";
-    button.setAttribute("aria-label", "Copy the code");
+    button.textContent = texts.copy;
+    button.setAttribute("aria-label", texts.copyCode);
     const told = document.createElement("output");
     button.addEventListener("click", async () => {
       await navigator.clipboard.writeText(code.value ?? code.textContent.trim());
-      told.textContent = "Copied";
+      told.textContent = texts.copied;
       setTimeout(() => (told.textContent = ""), 2000);
     });
     code.after(button, told);
@@ -34,6 +34,6 @@
     const form = document.getElementById("room_form");
     if (!form) return;
     watchChanges(form);
-    offerCopy(form.querySelector(".field-code input, .field-code .readonly"));
+    offerCopy(form.querySelector(".field-code input, .field-code .readonly"), document.getElementById("form-texts").dataset);
   });
 }

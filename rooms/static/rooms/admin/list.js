@@ -6,27 +6,31 @@
 "use strict";
 
 {
-  /** The columns that are edited, by name, with their limits. */
-  const COLUMNS = JSON.parse(document.currentScript.dataset.columns);
+  /** The texts in the reader's language, with {names} of what stands in them. */
+  const TEXTS = document.currentScript.dataset;
+  /** The labels of the columns that are edited, by name. */
+  const COLUMNS = JSON.parse(TEXTS.columns);
+
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
   const enhance = (row, told) => {
     const key = row.querySelector("input.action-select")?.value;
     const stamp = row.querySelector("[data-version]");
     const code = row.querySelector(".field-named .code")?.textContent.trim();
     if (!key || !stamp) return;
-    for (const [name, [low, high]] of Object.entries(COLUMNS)) {
+    for (const [name, label] of Object.entries(COLUMNS)) {
       const cell = row.querySelector(`.field-${name}`);
-      if (cell) edit({ cell, name, low, high, key, stamp, code, told });
+      if (cell) edit({ cell, name, label, key, stamp, code, told });
     }
   };
 
-  const edit = ({ cell, name, low, high, key, stamp, code, told }) => {
+  const edit = ({ cell, name, label, key, stamp, code, told }) => {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "edit-cell";
     const show = (text) => {
       button.textContent = text;
-      button.setAttribute("aria-label", `${name} ${text}, edit; room ${code}`);
+      button.setAttribute("aria-label", fill(TEXTS.edit, { label, code, value: text }));
     };
     show(cell.textContent.trim());
     cell.replaceChildren(button);
@@ -56,14 +60,14 @@
         if (state.undo) {
           const link = document.createElement("a");
           link.href = state.undo;
-          link.textContent = "Undo…";
+          link.textContent = TEXTS.undo;
           told.append(" ", link);
         }
         stamp.dataset.version = state.version;
         stamp.textContent = state.changed;
         close(field, state.shown);
       } catch {
-        told.textContent = "Not saved: the site cannot be reached, or you are logged out or may not do this any more.";
+        told.textContent = TEXTS.failed;
         field.disabled = false;
       }
     };
@@ -72,8 +76,8 @@
       const form = document.createElement("span");
       form.className = "cell-form";
       const field = document.createElement("input");
-      Object.assign(field, { type: "number", min: low, max: high, step: 1, value: button.textContent.replace(/[^0-9-]/g, "") });
-      field.setAttribute("aria-label", `New ${name} of room ${code}`);
+      Object.assign(field, { type: "text", inputMode: "numeric", autocomplete: "off", value: button.textContent.replace(/[^0-9-]/g, "") });
+      field.setAttribute("aria-label", fill(TEXTS.new, { label, code }));
       field.addEventListener("keydown", (event) => {
         if (event.key === "Enter") {
           event.preventDefault(); // the list is a form of its own

@@ -58,6 +58,7 @@
   };
 
   const start = (element) => {
+    const texts = document.getElementById("form-texts").dataset;
     const latitude = document.getElementById("id_latitude");
     const longitude = document.getElementById("id_longitude");
     const editable = Boolean(latitude && longitude);
@@ -67,6 +68,7 @@
         ? latitude.value && longitude.value && placeIn(`${latitude.value}, ${longitude.value}`)
         : placeIn(element.dataset.place);
 
+    L.Control.Zoom.mergeOptions({ zoomInTitle: texts.zoomIn, zoomOutTitle: texts.zoomOut });
     const map = L.map(element, { worldCopyJump: true, minZoom: 1, maxZoom: 19, attributionControl: Boolean(element.dataset.attribution) });
     map.attributionControl?.setPrefix(false);
     L.control.scale({ imperial: false }).addTo(map);
@@ -78,8 +80,8 @@
     const neighbours = L.layerGroup().addTo(map);
     const pin = L.marker([0, 0], {
       draggable: editable,
-      alt: "This room",
-      title: editable ? "Drag to move the room, or use the arrow keys" : "This room",
+      alt: texts.thisRoom,
+      title: editable ? texts.drag : texts.thisRoom,
       icon: L.divIcon({ className: "place-pin", html: "<span></span>", iconSize: [24, 24], iconAnchor: [12, 29] }),
     });
 
@@ -147,27 +149,27 @@
         }
       });
     }
-    element.before(pasteField((place) => set(place, near)));
+    element.before(pasteField((place) => set(place, near), texts));
   };
 
   /** The field for pasted coordinates and URLs of maps. */
-  const pasteField = (take) => {
+  const pasteField = (take, texts) => {
     const row = document.createElement("div");
     row.className = "place-paste";
     const label = document.createElement("label");
     label.htmlFor = "place-paste";
-    label.textContent = "Paste a place";
+    label.textContent = texts.paste;
     const input = document.createElement("input");
     input.type = "text";
     input.id = "place-paste";
     input.autocomplete = "off";
-    input.placeholder = "51.75436, -0.09999, 51° 45' 16\" N 0° 6' W, or a map's URL";
+    input.placeholder = texts.example;
     const message = document.createElement("output");
     message.htmlFor = "place-paste";
     const read = () => {
       const place = input.value && placeIn(input.value);
       message.textContent =
-        input.value && !place ? "No place in this. Paste coordinates, or a map's address with coordinates in it." : "";
+        input.value && !place ? texts.noPlace : "";
       if (place) take(place);
     };
     input.addEventListener("input", read);
