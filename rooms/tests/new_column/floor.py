@@ -60,7 +60,7 @@ def test_pages_and_documents_show_it_in_its_own_column(client, room):
     heads = page[page.index("<thead>") : page.index("</thead>")].count("<th ")
     first_row = page[page.index("<tbody>") :].partition("</tr>")[0]
     assert "order=floor" in page
-    assert heads == first_row.count("<td") == 7
+    assert heads == first_row.count("<td") == 8
     assert "<td>7</td>" in first_row
     assert 'name="filter_floor__gte" min="-5" max="200"' in page
     figures = client.get("/rooms/stats", headers={"accept": "text/html"})
