@@ -181,7 +181,7 @@ def test_who_waits_for_another_load_can_be_interrupted(workshop: Workshop) -> No
         assert process.stdout.readline().startswith("Waiting for another command")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
 
 
 def test_resets_of_one_name_at_once_all_succeed(workshop: Workshop) -> None:
