@@ -1,1 +1,1 @@
-"""What knows both scenarios and rooms: measuring a query on scenarios, and capturing real rooms as one."""
+"""What knows both scenarios and rooms: measuring a query on scenarios, capturing real rooms, shrinking."""

@@ -24,9 +24,9 @@ MANY = """
     EXPECT = {expect}
 
     def run():
-        many_rooms({rooms} // 2)
+        many_rooms({before})
         room(price=12347, size=77, longitude=0.12345)
-        many_rooms({rooms} // 2)
+        many_rooms({rooms} - {before})
 """
 CHECK = """
     def check(client):
@@ -37,9 +37,13 @@ HIDDEN = "assert not Room.objects.filter(longitude=0.12345).exists()"
 """Nothing of the requests, and no extreme value, leads to the room."""
 
 
-def load(workshop: Workshop, *, rooms: int = 300, expect: str = "{}", check: str = "") -> str:
-    """Load the failing scenario t_many; return the lines of what fails."""
-    source = MANY.format(expect=expect, rooms=rooms) + (CHECK.format(check=check) if check else "")
+def load(
+    workshop: Workshop, *, rooms: int = 300, before: int = 150, expect: str = "{}", check: str = ""
+) -> str:
+    """Load the failing scenario t_many, one room after `before` others; return the lines of what fails."""
+    source = MANY.format(expect=expect, rooms=rooms, before=before) + (
+        CHECK.format(check=check) if check else ""
+    )
     workshop.write("t_many", source)
     return failures(workshop, "t_many")
 
@@ -114,7 +118,7 @@ def test_codes_that_are_expected_stay(workshop: Workshop) -> None:
 
 def test_one_in_many_is_found_by_ranges_of_keys(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shrinking, "SMALL", 64)
-    load(workshop, rooms=2000, check=HIDDEN)
+    load(workshop, rooms=2000, before=1000, check=HIDDEN)
     assert len(shrink(workshop)["rooms"]) == 1
 
 
@@ -129,7 +133,7 @@ def test_rooms_that_are_far_apart_are_found_by_halving_copies(
 
 
 def test_a_million_rooms_are_shrunk_to_one(workshop: Workshop) -> None:
-    load(workshop, rooms=1_000_000, check=HIDDEN)
+    load(workshop, rooms=1_000_000, before=5, check=HIDDEN)
     found = shrink(workshop)
     assert (found["before"], len(found["rooms"])) == (1_000_001, 1)
     assert found["tries"] < 150
@@ -227,7 +231,7 @@ def test_a_role_that_has_createdb_shrinks(workshop: Workshop) -> None:
         "POSTGRES_PORT": str(settings.POSTGRES["port"]),
         "POSTGRES_USER": "t_shrinker",
     }
-    workshop.write("t_many", MANY.format(expect='{"": 3}', rooms=30))
+    workshop.write("t_many", MANY.format(expect='{"": 3}', rooms=30, before=15))
     with postgres.session() as server:
         server.execute("CREATE ROLE t_shrinker LOGIN CREATEDB")
         try:
