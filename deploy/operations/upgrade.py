@@ -29,6 +29,7 @@ connections for some seconds.
 When something fails, or Ctrl-C ends it, everything is as it was. The old server's data stay in the volume,
 and --back returns to them. The history of changes begins again, as after a restore."""
 
+OVERLAY = "deploy/compose.upgrade.yml"
 VOLUME = "/var/lib/postgresql"
 INCOMING = f"{VOLUME}/incoming"
 DUMP = f"{INCOMING}/dump"
@@ -244,10 +245,12 @@ class Upgrade(Server):
         variables = {
             "POSTGRES_VERSION": self.wanted,
             "POSTGRES_IMAGE": self.wanted_image or f"postgres:{self.wanted}",
+            # A service of its own: `docker compose exec db` goes on to mean the server that serves.
+            "COMPOSE_FILE": f"{self.project.setting('COMPOSE_FILE', 'compose.yml')}:{OVERLAY}",
         }
         words = ["run", "--detach", "--rm", "--no-deps", "--name", self.container]
         words += ["--env", f"PGDATA={INCOMING}/docker"]
-        started = self.docker.compose(*words, "db", variables=variables, check=False)
+        started = self.docker.compose(*words, "db-next", variables=variables, check=False)
         self.expect(started, f"PostgreSQL {self.wanted} does not start")
         # Over TCP: the server that the image starts for its own preparations listens on a socket only.
         ready = ["exec", self.container, "pg_isready", "--quiet", "--host", "127.0.0.1"]
