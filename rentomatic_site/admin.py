@@ -3,6 +3,7 @@
 from axes.models import AccessFailureLog, AccessLog
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 admin.site.site_header = "Rent-o-matic"
@@ -16,3 +17,20 @@ admin.site.unregister([AccessLog, AccessFailureLog])
 
 # The keys of people's authenticator apps: their owners see them once.
 admin.site.unregister(TOTPDevice)
+
+# Texts of django-axes, which has no Spanish: our catalogs have them.
+TEXTS_OF_AXES = (
+    gettext_noop("access attempt"),
+    gettext_noop("access attempts"),
+    gettext_noop("Attempt Time"),
+    gettext_noop("Failed Logins"),
+    gettext_noop("Form Data"),
+    gettext_noop("GET Data"),
+    gettext_noop("HTTP Accept"),
+    gettext_noop("IP Address"),
+    gettext_noop("Meta Data"),
+    gettext_noop("Path"),
+    gettext_noop("POST Data"),
+    gettext_noop("User Agent"),
+    gettext_noop("Username"),
+)

@@ -162,7 +162,6 @@ def test_a_language_is_chosen_by_a_form_of_ours_only() -> None:
 
 
 ELSEWHERE = [
-    "/",
     "/rooms",
     "/rooms?view=table",
     "/rooms.json",

@@ -39,7 +39,7 @@ DATA = re.compile(
     | English | Deutsch | Español | \bCSV\b | \bXLSX\b | \bcsv\b | \bxlsx\b
     | \./manage\.py\ import_rooms\ FILE | my\ filter | \bcode\b | \bprice\b | \bsize\b
     | \blatitude\b | \blongitude\b
-    | a\ title | rooms\.csv
+    | a\ title | rooms\.csv | \b[A-Z2-7]{4}(\ [A-Z2-7]{4})+\b
     """,
     re.VERBOSE,
 )
