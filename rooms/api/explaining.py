@@ -22,7 +22,7 @@ class Explainer:
 
     def __call__(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
         settings, semicolon, statement = sql.rpartition("; ")
-        if statement.startswith(("SELECT", "WITH")):
+        if statement.startswith(("SELECT", "(SELECT", "WITH")):
             cursor = context["cursor"]
             execute(f"{settings}{semicolon}EXPLAIN ({self.options}) {statement}", params, many, context)
             rows = [row for (row,) in cursor.fetchall()]

@@ -57,7 +57,7 @@ def test_rooms_that_no_vacuum_has_seen_are_estimated_by_as_many_of_them(client):
 
 def test_an_estimate_projects_each_room_of_the_sample_once(seventy_thousand):
     """Of so many rooms a second look reads the whole sample, without those of the first."""
-    matching = ENOUGH + 250
+    matching = ENOUGH + 50
     for column in ("longitude", "latitude"):
         sampled = sorted(Room.objects.filter(IN_SAMPLE).values_list(column, flat=True))
         estimated = estimate(f"filter_{column}__lt={sampled[matching]}")
