@@ -21,6 +21,7 @@ def test_every_recipe_names_what_it_takes() -> None:
         "A column",
         "An operator",
         "A format",
+        "A page",
         "A list filter",
         "A scenario word",
         "A setting",
