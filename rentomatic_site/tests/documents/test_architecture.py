@@ -36,7 +36,7 @@ def test_folders_exist() -> None:
 
 def test_modules_on_the_way_of_a_request_exist() -> None:
     way = re.findall(r"`(api/\w+)`", ARCHITECTURE.section("## The way of a request"))
-    assert len(way) == 8
+    assert len(way) == 9
     assert [name for name in way if not (PROJECT / "rooms" / f"{name}.py").exists()] == []
 
 
