@@ -2,7 +2,6 @@
 
 import re
 import zlib
-from html import unescape
 
 import pytest
 
@@ -113,26 +112,6 @@ def test_the_first_view_is_light_and_the_map_comes_after_the_list(open_window, r
         ]"""
     )
     assert parsed <= fetched
-
-
-@pytest.mark.parametrize("how", [{}, PHONE], ids=["wide", "phone"])
-def test_the_largest_paint_waits_for_html_and_one_style_sheet_only(open_window, rooms, how):
-    page = open_window("/docs", **how)
-    for path in ("/", "/rooms", "/rooms?view=table", f"/rooms/{rooms[0].code}", "/rooms/stats", "/docs"):
-        page.goto(path)
-        page.wait_for_load_state("networkidle")
-        blocking, url, text = page.evaluate(
-            """() => new Promise((resolve) => new PerformanceObserver((list) => {
-                const { url, element } = list.getEntries()[0];
-                const blocking = performance.getEntriesByType("resource")
-                    .filter((one) => one.renderBlockingStatus === "blocking").map((one) => one.name);
-                resolve([blocking, url, element.textContent.trim()]);
-            }).observe({ type: "largest-contentful-paint", buffered: true }))"""
-        )
-        assert [name.rpartition("/")[2] for name in blocking] == ["rooms.css"], path
-        assert url == "", path  # text, not an image
-        html = page.request.get(path, headers={"Accept": "text/html"}).text()
-        assert text.splitlines()[0] in unescape(html), path
 
 
 # --- The keyboard
