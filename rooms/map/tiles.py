@@ -47,26 +47,26 @@ LARGE = 4
 LETTER, LINE = 7.0, 18.0
 """Pixels of a name's letter and line, at least."""
 
-LAND_STYLE = """
-svg{background:#dce7e8}path{fill:#f5f6f3;stroke:#c9d1d0;stroke-width:.8}
-@media(prefers-color-scheme:dark){svg{background:#12191b}path{fill:#1d2628;stroke:#344144}}
-"""
-NAME_STYLE = """
-text{font:500 11px system-ui,sans-serif;fill:#5b6b6d;text-anchor:middle;paint-order:stroke;stroke:#f5f6f3;
-stroke-width:2.5px;stroke-linejoin:round}.large{font-size:13px;font-weight:650;fill:#3f4f51}
-@media(prefers-color-scheme:dark){text{fill:#93a3a5;stroke:#1d2628}.large{fill:#b6c4c5}}
-"""
-STYLE = LAND_STYLE + NAME_STYLE
+LIGHT = "svg{background:#dce7e8}path{fill:#f5f6f3;stroke:#c9d1d0;stroke-width:.8}"
+DARK = "svg{background:#12191b}path{fill:#1d2628;stroke:#344144}"
+LIGHT_NAMES = (
+    "text{font:500 11px system-ui,sans-serif;fill:#5b6b6d;text-anchor:middle;paint-order:stroke;"
+    "stroke:#f5f6f3;stroke-width:2.5px;stroke-linejoin:round}"
+    ".large{font-size:13px;font-weight:650;fill:#3f4f51}"
+)
+DARK_NAMES = "text{fill:#93a3a5;stroke:#1d2628}.large{fill:#b6c4c5}"
+DARK_SCHEME = "@media(prefers-color-scheme:dark){%s}"
+LAND_STYLE = LIGHT + DARK_SCHEME % DARK
+STYLE = LIGHT + LIGHT_NAMES + DARK_SCHEME % (DARK + DARK_NAMES)
+"""Half of a tile's bytes, hence without spaces."""
 
 
 def tile(zoom: int, x: int, y: int) -> str:
     """The SVG of a tile, 0 ≤ x, y < 2**zoom."""
     drawn = content(zoom, x, y)
     style = STYLE if "<text" in drawn else LAND_STYLE
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE} {SIZE}" width="{SIZE}" height="{SIZE}">'
-        f"<style>{style}</style>{drawn}</svg>"
-    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE} {SIZE}"><style>{style}</style>'
+    return f"{head}{drawn}</svg>"
 
 
 def content(zoom: int, x: int, y: int) -> str:
@@ -110,8 +110,8 @@ def paths(zoom: int, x: int, y: int) -> Iterator[str]:
         if max_x < west or min_x > east or max_y < north or min_y > south:
             continue
         part = clip(clip(ring, 0, west, east), 1, north, south)
-        # A pixel matters in an outline of the whole world only; elsewhere it is half of the bytes.
-        least = 0 if zoom < 3 else 1
+        # Two pixels matter in an outline of the whole world only; elsewhere they are half of the bytes.
+        least = 0 if zoom < 3 else 2
         pixels: list[tuple[int, int]] = []
         for column, row in part:
             pixel = round((column - left) / unit * SIZE), round((row - top) / unit * SIZE)
