@@ -92,7 +92,7 @@ def test_an_index_is_tried_in_a_copy_and_leaves_nothing(lab: Workshop) -> None:
 
 def test_sql_shows_the_statement_with_its_values(lab: Workshop) -> None:
     done = lab.call("query_lab", "filter_price__lt=66", "--on", "t_few", "--sql")
-    assert re.search(r"SELECT .* WHERE \(room\.price < 66.* LIMIT 100", done.stdout)
+    assert re.search(r"SELECT .* WHERE room\.price < 66.* LIMIT 101", done.stdout)
 
 
 @pytest.mark.parametrize(
