@@ -79,7 +79,6 @@ BREAKS: dict[str, tuple[Callable[[Stack], Iterator[None]], set[str]]] = {
         {"certificate-host", "definitions", "answer", "cache", "login", "static-files", "certificate-served"},
     ),
     "image": (setting("IMAGE", "another:image"), {"definitions"}),
-    "definitions": (setting("STATEMENT_TIMEOUT", "4321"), set()),
     "connections": (setting("WEB_REPLICAS", "20"), set()),
     "certificate-host": (certificate("other.example.com", 90, "chain", "key"), {"certificate-served"}),
     "certificate-chain": (certificate("localhost", 90, "key"), set()),

@@ -48,7 +48,7 @@ def read(ask):
 
 
 def wait_for_other_databases():
-    """Wait for the other tests of this server: the feed ends below the oldest transaction of all databases."""
+    """Wait for other tests on this server: the feed ends below the oldest transaction of all databases."""
     running = (
         "SELECT pid, backend_xid::text FROM pg_stat_activity"
         " WHERE backend_xid IS NOT NULL AND datname IS DISTINCT FROM current_database()"
