@@ -1,9 +1,11 @@
 """The databases of the tests: clones of the migrated template, each under a name that one process has."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from itertools import count
+from typing import Any
 
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
@@ -70,3 +72,21 @@ def restore_rows(rows: dict[str, str]) -> None:
         for table, text in rows.items():
             cursor.copy_expert(f'COPY "{table}" FROM STDIN', StringIO(text))
     ContentType.objects.clear_cache()
+
+
+def wait_for_other_databases(cursor: Any) -> None:
+    """
+    Wait until the transactions of other databases that write now have ended, two minutes at most.
+
+    `/rooms/changes` ends below the oldest transaction of the whole server, where other tests run, too.
+    """
+    running = (
+        "SELECT pid, backend_xid::text FROM pg_stat_activity"
+        " WHERE backend_xid IS NOT NULL AND datname IS DISTINCT FROM current_database()"
+    )
+    cursor.execute(running)
+    older, deadline = set(cursor.fetchall()), time.monotonic() + 120
+    while older and time.monotonic() < deadline:
+        time.sleep(0.05)
+        cursor.execute(running)
+        older &= set(cursor.fetchall())

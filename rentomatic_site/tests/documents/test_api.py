@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rentomatic_site import postgres
+from rentomatic_site.testing.database import wait_for_other_databases
 from rentomatic_site.testing.documents import Command, Document
 from rentomatic_site.tests.documents.conftest import Run
 from rooms.api import changes
@@ -69,6 +70,7 @@ def test_the_mirror_that_is_shown_follows_the_rooms(live_site) -> None:
         def followed(statement: str) -> bool:
             nonlocal position
             cursor.execute(statement)
+            wait_for_other_databases(cursor)
             position = shown["update"](rooms, position)
             cursor.execute("SELECT code::text, price FROM room")
             return {key: room["price"] for key, room in rooms.items()} == dict(cursor.fetchall())

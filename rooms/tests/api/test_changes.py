@@ -1,7 +1,6 @@
 """/rooms/changes: what a response has, in which order, and when a mirror has to begin again."""
 
 import json
-import time
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from rentomatic_site import postgres
+from rentomatic_site.testing.database import wait_for_other_databases
 from rooms.api import changes, exports
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -27,7 +27,8 @@ def ask(client):
     """`ask(path)`: the status and the lines of a response."""
 
     def run(path):
-        wait_for_other_databases()
+        with connection.cursor() as cursor:
+            wait_for_other_databases(cursor)
         response = client.get(path)
         return response.status_code, b"".join(response).decode().splitlines()
 
@@ -45,18 +46,6 @@ def read(ask):
         return found, last["cursor"]
 
     return run
-
-
-def wait_for_other_databases():
-    """Wait for other tests on this server: the feed ends below the oldest transaction of all databases."""
-    running = (
-        "SELECT pid, backend_xid::text FROM pg_stat_activity"
-        " WHERE backend_xid IS NOT NULL AND datname IS DISTINCT FROM current_database()"
-    )
-    older = set(execute(running))
-    deadline = time.monotonic() + 120
-    while older & set(execute(running)) and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 @contextmanager
