@@ -311,6 +311,8 @@ def clock():
 
 def test_since_gives_what_was_committed_after_the_time(ask):
     RoomFactory()
+    with connection.cursor() as cursor:
+        wait_for_other_databases(cursor)
     RoomFactory()
     time = clock()
     room = RoomFactory()
