@@ -30,10 +30,11 @@ def setting(name: str, value: str) -> Callable[[Stack], Iterator[None]]:
     """A variable of .env that was changed and not applied."""
 
     def change(stack: Stack) -> Iterator[None]:
-        before = stack.setting(name)
+        file = stack.folder / ".env"
+        before = file.read_text()  # a variable that it lacks is not the same as an empty one
         stack.set(name, value)
         yield
-        stack.set(name, before)
+        file.write_text(before)
 
     return change
 
@@ -79,6 +80,7 @@ BREAKS: dict[str, tuple[Callable[[Stack], Iterator[None]], set[str]]] = {
         {"certificate-host", "definitions", "answer", "cache", "login", "static-files", "certificate-served"},
     ),
     "image": (setting("IMAGE", "another:image"), {"definitions"}),
+    "definitions": (setting("STATEMENT_TIMEOUT", "4321"), set()),
     "connections": (setting("WEB_REPLICAS", "20"), set()),
     "certificate-host": (certificate("other.example.com", 90, "chain", "key"), {"certificate-served"}),
     "certificate-chain": (certificate("localhost", 90, "key"), set()),

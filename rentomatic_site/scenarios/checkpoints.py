@@ -11,14 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from django.conf import settings
-from django.core.management import CommandError, call_command
-from django.db import DatabaseError
 from django.template.defaultfilters import filesizeformat
 from psycopg2 import errors
 from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
-from rentomatic_site.scenarios import ScenarioError, databases, domain, loading
+from rentomatic_site.scenarios import ScenarioError, databases, domain, loading, names
 from rentomatic_site.scenarios.databases import (
     BUILDING,
     CHECKPOINT,
@@ -28,7 +26,7 @@ from rentomatic_site.scenarios.databases import (
     Metadata,
     Move,
 )
-from rentomatic_site.scenarios.discovery import NAME, migrations_fingerprint
+from rentomatic_site.scenarios.discovery import NAME
 from rentomatic_site.scenarios.isolation import django_on
 from rentomatic_site.scenarios.locks import lock_target, lock_templates
 
@@ -54,7 +52,7 @@ class Held:
 
     @property
     def alias(self) -> str:
-        return databases.alias_of(self.name)
+        return names.alias_of(self.name)
 
     @property
     def scenario(self) -> str:
@@ -77,9 +75,9 @@ class Held:
         """The checkpoint of that name; ScenarioError, with those that there are, without one."""
         if found := self.find(name):
             return found
-        names = ", ".join(one.metadata.checkpoint for one in self.checkpoints) or "none yet"
+        known = ", ".join(one.metadata.checkpoint for one in self.checkpoints) or "none yet"
         raise ScenarioError(
-            f"{self.alias} has no checkpoint {name}; it has: {names}. "
+            f"{self.alias} has no checkpoint {name}; it has: {known}. "
             f"Next: ./manage.py scenario list --on {self.alias}"
         )
 
@@ -93,18 +91,18 @@ def chosen(alias: str | None) -> str:
     with postgres.session() as server:
         loaded = [one for one in databases.databases(server) if one.metadata.kind == TARGET]
     if len(loaded) == 1:
-        return databases.alias_of(loaded[0].name)
-    names = ", ".join(databases.alias_of(one.name) for one in loaded)
-    if not names:
+        return names.alias_of(loaded[0].name)
+    aliases = ", ".join(names.alias_of(one.name) for one in loaded)
+    if not aliases:
         raise ScenarioError("No scenario is loaded. Next: ./manage.py load_scenario (lists them)")
-    raise ScenarioError(f"Say which scenario: --on NAME, one of {names}. Next: ./manage.py list_scenarios")
+    raise ScenarioError(f"Say which scenario: --on NAME, one of {aliases}. Next: ./manage.py list_scenarios")
 
 
 @contextmanager
 def held(alias: str, say: Say = lambda line: None) -> Iterator[Held]:
     """Hold the locks of a loaded scenario; what killed commands have left of it is put in order."""
     with postgres.session() as server:
-        name = loading.own_target(server, databases.target_name(alias))
+        name = loading.own_target(server, names.target_name(alias))
         found = databases.find(server, name)
         known = found.metadata.scenario if found and found.mine else ""
         known = known or next((one.metadata.scenario for one in of(server, name)), "")
@@ -128,7 +126,7 @@ def of(server: cursor, target: str) -> list[Database]:
 def tidy(server: cursor, scenario: str) -> None:
     """Drop what a killed command was building, and close what a killed comparison has opened."""
     spares = {
-        databases.spare_name(one.name, scenario)
+        names.spare_name(one.name, scenario)
         for one in databases.databases(server)
         if one.metadata.kind == TEMPLATE and one.metadata.scenario == scenario
     }
@@ -156,7 +154,7 @@ def checked(name: str) -> str:
 
 
 def database_name(scenario: str, target: str, name: str) -> str:
-    return f"tpl_{scenario}_{databases.digest(CHECKPOINT, target, name)}"
+    return f"tpl_{scenario}_{names.digest(CHECKPOINT, target, name)}"
 
 
 def save(of_scenario: Held, name: str, *, replacing: bool = False, say: Say = lambda line: None) -> Database:
@@ -198,7 +196,8 @@ def back(of_scenario: Held, name: str, say: Say = lambda line: None) -> Database
     copy = databases.create(server, of_scenario.scenario, checkpoint, checkpoint.metadata)
     metadata = replace(checkpoint.metadata, kind=TARGET, target="", checkpoint="")
     try:
-        metadata = brought_up_to_date(copy, metadata, of_scenario.alias)
+        cause = "The checkpoint was saved with other migrations and"
+        metadata = loading.brought_up_to_date(copy, metadata, cause, of_scenario.alias)
         put(of_scenario, copy, metadata)
     except BaseException:
         loading.clean_up(server, of_scenario.scenario)
@@ -231,14 +230,14 @@ def put(of_scenario: Held, name: str, metadata: Metadata) -> None:
     """
     server, target, former = of_scenario.server, of_scenario.target, of_scenario.find(UNDONE)
     undone = database_name(of_scenario.scenario, of_scenario.name, UNDONE)
-    away = databases.building_name(of_scenario.scenario)
+    away = names.building_name(of_scenario.scenario)
     moves = [Move(name, of_scenario.name, databases.stamped(metadata))]
     if target:
         rooms = rows_of(target.name) if target.metadata.complete else target.metadata.rooms
         kept = replace(target.metadata, kind=CHECKPOINT, target=target.name, checkpoint=UNDONE, rooms=rooms)
         if former and former.name != name:
             moves.insert(0, Move(undone, away, replace(former.metadata, kind=BUILDING)))
-        moves.insert(-1, Move(target.name, databases.building_name(of_scenario.scenario), kept))
+        moves.insert(-1, Move(target.name, names.building_name(of_scenario.scenario), kept))
         moves.append(Move(moves[-2].new_name, undone, databases.stamped(kept)))
     databases.move(server, moves)
     if target and former and former.name != name:
@@ -263,22 +262,6 @@ def promoted(server: cursor, name: str, new_name: str, metadata: Metadata) -> No
     except BaseException:
         loading.clean_up(server, metadata.scenario)
         raise
-
-
-def brought_up_to_date(name: str, metadata: Metadata, alias: str) -> Metadata:
-    """Apply the migrations that came since the checkpoint was saved."""
-    current = migrations_fingerprint()
-    if metadata.migrations == current:
-        return metadata
-    try:
-        with django_on(name):
-            call_command("migrate", verbosity=0)
-    except (DatabaseError, CommandError) as error:
-        raise ScenarioError(
-            f"The checkpoint was saved with other migrations and cannot be brought up to date: "
-            f"{str(error).strip()}. Next: ./manage.py load_scenario {alias} --reset"
-        ) from None
-    return replace(metadata, migrations=current)
 
 
 def rows_of(name: str) -> int:

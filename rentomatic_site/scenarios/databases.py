@@ -32,12 +32,14 @@ from psycopg2.sql import SQL, Identifier, Literal
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import ScenarioError
-from rentomatic_site.scenarios.names import BUILDING_NAME, TEST_NAME, identity, test_name
-from rentomatic_site.scenarios.names import alias_of as alias_of
-from rentomatic_site.scenarios.names import building_name as building_name
-from rentomatic_site.scenarios.names import digest as digest
-from rentomatic_site.scenarios.names import spare_name as spare_name
-from rentomatic_site.scenarios.names import target_name as target_name
+from rentomatic_site.scenarios.names import (
+    BUILDING_NAME,
+    TEST_NAME,
+    building_name,
+    identity,
+    spare_name,
+    test_name,
+)
 
 FILE_COPY_FROM = 64 * 2**20
 """Bytes; larger databases are cloned faster by copying files than through the write-ahead log."""

@@ -160,19 +160,29 @@ def failed_load(server: cursor, scenario: str, target: str) -> Database | None:
     return None
 
 
+def brought_up_to_date(name: str, metadata: Metadata, cause: str, alias: str) -> Metadata:
+    """
+    Apply the migrations that came since the database was made. Where they fail, a ScenarioError begins with
+    `cause`, and says to reset the scenario `alias`.
+    """
+    current = migrations_fingerprint()
+    if metadata.migrations == current:
+        return metadata
+    try:
+        with django_on(name):
+            call_command("migrate", verbosity=0)
+    except (DatabaseError, CommandError) as error:
+        raise ScenarioError(
+            f"{cause} cannot be brought up to date: {str(error).strip()}. "
+            f"Next: ./manage.py load_scenario {alias} --reset"
+        ) from None
+    return replace(metadata, migrations=current)
+
+
 def keep(server: cursor, present: Database, scenario: Scenario, seed: int | None) -> tuple[Database, str]:
     """Keep the database, apply new migrations to it; return it, and why it is stale ("" where it is not)."""
-    metadata = present.metadata
-    if metadata.migrations != migrations_fingerprint():
-        try:
-            with django_on(present.name):
-                call_command("migrate", verbosity=0)
-        except (DatabaseError, CommandError) as error:
-            raise ScenarioError(
-                f"{present.name} was made by other migrations or another role, and cannot be brought up to "
-                f"date: {str(error).strip()}. Next: ./manage.py load_scenario {scenario.name} --reset"
-            ) from None
-        metadata = replace(metadata, migrations=migrations_fingerprint())
+    cause = f"{present.name} was made by other migrations or another role, and"
+    metadata = brought_up_to_date(present.name, present.metadata, cause, scenario.name)
     if (
         metadata != present.metadata or not metadata.owner
     ):  # comments of earlier versions hold the output of run()

@@ -15,7 +15,6 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext
-from django.utils.translation import gettext_noop as _
 
 from rooms.admin.list_filters import filter_errors
 from rooms.admin.place_filters import PLACE_FILTERS
@@ -41,15 +40,6 @@ from rooms.pages.map import (
 if TYPE_CHECKING:
     from rooms.admin.listing import RoomChangeList
 
-MOVES = (
-    _("Zoom in"),
-    _("Zoom out"),
-    _("Move west"),
-    _("Move north"),
-    _("Move south"),
-    _("Move east"),
-)
-"""The labels of Viewport.moves."""
 PLACE = {name for row in PLACE_FILTERS for name in row.names}
 """The list's parameters that the search of a map has itself."""
 

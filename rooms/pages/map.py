@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.utils.html import escape
+from django.utils.translation import gettext_noop as _
 
 from rooms.api.clusters import Cluster, Map
 from rooms.api.geo import Box
@@ -91,14 +92,14 @@ class Viewport:
 
     @property
     def moves(self) -> "list[tuple[str, str, Viewport]]":
-        """Where links below the image lead: in words, as a sign, and the viewport."""
+        """Where links below the image lead: in words (the admin translates them), as a sign, the viewport."""
         return [
-            ("Zoom in", "+", self.zoomed(1)),
-            ("Zoom out", "−", self.zoomed(-1)),
-            ("Move west", "←", self.moved(-0.5, 0)),
-            ("Move north", "↑", self.moved(0, -0.5)),
-            ("Move south", "↓", self.moved(0, 0.5)),
-            ("Move east", "→", self.moved(0.5, 0)),
+            (_("Zoom in"), "+", self.zoomed(1)),
+            (_("Zoom out"), "−", self.zoomed(-1)),
+            (_("Move west"), "←", self.moved(-0.5, 0)),
+            (_("Move north"), "↑", self.moved(0, -0.5)),
+            (_("Move south"), "↓", self.moved(0, 0.5)),
+            (_("Move east"), "→", self.moved(0.5, 0)),
         ]
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from threading import Barrier, Thread
 
 import pytest
 from axes.models import AccessAttempt
@@ -25,6 +24,7 @@ from rentomatic_site.accounts.tests.conftest import (
     log_in,
     wrong_code,
 )
+from rentomatic_site.testing.concurrency import at_once
 from rooms.tests.admin.pages import page_text
 
 pytestmark = pytest.mark.django_db
@@ -350,16 +350,5 @@ def test_of_two_logins_by_one_code_at_once_one_is_refused(boss, codes, kind):
     clients = [Client(), Client()]
     for client in clients:
         give_password(client, boss)
-    start = Barrier(2)
-
-    def send(client):
-        start.wait()
-        client.post(CODE, {"token": token})
-        connection.close()
-
-    threads = [Thread(target=send, args=[client]) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda client: client.post(CODE, {"token": token}), *clients)
     assert sorted(is_logged_in(client) for client in clients) == [False, True]

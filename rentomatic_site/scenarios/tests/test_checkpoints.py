@@ -11,7 +11,7 @@ import pytest
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import checkpoints, databases, locks
-from rentomatic_site.scenarios.tests.workshop import Workshop
+from rentomatic_site.scenarios.tests.workshop import Workshop, role_with_createdb
 from rentomatic_site.testing.rig import wait_until
 
 THREE = """
@@ -335,21 +335,8 @@ def test_diff_of_many_changes_counts_all_and_shows_some(workshop: Workshop) -> N
 @pytest.fixture
 def creator(workshop: Workshop) -> Iterator[dict[str, str | None]]:
     """The variables of a role that has CREATEDB and no other power."""
-    from django.conf import settings
-
-    with postgres.session() as server:
-        server.execute("CREATE ROLE t_saver LOGIN CREATEDB")
-        yield {
-            "DATABASE_URL": None,
-            "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
-            "POSTGRES_PORT": str(settings.POSTGRES["port"]),
-            "POSTGRES_USER": "t_saver",
-            "SCENARIO": "t_three",
-        }
-        server.execute("SELECT datname FROM pg_database WHERE datdba = 't_saver'::regrole")
-        for (name,) in server.fetchall():
-            postgres.drop_database(server, name)
-        server.execute("DROP OWNED BY t_saver; DROP ROLE t_saver")
+    with role_with_createdb("t_saver") as variables:
+        yield variables | {"SCENARIO": "t_three"}
 
 
 def test_a_role_that_has_createdb_saves_compares_and_goes_back(

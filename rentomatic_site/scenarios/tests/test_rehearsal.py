@@ -9,12 +9,11 @@ from textwrap import dedent, indent
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.test import modify_settings, override_settings
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import old_code
-from rentomatic_site.scenarios.tests.workshop import Workshop
+from rentomatic_site.scenarios.tests.workshop import Workshop, role_with_createdb
 from rentomatic_site.testing.plugin import PROJECT
 from rentomatic_site.testing.rig import wait_until
 
@@ -265,24 +264,11 @@ def test_a_rehearsal_that_is_stopped_leaves_nothing(behind: Workshop, stop: sign
 
 
 def test_a_role_that_has_createdb_rehearses(workshop: Workshop) -> None:
-    role: dict[str, str | None] = {
-        "DATABASE_URL": None,
-        "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
-        "POSTGRES_PORT": str(settings.POSTGRES["port"]),
-        "POSTGRES_USER": "t_rehearser",
-    }
     workshop.write("t_rooms", ROOMS)
-    with postgres.session() as server:
-        server.execute("CREATE ROLE t_rehearser LOGIN CREATEDB")
-        try:
-            assert workshop.manage("load_scenario", "t_rooms", **role).returncode == 0
-            back = workshop.manage("migrate", "rooms", "0010", **role, SCENARIO="t_rooms")
-            assert back.returncode == 0, back.stderr
-            done = workshop.manage("rehearse_migrations", "--on", "t_rooms", "--no-code", **role)
-            assert "rooms.0011" in done.stdout, done.stderr
-            assert "They go backwards" in done.stdout
-        finally:
-            server.execute("SELECT datname FROM pg_database WHERE datdba = 't_rehearser'::regrole")
-            for (name,) in server.fetchall():
-                postgres.drop_database(server, name)
-            server.execute("DROP OWNED BY t_rehearser; DROP ROLE t_rehearser")
+    with role_with_createdb("t_rehearser") as role:
+        assert workshop.manage("load_scenario", "t_rooms", **role).returncode == 0
+        back = workshop.manage("migrate", "rooms", "0010", **role, SCENARIO="t_rooms")
+        assert back.returncode == 0, back.stderr
+        done = workshop.manage("rehearse_migrations", "--on", "t_rooms", "--no-code", **role)
+        assert "rooms.0011" in done.stdout, done.stderr
+        assert "They go backwards" in done.stdout

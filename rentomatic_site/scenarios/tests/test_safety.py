@@ -18,7 +18,7 @@ from psycopg2.extensions import cursor
 
 from rentomatic_site import postgres
 from rentomatic_site.scenarios import databases, locks, names
-from rentomatic_site.scenarios.tests.workshop import Workshop
+from rentomatic_site.scenarios.tests.workshop import Workshop, role_with_createdb
 from rentomatic_site.testing.rig import wait_until
 
 ONE = "from rooms.seeding import room\ndef run():\n    room(price=30)\n"
@@ -509,18 +509,8 @@ def test_another_developers_scenario_is_neither_used_nor_dropped(workshop: Works
 @pytest.fixture
 def creator() -> Iterator[dict[str, str | None]]:
     """The variables of a role that has CREATEDB and no other power."""
-    with postgres.session() as server:
-        server.execute("CREATE ROLE t_creator LOGIN CREATEDB")
-        yield {
-            "DATABASE_URL": None,
-            "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
-            "POSTGRES_PORT": str(settings.POSTGRES["port"]),
-            "POSTGRES_USER": "t_creator",
-        }
-        server.execute("SELECT datname FROM pg_database WHERE datdba = 't_creator'::regrole")
-        for (name,) in server.fetchall():
-            postgres.drop_database(server, name)
-        server.execute("DROP OWNED BY t_creator; DROP ROLE t_creator")
+    with role_with_createdb("t_creator") as variables:
+        yield variables
 
 
 def test_a_role_that_has_createdb_loads_beside_anothers_templates(

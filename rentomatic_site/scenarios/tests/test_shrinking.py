@@ -6,14 +6,12 @@ import signal
 from typing import Any
 
 import pytest
-from django.conf import settings
 
-from rentomatic_site import postgres
 from rentomatic_site.lab import shrinking
 from rentomatic_site.lab.failures import kind
 from rentomatic_site.lab.shrinking import reduced
 from rentomatic_site.scenarios import expectations
-from rentomatic_site.scenarios.tests.workshop import Workshop
+from rentomatic_site.scenarios.tests.workshop import Workshop, role_with_createdb
 from rentomatic_site.testing.rig import wait_until
 
 MANY = """
@@ -225,24 +223,11 @@ def test_ctrl_c_writes_the_smallest_so_far(workshop: Workshop, monkeypatch: pyte
 
 
 def test_a_role_that_has_createdb_shrinks(workshop: Workshop) -> None:
-    role: dict[str, str | None] = {
-        "DATABASE_URL": None,
-        "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
-        "POSTGRES_PORT": str(settings.POSTGRES["port"]),
-        "POSTGRES_USER": "t_shrinker",
-    }
     workshop.write("t_many", MANY.format(expect='{"": 3}', rooms=30, before=15))
-    with postgres.session() as server:
-        server.execute("CREATE ROLE t_shrinker LOGIN CREATEDB")
-        try:
-            workshop.manage("load_scenario", "t_many", **role)
-            done = workshop.manage("shrink_scenario", "t_many", **role)
-            assert re.search(r"31 rooms → 4 rooms in .* Wrote .*t_many_small\.py\. Next: ", done.stdout)
-        finally:
-            server.execute("SELECT datname FROM pg_database WHERE datdba = 't_shrinker'::regrole")
-            for (name,) in server.fetchall():
-                postgres.drop_database(server, name)
-            server.execute("DROP OWNED BY t_shrinker; DROP ROLE t_shrinker")
+    with role_with_createdb("t_shrinker") as role:
+        workshop.manage("load_scenario", "t_many", **role)
+        done = workshop.manage("shrink_scenario", "t_many", **role)
+        assert re.search(r"31 rooms → 4 rooms in .* Wrote .*t_many_small\.py\. Next: ", done.stdout)
 
 
 # --- One way of failing, and the reduction

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
@@ -107,3 +108,22 @@ def workshop_in(folder: Path, manage: Manage, site_env: dict[str, str]) -> Itera
             for name in workshop.databases():
                 databases.drop(server, name)
     sys.dont_write_bytecode = usual
+
+
+@contextmanager
+def role_with_createdb(name: str) -> Iterator[dict[str, str | None]]:
+    """The variables of a new role that has CREATEDB and no other power; what it owns goes with it."""
+    with postgres.session() as server:
+        server.execute(f"CREATE ROLE {name} LOGIN CREATEDB")
+        try:
+            yield {
+                "DATABASE_URL": None,
+                "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
+                "POSTGRES_PORT": str(settings.POSTGRES["port"]),
+                "POSTGRES_USER": name,
+            }
+        finally:
+            server.execute("SELECT datname FROM pg_database WHERE datdba = %s::regrole", [name])
+            for (database,) in server.fetchall():
+                postgres.drop_database(server, database)
+            server.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")

@@ -2,15 +2,14 @@
 
 import re
 from datetime import timedelta
-from threading import Barrier, Thread
 from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from rentomatic_site.testing.concurrency import at_once
 from rooms.admin.history import last_log_entry, log_changes
 from rooms.factories import RoomFactory
 from rooms.models import Room
@@ -130,42 +129,22 @@ def test_a_conflict_with_an_import_is_reported_as_such(as_editor):
 @pytest.mark.django_db(transaction=True)
 def test_one_of_two_concurrent_saves_is_rejected(boss):
     room = RoomFactory(price=39)
-    clients, responses, start = [Client(), Client()], [], Barrier(2)
+    clients = [Client(), Client()]
     for client in clients:
         client.force_login(boss)
-    forms = [typed(client.get(page(room)), price=50 + number) for number, client in enumerate(clients)]
-
-    def save(client, form):
-        start.wait()
-        responses.append(client.post(page(room), form).status_code)
-        connection.close()
-
-    threads = [Thread(target=save, args=pair) for pair in zip(clients, forms, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    forms = {client: typed(client.get(page(room)), price=price) for price, client in enumerate(clients, 50)}
+    responses = at_once(lambda client: client.post(page(room), forms[client]), *clients)
     room.refresh_from_db()
-    assert (sorted(responses), room.version) == ([200, 302], 2)
+    assert (sorted(response.status_code for response in responses), room.version) == ([200, 302], 2)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_adds_of_one_code_give_one_form_error(boss):
     values = {"code": "f853578c-fc0f-4e65-81b8-566c5dffa35a", "price": "1", "latitude": "1", "longitude": "1"}
-    clients, responses, start = [Client(), Client()], [], Barrier(2)
+    clients = [Client(), Client()]
     for client in clients:
         client.force_login(boss)
-
-    def add(client):
-        start.wait()
-        responses.append(client.post(ADD, values))
-        connection.close()
-
-    threads = [Thread(target=add, args=[client]) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    responses = at_once(lambda client: client.post(ADD, values), *clients)
     assert sorted(response.status_code for response in responses) == [200, 302]
     (refused,) = [response for response in responses if response.status_code == 200]
     assert "Room with this Code already exists." in page_text(refused)

@@ -1,7 +1,5 @@
 """Jobs, and undoing them: exactly the rooms of a job, unless somebody has changed them since."""
 
-from threading import Barrier, Thread
-
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
@@ -9,6 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from rentomatic_site.testing.concurrency import at_once
 from rooms.admin.actions import bulk, large
 from rooms.factories import RoomFactory
 from rooms.models import Job, JobRoom, Room
@@ -392,21 +391,11 @@ class TestWithOthers:
         raise_prices(as_boss, RoomFactory.create_batch(2, price=10))
         url = job_page()
         fields = {"undo": "yes", "fingerprint": as_boss.get(url).context["preview"].fingerprint}
-        clients, texts, start = [Client(), Client()], [], Barrier(2)
+        clients = [Client(), Client()]
         for client in clients:
             client.force_login(boss)
-
-        def send(client):
-            start.wait()
-            texts.append(page_text(client.post(url, fields, follow=True)))
-            connection.close()
-
-        threads = [Thread(target=send, args=[client]) for client in clients]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted("Undone: 2 rooms" in text for text in texts) == [False, True]
+        responses = at_once(lambda client: client.post(url, fields, follow=True), *clients)
+        assert sorted("Undone: 2 rooms" in page_text(response) for response in responses) == [False, True]
         assert prices() == [10, 10]
         assert list(Room.objects.values_list("version", flat=True)) == [3, 3]
         assert Job.objects.count() == 2

@@ -26,6 +26,7 @@ from rentomatic_site.scenarios import (
 )
 from rentomatic_site.scenarios.command import ScenarioCommand
 from rentomatic_site.scenarios.databases import BUILDING, TARGET, Database, Metadata
+from rentomatic_site.scenarios.names import alias_of
 from rentomatic_site.scenarios.rehearsal import BLOCKS, Backwards, Rehearsed
 
 LONGEST = 1.0
@@ -124,7 +125,7 @@ class Command(ScenarioCommand):
         else:
             with postgres.session() as server:
                 aliases = [
-                    databases.alias_of(one.name)
+                    alias_of(one.name)
                     for one in databases.databases(server)
                     if one.metadata.kind == TARGET and one.metadata.complete
                 ]
