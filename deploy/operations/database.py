@@ -58,6 +58,10 @@ class Database:
     def exists(self, database: str) -> bool:
         return bool(self.rows(f"SELECT 1 FROM pg_database WHERE datname = {literal(database)}"))
 
+    def shell(self, script: str) -> Done:
+        """Run a script of the shell in the container."""
+        return self.docker("exec", self.container, "sh", "-c", script, check=False)
+
     def program(
         self,
         *command: str,

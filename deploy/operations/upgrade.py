@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from deploy.operations import process
 from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
+from deploy.operations.database_copy import INCOMING, VOLUME, DatabaseCopy, expect
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
-from deploy.operations.process import Done
 from deploy.operations.project import Project
 from deploy.operations.replicas import Replicas
 from deploy.operations.report import Failure, Report
@@ -28,14 +28,6 @@ connections for some seconds.
 
 When something fails, or Ctrl-C ends it, everything is as it was. The old server's data stay in the volume,
 and --back returns to them. The history of changes begins again, as after a restore."""
-
-OVERLAY = "deploy/compose.upgrade.yml"
-VOLUME = "/var/lib/postgresql"
-INCOMING = f"{VOLUME}/incoming"
-DUMP = f"{INCOMING}/dump"
-
-# In a container of the new version. The old server's password comes by stdin: no process has it in its list.
-FROM_STDIN = "IFS= read -r PGPASSWORD; export PGPASSWORD; "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +54,6 @@ def run(options: argparse.Namespace, report: Report) -> None:
             Upgrade(docker, report, options).run()
 
 
-def copy_container(project: Project) -> str:
-    """The name of the new server's container while it is tried."""
-    return f"{project.name}-upgrade"
-
-
 class Server:
     """The service `db`: which version serves, and another one in its place."""
 
@@ -79,10 +66,6 @@ class Server:
         self.version = str(row["major"])
         self.image = self.project.setting("POSTGRES_IMAGE")
         """Of .env, where it names one that is not postgres:VERSION."""
-
-    def shell(self, script: str) -> Done:
-        """In the container that serves."""
-        return self.docker("exec", self.database.container, "sh", "-c", script, check=False)
 
     def record(self, version: str, image: str) -> None:
         """Which version every later start of `db` is of."""
@@ -104,14 +87,6 @@ class Server:
             check=False,
         )
 
-    def expect(self, done: Done, reason: str) -> None:
-        if not done:
-            full = "no space left" in done.text.lower()
-            raise Failure(
-                f"{reason}: {done.text[-1500:]}",
-                "docker compose exec db df -h /var/lib/postgresql" if full else "",
-            )
-
 
 class Upgrade(Server):
     """One upgrade, from the rehearsal to the last replica that reads from the new server."""
@@ -121,7 +96,7 @@ class Upgrade(Server):
         self.options = options
         self.wanted: str = options.version
         self.wanted_image: str = options.image
-        self.container = copy_container(self.project)
+        self.copy = DatabaseCopy(docker, self.database, self.wanted, self.wanted_image)
 
     def run(self) -> None:
         self.look()
@@ -155,7 +130,7 @@ class Upgrade(Server):
                 f"PostgreSQL {self.version} serves; nothing was changed",
                 "./deploy/rentomatic upgrade with a later version, or --back",
             )
-        if self.shell(f"test -e {VOLUME}/{self.wanted}"):
+        if self.database.shell(f"test -e {VOLUME}/{self.wanted}"):
             raise Failure(
                 f"the volume has data of PostgreSQL {self.wanted} already, which are not those of the site; "
                 "nothing was changed",
@@ -166,7 +141,7 @@ class Upgrade(Server):
         ):
             raise Failure(f"there is no image {image}; nothing was changed", f"docker pull {image}")
         (row,) = self.database.rows(f"SELECT pg_database_size({literal(self.project.database)}) AS bytes")
-        free = int(self.shell(f"df -P -B1 {VOLUME} | tail -n 1").stdout.split()[3])
+        free = int(self.database.shell(f"df -P -B1 {VOLUME} | tail -n 1").stdout.split()[3])
         # The copy, the dump that it is made from, and the new server's own files and WAL.
         needed = 2 * int(row["bytes"]) + 200_000_000
         self.report.data |= {
@@ -198,20 +173,20 @@ class Upgrade(Server):
         """Copy the database as it is now, and try it; returns the seconds of the copy."""
         self.report.step("Rehearsing …")
         began = time.monotonic()
-        self.copy()
+        self.copy.make()
         seconds = time.monotonic() - began
         self.report.step(f"Trying the copy, which took {seconds:.0f} s …")
         tried = self.docker.task(
-            "web", "sh", "-c", TRY_A_REPLICA, environment={"POSTGRES_HOSTNAME": self.container}
+            "web", "sh", "-c", TRY_A_REPLICA, environment={"POSTGRES_HOSTNAME": self.copy.container}
         )
-        self.expect(tried, f"the site does not answer from PostgreSQL {self.wanted}")
+        expect(tried, f"the site does not answer from PostgreSQL {self.wanted}")
         return seconds
 
     def upgrade(self) -> None:
         self.report.step("Copying, while the database can only be read …")
         with self.only_read():
-            self.copy()
-            self.compare()
+            self.copy.make()
+            self.copy.compare()
             self.report.step("Changing over …")
             with process.held(forget=True):
                 self.change_over()
@@ -239,107 +214,21 @@ class Upgrade(Server):
             with process.held():
                 self.let_write()
 
-    def copy(self) -> None:
-        """A server of the wanted version with the roles and the database, in the container of our name."""
-        self.remove_copy()
-        variables = {
-            "POSTGRES_VERSION": self.wanted,
-            "POSTGRES_IMAGE": self.wanted_image or f"postgres:{self.wanted}",
-            # A service of its own: `docker compose exec db` goes on to mean the server that serves.
-            "COMPOSE_FILE": f"{self.project.setting('COMPOSE_FILE', 'compose.yml')}:{OVERLAY}",
-        }
-        words = ["run", "--detach", "--rm", "--no-deps", "--name", self.container]
-        words += ["--env", f"PGDATA={INCOMING}/docker"]
-        started = self.docker.compose(*words, "db-next", variables=variables, check=False)
-        self.expect(started, f"PostgreSQL {self.wanted} does not start")
-        # Over TCP: the server that the image starts for its own preparations listens on a socket only.
-        ready = ["exec", self.container, "pg_isready", "--quiet", "--host", "127.0.0.1"]
-        if not process.wait_for(lambda: bool(self.docker(*ready, check=False)), 120):
-            words_of_it = self.docker("logs", "--tail", "5", self.container, check=False).text
-            raise Failure(f"PostgreSQL {self.wanted} does not start: {words_of_it}")
-        self.copy_roles()
-        name = self.project.database
-        # Parallel, so not from a pipe. The history of changes means nothing in another server (docs/api.md).
-        self.expect(
-            self.with_password(
-                f"pg_dump --host db --username postgres --format directory --jobs 2 --file {DUMP} "
-                f"--create --exclude-table-data 'room_change*' \"$0\"",
-                name,
-            ),
-            "the database could not be saved",
-        )
-        # The old one may be one that can only be read, which the dump knows.
-        restore = (
-            "PGOPTIONS='-c default_transaction_read_only=off' pg_restore --username postgres "
-            f"--dbname postgres --create --exit-on-error --jobs 2 {DUMP} && rm -r {DUMP}"
-        )
-        self.expect(self.inside(restore), "the copy could not be read in")
-        psql = ["exec", "-i", self.container, "psql", "--username", "postgres", "--quiet", "postgres"]
-        reset = f"ALTER DATABASE {identifier(name)} RESET default_transaction_read_only"
-        self.expect(self.docker(*psql, check=False, text=reset), "the copy could not be opened for writing")
-        analyse = 'vacuumdb --username postgres --analyze-only --quiet --dbname "$0"'
-        self.expect(self.inside(analyse, name), "the copy could not be analysed")
-
-    def copy_roles(self) -> None:
-        """With their passwords, the superuser's too; only that he is there already may be refused."""
-        listed = f"pg_dumpall --host db --username postgres --roles-only > {INCOMING}/roles"
-        self.expect(self.with_password(listed), "the roles could not be saved")
-        done = self.inside(f"psql --username postgres --quiet --file {INCOMING}/roles postgres 2>&1")
-        self.expect(done, "the roles could not be made")
-        refused = [line for line in done.stdout.splitlines() if "ERROR:" in line]
-        if other := [line for line in refused if 'role "postgres" already exists' not in line]:
-            raise Failure(f"the roles could not be made: {' '.join(other)}")
-
-    def inside(self, script: str, *arguments: str) -> Done:
-        """In the new server's container."""
-        return self.docker("exec", self.container, "sh", "-c", script, *arguments, check=False)
-
-    def with_password(self, script: str, *arguments: str) -> Done:
-        """The same, where the script asks the old server."""
-        words = ["exec", "-i", self.container, "sh", "-c", FROM_STDIN + script, *arguments]
-        return self.docker(*words, check=False, text=f"{self.project.secret('postgres_password')}\n")
-
-    def compare(self) -> None:
-        """The same rows in each table but the history of changes, by their number."""
-        (tables,) = self.database.rows(
-            "SELECT coalesce(string_agg(format('SELECT %L, count(*) FROM %s', c.oid::regclass, "
-            "c.oid::regclass), ' UNION ALL ' ORDER BY c.oid::regclass::text), 'SELECT') AS query "
-            "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'r' "
-            "AND nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' "
-            "AND relname NOT LIKE 'room\\_change%'",
-            database=self.project.database,
-        )
-        query = ["psql", "--username", "postgres", "--dbname", self.project.database, "-Atc", tables["query"]]
-        old = self.docker("exec", self.database.container, *query, check=False)
-        new = self.docker("exec", self.container, *query, check=False)
-        self.expect(old, "the rows could not be counted")
-        self.expect(new, "the rows of the copy could not be counted")
-        if sorted(old.stdout.splitlines()) != sorted(new.stdout.splitlines()):
-            raise Failure("the copy has not the rows of the database")
-
     def change_over(self) -> None:
         """The new server in the place of the old; the old one again where the site does not answer."""
-        self.docker("stop", "--time", "60", self.container)
-        self.docker("wait", self.container, check=False)
-        place = f"{VOLUME}/{self.wanted}"
-        moved = f"rm -f {INCOMING}/roles && mkdir {place} && mv {INCOMING}/docker {place}/"
-        self.expect(self.shell(moved), "the copy could not be put into its place")
+        self.copy.move_into_place()
         self.record(self.wanted, self.wanted_image)
         if reason := self.start_recorded():
             self.record(self.version, self.image)
             self.start_recorded()
-            self.shell(f"rm -rf {VOLUME}/{self.wanted}")
+            self.database.shell(f"rm -rf {VOLUME}/{self.wanted}")
             raise Failure(f"the site does not answer from PostgreSQL {self.wanted}: {reason}")
-        self.shell(f"rm -rf {INCOMING}")
-
-    def remove_copy(self) -> None:
-        self.docker("rm", "--force", self.container, check=False)
-        self.expect(self.shell(f"rm -rf {INCOMING}"), "the copy could not be removed")
+        self.database.shell(f"rm -rf {INCOMING}")
 
     def put_back(self) -> None:
         """No copy, and a database that can be written to."""
-        self.docker("rm", "--force", self.container, check=False)
-        self.shell(f"rm -rf {INCOMING}")
+        self.docker("rm", "--force", self.copy.container, check=False)
+        self.database.shell(f"rm -rf {INCOMING}")
         self.let_write()
         (Nginx(self.docker).folder / "maintenance").unlink(missing_ok=True)
 
@@ -370,7 +259,7 @@ class Back(Server):
         else:
             raise Failure(f"no upgrade has led to PostgreSQL {self.version}; nothing was changed")
         before = str(note["before"])
-        if not self.shell(f"test -e {VOLUME}/{before}/docker/PG_VERSION"):
+        if not self.database.shell(f"test -e {VOLUME}/{before}/docker/PG_VERSION"):
             raise Failure(f"the data of PostgreSQL {before} are not kept; nothing was changed")
         self.report.data |= {"from": self.version, "to": before}
         self.report.say(f"What was written since {note['at']} is lost with PostgreSQL {self.version}.")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.operations.database import Database, identifier, literal
+from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.server import PSQL, Ask
 from deploy.operations.doctor.site import Site
 from deploy.operations.project import parse_time
 from deploy.operations.report import Failure
-from deploy.operations.upgrade import INCOMING, VOLUME, copy_container
 
 
 class Facts:
