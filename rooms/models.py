@@ -136,6 +136,9 @@ class Job(models.Model):
     seen_at = models.DateTimeField(null=True, help_text="When the preview was made.")
     snapshot = models.TextField(blank=True, help_text="pg_current_snapshot() of the preview.")
     last_id = models.BigIntegerField(default=0, help_text="The key of the last room that was changed.")
+    batch_size = models.IntegerField(
+        null=True, help_text="Rooms of a batch, where the usual ones take too long."
+    )
 
     class Meta:
         db_table = "room_job"

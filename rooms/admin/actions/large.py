@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.admin.models import CHANGE
 from django.contrib.contenttypes.models import ContentType
 from django.core import signing
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponseRedirect, QueryDict
@@ -25,13 +25,14 @@ from django.utils import timezone
 from rooms.admin.history import LOG_INTO
 from rooms.admin.jobs.record import set_job
 from rooms.admin.list_filters import selection_time
+from rooms.api.errors import STATEMENT_TIMEOUT
 from rooms.models import Job, Room
 
 if TYPE_CHECKING:
     from rooms.admin.room import RoomAdmin
 
 BATCH = 5_000
-"""Rooms of one transaction, which locks them for about 0.3 s."""
+"""Rooms of one transaction, which locks them for about 0.3 s. Halved where a statement may not take long."""
 LIFETIME = timedelta(days=1)
 """How long after its preview a change may go on: transaction ids are compared, which begin again one day."""
 SALT = "rooms.admin.actions.large"
@@ -125,13 +126,34 @@ def selection(model_admin: "RoomAdmin", request: HttpRequest, change: Job) -> Qu
     return rooms
 
 
-def run(run_next: Callable[[], Job], seconds: float) -> Job:
+def size_of_batch(change: Job) -> int:
+    return change.batch_size or BATCH
+
+
+def run(pk: int, run_next: Callable[[], Job], seconds: float) -> Job:
     """Run batches for so long, at least one; returns how far it came."""
     stop = time.monotonic() + seconds
     while True:
-        change = run_next()
+        try:
+            change = run_next()
+        except OperationalError as error:
+            if getattr(error.__cause__, "pgcode", None) not in STATEMENT_TIMEOUT:
+                raise
+            change = halve_batches(pk, error)
         if change.state != Job.State.RUNNING or time.monotonic() >= stop:
             return change
+
+
+@transaction.atomic
+def halve_batches(pk: int, error: OperationalError) -> Job:
+    """What a slow machine can finish is found by halves; the error, where even one room takes too long."""
+    change = Job.objects.select_for_update().get(pk=pk)
+    size = size_of_batch(change)
+    if size == 1:
+        raise error
+    change.batch_size = size // 2
+    change.save()
+    return change
 
 
 @transaction.atomic
@@ -142,8 +164,9 @@ def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> Job:
         return change
     if is_expired(change):
         return finish(change, Job.State.CANCELLED)
+    size = size_of_batch(change)
     batch = operation.rooms(in_snapshot(rooms, change.snapshot), change.parameters)
-    batch = batch.filter(pk__gt=change.last_id).order_by("pk")[:BATCH].select_for_update()
+    batch = batch.filter(pk__gt=change.last_id).order_by("pk")[:size].select_for_update()
     batch_sql, values = batch.query.sql_with_params()
     room_type = ContentType.objects.get_for_model(Room).pk
     set_job(str(change.pk))
@@ -157,7 +180,7 @@ def run_batch(pk: int, operation: Operation, rooms: QuerySet) -> Job:
     set_job("")
     change.changed += number
     change.last_id = last or change.last_id
-    return finish(change, Job.State.RUNNING if number == BATCH else Job.State.DONE)
+    return finish(change, Job.State.RUNNING if number == size else Job.State.DONE)
 
 
 def is_expired(change: Job) -> bool:

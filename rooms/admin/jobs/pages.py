@@ -179,11 +179,11 @@ def advance(model_admin: "RoomAdmin", request: HttpRequest, job: Job) -> HttpRes
         try:
             seconds = SECONDS if scripted else SECONDS_WITHOUT_SCRIPT
             if undoes:
-                job = large.run(lambda: undo.undo_batch(job.pk), seconds)
+                job = large.run(job.pk, lambda: undo.undo_batch(job.pk), seconds)
             else:
                 rooms = large.selection(model_admin, request, job)
                 operation = OPERATIONS[job.operation]
-                job = large.run(lambda: large.run_batch(job.pk, operation, rooms), seconds)
+                job = large.run(job.pk, lambda: large.run_batch(job.pk, operation, rooms), seconds)
         except OperationalError as error:
             if not is_lock_timeout(error):
                 raise

@@ -286,12 +286,13 @@ def undo_batch(pk: int) -> Job:
         return job
     if large.is_expired(job):
         return large.finish(job, Job.State.CANCELLED)
+    size = large.size_of_batch(job)
     with connection.cursor() as cursor:
-        cursor.execute(BATCH_END, [job.undoes_id, job.last_id, large.BATCH])
+        cursor.execute(BATCH_END, [job.undoes_id, job.last_id, size])
         last, number = cursor.fetchone()
         if number:
             write(cursor, job, last)
-        if number < large.BATCH:
+        if number < size:
             job.state = Job.State.DONE
     job.save()
     return job

@@ -103,6 +103,54 @@ def test_a_batch_is_one_transaction_and_a_stop_ends_after_it(as_boss, monkeypatc
     assert LogEntry.objects.count() == 2
 
 
+@pytest.fixture
+def slow_writes():
+    """A statement that writes four rooms is ended by its timeout, one that writes two is not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '1s'")
+        cursor.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$"
+        )
+        cursor.execute("CREATE TRIGGER wait BEFORE UPDATE ON room FOR EACH ROW EXECUTE FUNCTION wait()")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER wait ON room")
+        cursor.execute("DROP FUNCTION wait()")
+        cursor.execute("RESET statement_timeout")
+
+
+def test_batches_that_take_too_long_are_halved(as_boss, monkeypatch, slow_writes):
+    monkeypatch.setattr(large, "BATCH", 4)
+    RoomFactory.create_batch(5, price=10)
+    state = finish(as_boss, page_of(change_prices(as_boss)))
+    assert (state["text"], prices()) == ("5 of 5 rooms changed.", [15] * 5)
+    assert Job.objects.get().batch_size <= 2
+    assert LogEntry.objects.count() == 5
+
+
+def test_an_undo_in_batches_that_take_too_long_goes_on_with_half(as_boss, monkeypatch, slow_writes):
+    RoomFactory.create_batch(5, price=10)
+    page = page_of(change_prices(as_boss))
+    finish(as_boss, page)
+    monkeypatch.setattr(large, "BATCH", 4)
+    fields = {"undo": "yes", "fingerprint": as_boss.get(page).context["preview"].fingerprint}
+    begun = as_boss.post(page, fields, follow=True)
+    assert finish(as_boss, page_of(begun))["text"] == "5 of 5 rooms brought back."
+    assert Job.objects.latest("pk").batch_size <= 2
+    assert prices() == [10] * 5
+
+
+def test_a_change_of_which_one_room_takes_too_long_is_503(as_boss, slow_writes):
+    RoomFactory.create_batch(3, price=10)
+    page = page_of(change_prices(as_boss))
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '200ms'")
+    as_boss.raise_request_exception = False
+    responses = [as_boss.post(page, headers=JSON).status_code for _ in range(2)]
+    assert (responses[-1], prices()) == (503, [10] * 3)
+
+
 def test_an_interrupted_change_says_how_far_it_came_and_continues(as_boss, monkeypatch):
     monkeypatch.setattr("rooms.admin.jobs.pages.SECONDS", 0)
     RoomFactory.create_batch(5, price=10)
