@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from pytest_django import DjangoDbBlocker
     from xdist.remote import Producer
     from xdist.scheduler import Scheduling
@@ -175,9 +176,11 @@ def django_db_setup(
     for each process. `--reuse-db` and `--create-db` have no meaning here.
     """
     from django.db import connection
+    from django.db.backends.signals import connection_created
 
     from rentomatic_site.testing import database
 
+    connection_created.connect(let_transactions_idle)
     with ExitStack() as stack:
         with django_db_blocker.unblock():
             name = stack.enter_context(database.own_name())
@@ -189,6 +192,12 @@ def django_db_setup(
         with django_db_blocker.unblock():
             connection.close()
         connection.settings_dict["NAME"] = usual
+
+
+def let_transactions_idle(connection: "BaseDatabaseWrapper", **kwargs: object) -> None:
+    """A test is one transaction, in which a busy machine may pause for longer than a request may."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 0")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,11 +9,16 @@ TOGETHER = {
     SCENARIOS: SCENARIOS,
     "rentomatic_site/tests/documents/test_scenarios.py": SCENARIOS,
     "rentomatic_site/tests/test_start.py": SCENARIOS,
+    "rentomatic_site/tests/documents/": "documents",
 }
-"""Tests that one worker runs, because they use the same databases and roles on the server. Path → unit."""
+"""
+Tests that one worker runs, because they use the same databases and roles on the server, or the same site that
+takes long to start. Path → unit; the first that fits.
+"""
 
 LONGEST_FIRST = (
     SCENARIOS,
+    "documents",
     "rentomatic_site/embedded/tests/test_embedded.py",
     "benchmarks/tests/test_benchmarks.py",
     "rooms/tests/admin/test_browser.py",

@@ -28,6 +28,7 @@ const enhance = () => {
   let active = -1;
 
   const close = () => {
+    request?.abort(); // nothing opens the list again
     options.hidden = true;
     active = -1;
     place.setAttribute("aria-expanded", "false");
@@ -58,9 +59,9 @@ const enhance = () => {
   };
 
   const complete = async () => {
-    request?.abort();
     const text = place.value.trim();
     if (text.length < 2 || /[\d/]/.test(text)) return close();
+    request?.abort();
     request = new AbortController();
     try {
       const response = await fetch(`/places?q=${encodeURIComponent(text)}`, { signal: request.signal });
@@ -82,6 +83,7 @@ const enhance = () => {
   place.addEventListener("input", complete);
   place.addEventListener("blur", close);
   place.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") request?.abort();
     if (options.hidden) return;
     if (event.key === "ArrowDown") move(1);
     else if (event.key === "ArrowUp") move(active < 0 ? 0 : -1);

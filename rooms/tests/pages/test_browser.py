@@ -86,6 +86,20 @@ def test_escape_closes_the_completion_and_keeps_the_text(open_window, rooms):
     assert field.input_value() == "lond"
 
 
+def test_places_that_come_after_escape_are_not_shown(open_window, rooms):
+    page = open_window("/rooms")
+    held = []
+    page.route("**/places?*", lambda route: held.append(route))
+    field = page.get_by_role("combobox", name="Where")
+    with page.expect_request("**/places?q=lond"):
+        field.press_sequentially("lond")
+    field.press("Escape")
+    for route in held:
+        route.fulfill(json=[{"name": "London"}])
+    page.evaluate("fetch('/rooms.json?limit=1')")  # comes after them
+    assert page.locator(".places").is_hidden()
+
+
 def test_a_place_that_is_none_stays_in_the_field_beside_its_error(open_window, rooms):
     page = open_window("/rooms?filter_price__lte=99")
     field = page.get_by_role("combobox", name="Where")
