@@ -14,7 +14,7 @@ import time
 from statistics import median
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 SLOWDOWN = 4
 """How many times slower the processor is made, as Lighthouse does for phones."""
@@ -75,7 +75,10 @@ def write(line: str) -> None:
 
 
 def first_room(browser: Browser, url: str) -> str:
-    response = browser.new_context().request.get(f"{url}/rooms.json?near=2.159,41.3888&limit=1")
+    try:
+        response = browser.new_context().request.get(f"{url}/rooms.json?near=2.159,41.3888&limit=1")
+    except Error:
+        sys.exit(f"{url} does not answer. Next: ./manage.py load_scenario million_rooms --serve 8000")
     return f"/rooms/{response.json()[0]['code']}"
 
 
