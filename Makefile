@@ -46,7 +46,7 @@ bench: install ## measure the API beside its peers; ARGS=--quick; ARGS=--scale: 
 	@if [[ " $(ARGS) " = *" --scale "* ]]; then \
 		exec $(CLEAN) $(PY) -m benchmarks.scale $(filter-out --scale,$(ARGS)); \
 	else \
-		for part in benchmarks benchmarks.edge benchmarks.changes benchmarks.writes benchmarks.clones; do \
+		for part in benchmarks benchmarks.edge benchmarks.changes benchmarks.writes benchmarks.clones benchmarks.metrics; do \
 			$(CLEAN) $(PY) -m $$part $(ARGS) || exit; \
 		done; \
 	fi

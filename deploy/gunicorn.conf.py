@@ -22,6 +22,19 @@ try:
 except ImproperlyConfigured as error:
     sys.exit(f"gunicorn.conf.py: {error}")
 
+# A reload (HUP) reads this file again in the same process, whose workers are counting.
+if settings.METRICS_BIND and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    # For prometheus_client, which reads it when it is imported.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.METRICS_DIR)
+    from rentomatic_site.metrics import files
+
+    try:
+        files.prepare(settings.METRICS_DIR)
+    except OSError as error:
+        sys.exit(
+            f"gunicorn.conf.py: the folder METRICS_DIR cannot be used ({error}). Next: name another one."
+        )
+
 
 class ApplicationLogger(Logger):
     """gunicorn's messages and access log, in the application's format and on its stream."""
@@ -74,6 +87,35 @@ threads = settings.WEB_THREADS
 # The application is loaded once, before the fork: a killed worker is replaced in milliseconds, and workers
 # share memory.
 preload_app = True
+
+
+def on_starting(server: Any) -> None:
+    """Open the port of the metrics, which the workers inherit."""
+    if settings.METRICS_BIND:
+        from rentomatic_site.metrics import endpoint
+
+        try:
+            server.metrics = endpoint.listen(settings.METRICS_BIND)
+        except OSError as error:
+            sys.exit(f"gunicorn.conf.py: cannot listen on METRICS_BIND={settings.METRICS_BIND} ({error}).")
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    if settings.METRICS_BIND:
+        from rentomatic_site.metrics import endpoint
+
+        endpoint.serve(server.metrics, settings.METRICS_DIR)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Take in what an ended worker has counted. An exception here would end gunicorn."""
+    if settings.METRICS_BIND:
+        from rentomatic_site.metrics import files
+
+        try:
+            files.forget(settings.METRICS_DIR, {os.getpid(), *server.WORKERS} - {worker.pid})
+        except Exception:
+            server.log.exception("The counts of worker %s are not taken in", worker.pid)
 
 
 def when_ready(server: Any) -> None:

@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,13 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
 
 logger = logging.getLogger(__name__)
+
+
+MESSAGES = {
+    "database": "%s hangs: its connection to the database is cut",
+    "client": "%s takes too long to be read: its client is cut off",
+}
+"""By whom a request waited for when its connection to it was cut."""
 
 
 def own_clock() -> int:
@@ -70,10 +77,13 @@ class Watchdog:
     the fork.
 
     `database` limits one wait for the database, `whole` a request from its first byte to the last byte of its
-    response; both in seconds.
+    response; both in seconds. `on_cut` is told of each cut: one of MESSAGES.
     """
 
-    def __init__(self, database: float, whole: float) -> None:
+    def __init__(
+        self, database: float, whole: float, on_cut: Callable[[str], None] = lambda connection: None
+    ) -> None:
+        self.on_cut = on_cut
         self.interval = min(1.0, database / 4)
         # Checks and not seconds: time in which the whole process was stopped does not count.
         self.max_checks = math.ceil(database / self.interval)
@@ -105,26 +115,27 @@ class Watchdog:
 
     def check(self) -> None:
         """Cut the connections over a limit, and log outside the lock: logging may be slow."""
-        messages = []
+        cuts = []
         with self.lock:
             for request in self.requests:
                 # Their own thread may close a connection at the same time.
                 with contextlib.suppress(psycopg2.Error, OSError):
-                    if message := self.cut_if_over_limit(request):
-                        messages.append((message, request))
-        for message, request in messages:
-            logger.error(message, request.name, extra={"request_id": request.request_id})
+                    if connection := self.cut_if_over_limit(request):
+                        cuts.append((connection, request))
+        for connection, request in cuts:
+            self.on_cut(connection)
+            logger.error(MESSAGES[connection], request.name, extra={"request_id": request.request_id})
 
     def cut_if_over_limit(self, request: Request) -> str | None:
-        """Cut a connection where a limit is exceeded; return the log message, else None."""
+        """Cut a connection where a limit is exceeded; return which one, else None."""
         request.checks_waiting = request.checks_waiting + 1 if request.waits_for_database() else 0
         if request.checks_waiting >= self.max_checks:
             cut(request.database.connection.fileno())
-            return "%s hangs: its connection to the database is cut"
+            return "database"
         if time.monotonic() - request.began > self.whole:
             request.began = math.inf  # cut only once
             cut(request.client.fileno())
-            return "%s takes too long to be read: its client is cut off"
+            return "client"
         return None
 
 

@@ -63,7 +63,13 @@ class Worker(ThreadWorker):
     """Connections that occupy a thread or wait for one; changed in the main thread only."""
 
     def run(self) -> None:
-        self.watchdog = Watchdog(settings.REQUEST_TIMEOUT, settings.EXPORT_TIMEOUT)
+        limits = settings.REQUEST_TIMEOUT, settings.EXPORT_TIMEOUT
+        if settings.METRICS_BIND:
+            from rentomatic_site.metrics.requests import count_cut
+
+            self.watchdog = Watchdog(*limits, on_cut=count_cut)
+        else:
+            self.watchdog = Watchdog(*limits)
         self.watchdog.start()
         super().run()
 

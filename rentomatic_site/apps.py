@@ -10,6 +10,10 @@ class SiteConfig(AppConfig):
         from rentomatic_site import checks, logs, postgres  # noqa: F401 - checks registers them
 
         connection_created.connect(logs.remember_database_process)
+        if settings.METRICS_BIND:
+            from rentomatic_site.metrics import requests
+
+            requests.connect()
         # Where the application's database is also the maintenance database, commands have to open it.
         if settings.SCENARIO and settings.POSTGRES["dbname"] != settings.APPLICATION_DB:
             postgres.close_to_this_process(settings.APPLICATION_DB)

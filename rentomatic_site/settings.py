@@ -429,6 +429,23 @@ EXPORTS_AT_ONCE = WEB_THREADS // 2
 """Exports that one process streams at a time: each holds a thread for as long as its client reads."""
 REQUEST_TIMEOUT = env_int("REQUEST_TIMEOUT", 15)
 EXPORT_TIMEOUT = env_int("EXPORT_TIMEOUT", 600)
+METRICS_BIND = env_str("METRICS_BIND")
+"""Where /metrics is served, HOST:PORT; empty: nothing is counted."""
+if METRICS_BIND:
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):[0-9]{1,5}", METRICS_BIND):
+        raise ImproperlyConfigured(
+            f"METRICS_BIND is not of the form HOST:PORT: {METRICS_BIND!r}. "
+            "Example: METRICS_BIND=127.0.0.1:9100"
+        )
+    if METRICS_BIND.rpartition(":")[2] in {bind.rpartition(":")[2] for bind in WEB_BIND}:
+        raise ImproperlyConfigured(
+            f"METRICS_BIND has a port of WEB_BIND: {METRICS_BIND}. Metrics need a port of their own, which "
+            "clients do not reach. Example: METRICS_BIND=127.0.0.1:9100"
+        )
+    # The outermost: whoever responds, the request is counted.
+    MIDDLEWARE.insert(0, "rentomatic_site.metrics.requests.middleware")
+METRICS_DIR = Path(env_str("METRICS_DIR", "/dev/shm/rentomatic-metrics"))  # noqa: S108 - its owner is checked
+"""The folder of the counts, on a file system in memory; emptied at the start of gunicorn."""
 DRAIN_FILE = env_str("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108 - read for its existence only
 
 # --- Logs: one stream, the console; text for people or JSON for machines
