@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         Apply(Docker(project), report, options).run()
 
 
-BESIDE = ("acme",)
+BESIDE = ("acme", "prometheus", "postgres_exporter", "nginx_exporter", "node_exporter", "grafana")
 """Services that answer no request: they are made anew without asking."""
 
 

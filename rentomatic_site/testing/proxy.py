@@ -18,7 +18,7 @@ class Nginx(Server):
 
     def __init__(self, folder: Path, *upstreams: int | str, **variables: str) -> None:
         folder.mkdir(exist_ok=True)
-        self.http, self.https, health = free_port(), free_port(), free_port()
+        self.http, self.https, self.status, health = (free_port() for _ in range(4))
         self.url = f"https://localhost:{self.https}"
         self.certificates = folder / "certificates"
         self.certificates.mkdir()
@@ -40,6 +40,7 @@ class Nginx(Server):
             "NGINX_HTTP": f"127.0.0.1:{self.http}",
             "NGINX_HTTPS": f"127.0.0.1:{self.https}",
             "NGINX_HEALTH_PORT": str(health),
+            "NGINX_STATUS": f"127.0.0.1:{self.status}",
             "NGINX_ADDRESS": self.url,
             "NGINX_UPSTREAM": " ".join(f"server {server};" for server in servers),
             **variables,

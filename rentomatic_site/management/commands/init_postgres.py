@@ -56,6 +56,7 @@ class Command(BaseCommand):
             if role:
                 self.create_role(server, role)
             self.create_database(server, settings.APPLICATION_DB, role or None)
+            self.add_statistics(server)
 
     def create_role(self, server: cursor, role: str) -> None:
         """Create or update the role; only the password's hash is sent, so that no server log contains it."""
@@ -87,6 +88,23 @@ class Command(BaseCommand):
         else:
             postgres.create_database(server, name, owner=role)
             self.stdout.write(f"Database '{name}' created.")
+
+    def add_statistics(self, server: cursor) -> None:
+        """
+        pg_stat_statements where the server has loaded it, for its administrator.
+
+        In the maintenance database, where it shows the statements of all: in the application's it would be
+        part of each backup, and only a superuser could restore that.
+        """
+        server.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        if server.fetchone() != (True,):  # nobody else may see the setting, or create the extension
+            return
+        server.execute("SHOW shared_preload_libraries")
+        (loaded,) = server.fetchone() or ("",)
+        server.execute("SELECT FROM pg_extension WHERE extname = 'pg_stat_statements'")
+        if "pg_stat_statements" in loaded and not server.fetchone():
+            server.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            self.stdout.write("Extension 'pg_stat_statements' created.")
 
     def change_owner(self, server: cursor, name: str, role: str) -> None:
         """Make the role the owner of an existing database and of the objects in it."""

@@ -19,7 +19,8 @@ def names(heading: str, column: int) -> set[str]:
 
 
 def test_every_variable_of_compose_is_explained() -> None:
-    files = [PROJECT / "compose.yml", PROJECT / "deploy" / "compose.acme.yml"]
+    overlays = [PROJECT / "deploy" / f"compose.{name}.yml" for name in ("acme", "monitoring")]
+    files = [PROJECT / "compose.yml", *overlays]
     wanted = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     wanted |= {
         name for service in SERVICES.values() for name, value in service["environment"].items() if not value
