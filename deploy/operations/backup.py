@@ -1,33 +1,31 @@
 """`backup`: the database of the running stack, in a file that has been read back."""
 
 import argparse
-import hashlib
 import os
 import re
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from deploy.operations import process
+from deploy.operations import backup_metrics, manifest, process, seal, site_settings, snapshot
 from deploy.operations.database import Database, literal
 from deploy.operations.docker import Docker
-from deploy.operations.project import Project, now, parse_time
+from deploy.operations.manifest import Manifest
+from deploy.operations.project import Project, now
 from deploy.operations.report import Failure, Report
+from deploy.operations.snapshot import Snapshot
 
 HELP = """\
 Save the database of the running stack.
 
-Writes FOLDER/rentomatic-DATE.dump (default: deploy/backups), which only you can read, with its SHA-256 beside
-it, reads the dump's contents back, and keeps the newest of those that this command has written. Nothing is
-locked: the site goes on. Where it fails, older backups are as they were."""
+Writes FOLDER/rentomatic-DATE.dump (default: deploy/backups), which only you can read, with a manifest beside
+it: version, schema, numbers of rows in the dump's own snapshot, and checksums. Reads the contents back, and
+keeps the newest of those that this command has written. Nothing is locked: the site goes on. Where it fails,
+older backups are as they were.
 
-NAME = re.compile(r"rentomatic-(\d{8}T\d{6}Z)\.dump")
-
-
-def backup_times(folder: Path) -> list[datetime]:
-    """When the backups in a folder were begun, by their names."""
-    names = [NAME.fullmatch(path.name) for path in folder.glob("rentomatic-*.dump")]
-    return [parse_time(found[1]) for found in names if found]
+With a key, which ./deploy/rentomatic rotate backup_key makes, all is encrypted, and .env, secrets and
+certificate go along."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,19 +48,20 @@ def run(options: argparse.Namespace, report: Report) -> None:
         database = Database(docker)
         query = f"SELECT pg_database_size({literal(project.database)}) AS bytes"
         (row,) = database.rows(query)
-        gone = [str(path) for path in surplus(target, keep - 1)]
+        gone = [str(path) for path in surplus(target, keep - 1, datetime.now(UTC))]
         report.data |= {"database_bytes": row["bytes"], "would_remove": gone}
         report.say(f"Would save {project.database} ({megabytes(row['bytes'])}) in {target}.")
         report.say(f"Would remove: {', '.join(gone) or 'nothing'}.")
         return
     with project.lock("backup", options.wait):
         file = save(project, docker, target, report)
-        removed = surplus(target, keep)
+        removed = surplus(target, keep, manifest.taken_at(file) or datetime.now(UTC))
         for old in removed:
-            old.unlink()
-            old.with_name(f"{old.name}.sha256").unlink(missing_ok=True)
+            remove(old)
         size = file.stat().st_size
         project.note("backup", file=str(file), bytes=size)
+        if target == project.deploy / "backups":
+            backup_metrics.write(project)
         report.data |= {"file": str(file), "bytes": size, "removed": [str(path) for path in removed]}
         report.say(f"{shown(file, project)} ({megabytes(size)})")
 
@@ -77,15 +76,22 @@ def number_to_keep(text: str) -> int:
     return int(text)
 
 
-def surplus(folder: Path, keep: int) -> list[Path]:
+def surplus(folder: Path, keep: int, now: datetime) -> list[Path]:
     """
     The backups beyond the newest `keep`, oldest first.
 
     Only what has a name of ours counts, by the time in that name: a copy by hand or another program's file
-    is neither removed nor takes the place of one.
+    is neither removed nor takes the place of one, and neither is one from the future.
     """
-    found = sorted(path for path in folder.glob("rentomatic-*.dump") if NAME.fullmatch(path.name))
+    found = manifest.past(folder, now)
     return found[: max(0, len(found) - keep)]
+
+
+def remove(dump: Path) -> None:
+    """A backup and all that belongs to it; the dump first, without which the others are none."""
+    dump.unlink()
+    for path in dump.parent.glob(f"{dump.name}.*"):
+        path.unlink()
 
 
 def save(project: Project, docker: Docker, target: Path, report: Report) -> Path:
@@ -95,9 +101,12 @@ def save(project: Project, docker: Docker, target: Path, report: Report) -> Path
         raise Failure(
             f"there is no database {project.database!r}; no backup was made", "docker compose ps db"
         )
+    key = next(iter(seal.keys(project)), None)
+    began = time.monotonic()
     try:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = f"rentomatic-{now()}.dump"
+        date = now()
+        name = f"rentomatic-{date}.dump"
         partial = target / f".{name}.partial"
         remove_partial_ones(target)
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -106,28 +115,42 @@ def save(project: Project, docker: Docker, target: Path, report: Report) -> Path
     try:
         with os.fdopen(descriptor, "r+b") as file:
             report.step("Saving …")
-            dump(project, database, file, target)
+            with seal.writing(file, key) as stored:
+                held = dump(project, database, stored, target)
             report.step("Reading it back …")
             file.flush()
             os.fsync(descriptor)
             file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
             # The contents list is at the start and refers to every part: a dump that was cut off is refused.
-            read = database.program("pg_restore", "--file", "/dev/null", stdin=file)
+            with seal.reading(file, key) as stored:
+                read = database.program("pg_restore", "--file", "/dev/null", stdin=stored)
             if not read:
                 raise Failure(f"the dump cannot be read back ({read.text}); no backup was made", "df -h")
+        described = Manifest(
+            at=date,
+            site=project.name,
+            host=project.setting("SITE_HOST"),
+            image=project.image,
+            postgresql=held.facts["postgresql"],
+            database_bytes=held.facts["database_bytes"],
+            migrations=held.facts["migrations"],
+            rows=held.rows,
+            seconds=round(time.monotonic() - began, 1),
+            parts={"dump": manifest.part(partial, name)},
+        )
         with process.held():
-            sum_file = target / f"{name}.sha256"
-            sum_file.touch(mode=0o600)
-            sum_file.write_text(f"{digest}  {name}\n")
+            # The dump comes last: with it, all is there.
+            if key is not None:
+                settings = site_settings.save(project, target / name, key)
+                described.parts["settings"] = manifest.part(settings)
+            manifest.write(target / name, described.sealed(key))
             partial.replace(target / name)
     except OSError as error:
         raise Failure(
             f"{target} cannot be written to: {error.strerror}; no backup was made", f"df -h {target}"
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        remove_partial_ones(target)
     return target / name
 
 
@@ -135,36 +158,28 @@ def remove_partial_ones(target: Path) -> None:
     """What a killed backup has left: the lock says that none is under way in this project."""
     for path in target.glob(".rentomatic-*.dump.partial"):
         path.unlink(missing_ok=True)
+    for path in target.glob("rentomatic-*.dump.json.new"):
+        path.unlink(missing_ok=True)
 
 
-def dump(project: Project, database: Database, file: IO[bytes], target: Path) -> None:
+def dump(project: Project, database: Database, file: IO[bytes], target: Path) -> Snapshot:
     """
     pg_dump into a file. Ctrl-C ends pg_dump too, which runs in the container and outlives its `docker exec`.
     """
     name = f"rentomatic backup {os.getpid()}"
-    # The history of changes means nothing in another database: who followed it begins again (docs/api.md).
-    command = [
-        "pg_dump",
-        "--username",
-        "postgres",
-        "--format",
-        "custom",
-        "--exclude-table-data",
-        "room_change*",
-    ]
-    command += ["--dbname", f"dbname={connection_value(project.database)}"]
     try:
-        done = database.program(*command, environment={"PGAPPNAME": name}, stdout=file)
+        held = snapshot.dump(database, project.database, name, file)
     except BaseException:
         with process.held():
             end_sessions(database, name)
         raise
-    if not done:
+    if not held.done:
         end_sessions(database, name)
-        if "no space left" in done.stderr.lower():
-            where, next_step = disk_that_is_full(done.stderr, free_bytes(target), target)
+        if "no space left" in held.words.lower() or free_bytes(target) < 1_000_000:
+            where, next_step = disk_that_is_full(held.words, free_bytes(target), target)
             raise Failure(f"{where} is full; no backup was made", next_step)
-        raise Failure(f"pg_dump failed: {done.text}; no backup was made", "docker compose ps db")
+        raise Failure(f"pg_dump failed: {held.words}; no backup was made", "docker compose ps db")
+    return held
 
 
 def disk_that_is_full(words: str, free: int, target: Path) -> tuple[str, str]:
@@ -173,11 +188,6 @@ def disk_that_is_full(words: str, free: int, target: Path) -> tuple[str, str]:
     if free < 1_000_000 or "write /dev/stdout" in words:
         return f"the disk of {target}", f"df -h {target}"
     return f"the database's disk ({words.strip()})", "docker compose exec db df -h /var/lib/postgresql"
-
-
-def connection_value(text: str) -> str:
-    """A value in a connection string of libpq."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def end_sessions(database: Database, application_name: str) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "logs": "all lines of one request",
     "backup": "save the database",
     "restore": "put a backup in the place of the database",
+    "drill": "prove the newest backup, beside what serves",
     "upgrade": "bring PostgreSQL to another major version",
 }
 """Each is a module beside this one, with HELP, add_arguments() and run()."""

@@ -35,6 +35,7 @@ wanted = [tuple(text.split(".", 1)) for text in WANTED] or pending
 print(json.dumps({
     "applied": [name(key) for key in keys if key in loader.applied_migrations],
     "pending": [name(key) for key in pending],
+    "known": sorted(name(key) for key in known),
     "unknown": sorted(name(key) for key in set(loader.applied_migrations) - known if key[0] in labels),
     "forwards": {name(key): sql(key, False) for key in wanted},
     "backwards": {name(key): sql(key, True) for key in wanted},
@@ -50,6 +51,8 @@ class Plan:
     pending: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     """What is applied and not in this version: the schema is newer."""
+    known: list[str] = field(default_factory=list)
+    """What this version has, and what its squashed ones stand for."""
     forwards: dict[str, str] = field(default_factory=dict)
     backwards: dict[str, str] = field(default_factory=dict)
     """The SQL of the pending ones, or of those that were asked for."""

@@ -127,6 +127,14 @@ class Project:
                 found.append(entry)
         return found
 
+    def proofs(self) -> list[dict[str, Any]]:
+        """The journal's lines on backups that were read back: drills, and restores of a file."""
+        return [
+            note
+            for note in self.notes()
+            if note.get("command") == "drill" or (note.get("command") == "restore" and "file" in note)
+        ]
+
     # --- One at a time
 
     @contextmanager

@@ -1,12 +1,15 @@
 """`restore`: a backup in the place of the running stack's database."""
 
 import argparse
-import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.operations import process
+from deploy.operations import manifest, process, site_settings
+from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
+from deploy.operations.incoming import Copy, Incoming
 from deploy.operations.nginx import Nginx
 from deploy.operations.process import Done
 from deploy.operations.project import Project, now
@@ -16,132 +19,125 @@ from deploy.operations.report import Failure, Report
 HELP = """\
 Put a backup in the place of the running stack's database.
 
-The backup is read into a database of its own first, and a replica without clients is tried on it. Only when
-that went well, the two databases change names, which cuts every connection and takes a moment. What was there
-stays, under the name that is printed at the end. When something fails, or Ctrl-C ends it, everything is as it
-was."""
+Its manifest is checked before anything is touched: every part is whole, and it is of this site, and of no
+later schema or PostgreSQL than serve. It is read into a database of its own then, its rows are counted and
+compared with the manifest, and a replica without clients is tried on it. Only when that went well, the two
+databases change names, which cuts every connection and takes a moment. When something fails, or Ctrl-C ends
+it, everything is as it was.
 
-TABLES = ("room", "django_migrations")
+The two newest databases that restores have replaced stay. --undo puts the newest in its place again, and
+keeps the one that served until then, so that --undo again goes forward. Each takes as much disk as before."""
 
-TRY_A_REPLICA = """
-gunicorn -c deploy/gunicorn.conf.py >/tmp/log 2>&1 &
-for try in $(seq 40); do
-    sleep 1
-    output=$(python deploy/healthcheck.py --questions 2>&1) && exit
-done
-tail -n 5 /tmp/log
-echo "$output"
-exit 1
-"""
+KEPT = 2
+"""How many replaced databases stay: of a restore that was a mistake, the one before it too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="FILE", help="a backup of ./deploy/rentomatic backup")
+    parser.add_argument(
+        "--undo", action="store_true", help="put back what the last restore has replaced, by no backup"
+    )
+    parser.add_argument(
+        "--settings",
+        action="store_true",
+        help="not the database but .env, secrets and certificate, on a new host before its first rollout",
+    )
+    parser.add_argument(
+        "--accept", action="store_true", help="put in its place what has no manifest, or is another site's"
+    )
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
     file = Path(options.file).resolve() if options.file else None
+    if file is not None and options.undo:
+        raise Failure(
+            "--undo takes no backup; nothing was changed", "./deploy/rentomatic restore --undo", status=2
+        )
     project = Project()
     with project.lock("restore", options.wait):
         docker = Docker(project)
-        if file is None:
-            raise Failure(
-                "which backup? Nothing was changed",
-                "ls deploy/backups, then ./deploy/rentomatic restore deploy/backups/rentomatic-DATE.dump",
-                status=2,
-            )
-        check_digest(file)
-        restore = Restore(docker, file, report)
-        restore.check_contents()
-        if options.dry_run:
-            report.say(f"Would put {file} in the place of {project.database}, after a trial of it.")
-            return
-        try:
-            restore.read_in()
-            restore.try_it()
-            with Nginx(docker).maintenance():
-                restore.change_over()
-        except Failure as failure:
-            with process.held(forget=True):
-                restore.put_back(str(failure))
-        except BaseException:
-            with process.held(forget=True):
-                restore.put_back("interrupted", status=130)
-        project.note("restore", file=str(file), before=restore.before)
+        if options.undo:
+            undo(docker, options, report)
+        elif file is None:
+            raise Failure("which backup? Nothing was changed", list_of_backups(project), status=2)
+        elif options.settings:
+            site_settings.restore(docker, file, report, options.dry_run)
+        else:
+            restore(docker, file, options, report)
 
 
-def check_digest(file: Path) -> None:
-    if not file.is_file():
-        raise Failure(f"{file} cannot be read; nothing was changed", "ls deploy/backups")
-    sums = file.with_name(f"{file.name}.sha256")
-    if sums.exists():
-        with file.open("rb") as source:
-            digest = hashlib.file_digest(source, "sha256").hexdigest()
-        if digest != sums.read_text().split(maxsplit=1)[0]:
-            raise Failure(
-                f"{file} is not what was saved (its SHA-256 differs); nothing was changed",
-                "take another one of deploy/backups, or the copy on the other machine",
-            )
+def restore(docker: Docker, file: Path, options: argparse.Namespace, report: Report) -> None:
+    exchange = Exchange(docker, f"{docker.project.database}_incoming", report)
+    incoming = Incoming(docker, file, exchange.coming, report)
+    incoming.check(accept=options.accept)
+    if options.dry_run:
+        report.say(f"Would put {file} in the place of {exchange.name}, after a trial of it.")
+        return
+    with exchange.or_as_it_was(incoming.dropping()):
+        incoming.read_in()
+        incoming.try_it()
+        with Nginx(docker).maintenance():
+            exchange.change_over()
+    docker.project.note("restore", file=str(file), before=exchange.before)
+    exchange.drop_older()
 
 
-class Restore:
-    """One restore: the file, and the names of the databases that take part."""
+def undo(docker: Docker, options: argparse.Namespace, report: Report) -> None:
+    """The database that the last restore has replaced, in its place again; the present one stays, too."""
+    replaced = replaced_databases(Database(docker), docker.project.database)
+    if not replaced:
+        raise Failure("no restore has replaced a database that is still kept; nothing was changed")
+    exchange = Exchange(docker, replaced[-1], report)
+    if options.dry_run:
+        report.say(f"Would put {exchange.coming} in the place of {exchange.name}, after a trial of it.")
+        return
+    with exchange.or_as_it_was():
+        Copy(docker, exchange.coming, report).try_it()
+        with Nginx(docker).maintenance():
+            exchange.change_over()
+    docker.project.note("restore", undone=exchange.coming, before=exchange.before)
+    exchange.drop_older()
 
-    def __init__(self, docker: Docker, file: Path, report: Report) -> None:
+
+def replaced_databases(database: Database, name: str) -> list[str]:
+    """What restores have replaced, oldest first."""
+    rows = database.rows(
+        "SELECT datname AS name FROM pg_database "
+        f"WHERE starts_with(datname, {literal(f'{name}_before_')}) ORDER BY 1"
+    )
+    return [row["name"] for row in rows]
+
+
+def list_of_backups(project: Project) -> str:
+    """The next step of who has named none: the newest ones, by their names."""
+    newest = manifest.backups(project.deploy / "backups")[-5:]
+    if not newest:
+        return "./deploy/rentomatic backup; there is none in deploy/backups"
+    return "one of " + ", ".join(f"./deploy/rentomatic restore deploy/backups/{path.name}" for path in newest)
+
+
+class Exchange:
+    """Another database in the place of the one that serves, or everything as it was."""
+
+    def __init__(self, docker: Docker, coming: str, report: Report) -> None:
         self.docker = docker
-        self.file = file
         self.report = report
         self.database = Database(docker)
         self.name = docker.project.database
-        self.incoming = f"{self.name}_incoming"
+        self.coming = coming
         self.before = f"{self.name}_before_{now()}"
 
-    def check_contents(self) -> None:
-        """Failure where it is no dump, or one of something else."""
-        with self.file.open("rb") as source:
-            listed = self.database.program("pg_restore", "--list", stdin=source)
-        if not listed:
-            raise Failure(
-                f"the contents cannot be read ({listed.text}); nothing was changed",
-                "docker compose ps db, ls deploy/backups",
-            )
-        for table in TABLES:
-            if f" TABLE DATA public {table} " not in listed.stdout:
-                raise Failure(
-                    f"{self.file} is no backup of this application, it has no table {table}; "
-                    "nothing was changed",
-                    "ls deploy/backups",
-                )
-
-    def read_in(self) -> None:
-        self.report.step("Reading the backup …")
-        role = self.docker.project.role
-        self.database.execute(
-            f"DROP DATABASE IF EXISTS {identifier(self.incoming)} WITH (FORCE)",
-            f"CREATE DATABASE {identifier(self.incoming)} OWNER {identifier(role)}",
-        )
-        # As the application's role: a file from elsewhere may hold any statement.
-        command = ["pg_restore", "--username", role, "--dbname", self.incoming, "--no-owner", "--no-acl"]
-        with self.file.open("rb") as source:
-            done = self.database.program(*command, "--exit-on-error", "--single-transaction", stdin=source)
-        self.expect(done, "the backup could not be read in")
-        self.expect(
-            self.database.execute("ANALYZE", database=self.incoming, check=False),
-            "the backup could not be analysed",
-        )
-
-    def try_it(self) -> None:
-        self.report.step("Trying it …")
-        inside = {"APPLICATION_DB": self.incoming}
-        # It may be of an earlier version; of a later one, the replica is not ready.
-        migrated = self.docker.task("migrate", "./manage.py", "migrate", environment=inside)
-        self.expect(migrated, "the migration of the backup failed")
-        tried = self.docker.task("web", "sh", "-c", TRY_A_REPLICA, environment=inside)
-        self.expect(tried, "the site does not answer from this backup")
-
-    def expect(self, done: Done, reason: str) -> None:
-        if not done:
-            raise Failure(f"{reason}: {done.text[-1500:]}")
+    @contextmanager
+    def or_as_it_was(self, *statements: str) -> Iterator[None]:
+        """Everything is put back where the block fails, or Ctrl-C ends it; then these statements run."""
+        try:
+            yield
+        except Failure as failure:
+            with process.held(forget=True):
+                self.put_back(str(failure), statements)
+        except BaseException:
+            with process.held(forget=True):
+                self.put_back("interrupted", statements, status=130)
 
     def swap(self, out: str, new_name: str, incoming: str) -> Done:
         """Two databases change names, both or none; who is connected is cut off, and nobody connects."""
@@ -158,7 +154,9 @@ class Restore:
 
     def change_over(self) -> None:
         self.report.step("Changing over …")
-        self.expect(self.swap(self.name, self.before, self.incoming), "the databases could not change names")
+        swapped = self.swap(self.name, self.before, self.coming)
+        if not swapped:
+            raise Failure(f"the databases could not change names: {swapped.text}")
         (room,) = self.database.rows("SELECT count(*) FROM room", database=self.name, timeout=None)
         replicas = Replicas(self.docker, self.report)
         serving = replicas.serving()
@@ -175,25 +173,33 @@ class Restore:
             self.tell(room["count"], len(serving))
 
     def tell(self, rooms: int, replicas: int) -> None:
+        (row,) = self.database.rows(f"SELECT pg_database_size({literal(self.before)}) AS bytes")
         self.report.data |= {"rooms": rooms, "replicas": replicas, "replaced_database": self.before}
         self.report.say(
             f"Restored. Rooms: {rooms}; replicas that read them: {replicas}. What was there before is"
         )
-        self.report.say(f"the database {self.before}; when it is not needed any more:")
+        self.report.say(
+            f"the database {self.before} ({megabytes(row['bytes'])}), which the second next restore drops."
+        )
+        self.report.say("It comes back with")
+        self.report.say("    ./deploy/rentomatic restore --undo")
+        self.report.say("and when it is not needed any more:")
         self.report.say(f"    docker compose exec db dropdb --username postgres {self.before}")
         if not replicas:
             self.report.say("The site is not running. Next: docker compose up -d --wait")
 
-    def put_back(self, reason: str, status: int = 1) -> None:
+    def drop_older(self) -> None:
+        """Of the databases that restores have replaced the newest stay."""
+        for old in replaced_databases(self.database, self.name)[:-KEPT]:
+            self.database.execute(f"DROP DATABASE {identifier(old)} WITH (FORCE)")
+            self.report.say(f"The database {old}, which an earlier restore had replaced, is dropped.")
+
+    def put_back(self, reason: str, statements: Sequence[str], status: int = 1) -> None:
         """Everything as it was, then Failure with the reason."""
         if self.database.exists(self.before):
-            self.swap(self.name, self.incoming, self.before)
-        done = self.database.execute(
-            f"ALTER DATABASE {identifier(self.name)} ALLOW_CONNECTIONS true",
-            f"DROP DATABASE IF EXISTS {identifier(self.incoming)} WITH (FORCE)",
-            check=False,
-        )
-        if not done:
+            self.swap(self.name, self.coming, self.before)
+        allow = f"ALTER DATABASE {identifier(self.name)} ALLOW_CONNECTIONS true"
+        if not self.database.execute(allow, *statements, check=False):
             raise Failure(
                 f"{reason}, and the database does not answer",
                 "docker compose up -d --wait, then docker compose exec db psql -U postgres -l; what served "

@@ -4,7 +4,7 @@ import argparse
 import secrets
 from datetime import UTC, datetime, timedelta
 
-from deploy.operations import environment, process
+from deploy.operations import environment, process, seal, site_settings
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.project import Project, parse_time
@@ -20,10 +20,11 @@ secret_key            Signs sessions and page cursors. What the former key has s
 application_password  The password of the site's role. Replicas are replaced twice; in between they use a role
                       that is removed at the end.
 postgres_password     The superuser's password, which only `migrate` uses. No replica is replaced.
+backup_key            What backups are encrypted with, the first one too. Former keys open older backups.
 
 When it is interrupted the site goes on; the same command again finishes what was begun."""
 
-SECRETS = ("secret_key", "application_password", "postgres_password")
+SECRETS = ("secret_key", "application_password", "postgres_password", "backup_key")
 KEPT = timedelta(days=15)
 """How long a former key is kept: sessions live for ten hours, links to a page stand in notes and mails."""
 
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
             "secret_key": rotation.secret_key,
             "application_password": rotation.application_password,
             "postgres_password": rotation.postgres_password,
+            "backup_key": rotation.backup_key,
         }[options.secret]()
         project.note("rotate", secret=options.secret)
         report.data["secret"] = options.secret
@@ -168,3 +170,19 @@ class Rotation:
         database.execute(f"ALTER ROLE postgres PASSWORD {literal(verifier)}")
         self.project.write_secret("postgres_password", password)
         environment.replace(self.project.secrets / "postgres_verifier", verifier, 0o644)
+
+    # --- The key of the backups
+
+    def backup_key(self) -> None:
+        """A new key; the former one opens what it has encrypted. Kept first, so that it is never lost."""
+        former = " ".join(key.text for key in seal.keys(self.project))
+        with process.held():
+            if former:
+                self.project.write_secret(seal.FORMER, former)
+            self.project.write_secret(seal.NAME, new_secret())
+            for name in {seal.NAME, seal.FORMER}:
+                path = self.project.secrets / name
+                if path.exists():
+                    site_settings.give(path, self.project.setting("RUN_AS"))
+        self.report.say("Keep a copy of deploy/secrets/backup_key on another machine: without it, no backup")
+        self.report.say("can be read there. It encrypts from the next backup on.")

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations.backup import backup_times
+from deploy.operations import manifest
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
-from deploy.operations.doctor.files import hours
+from deploy.operations.doctor.files import hours, proof_age
 from deploy.operations.project import Project
 from deploy.operations.report import Report
 
@@ -88,9 +88,11 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def newest_backup(project: Project, now: datetime) -> str:
-    """Its age in words; empty where there is none."""
-    times = backup_times(project.deploy / "backups")
-    return f"{hours(now - max(times))} old" if times else ""
+    """Its age in words, and when one was proven; empty where there is none."""
+    taken = manifest.newest(project.deploy / "backups", now)
+    if taken is None:
+        return ""
+    return f"{hours(now - taken)} old; {proof_age(project.proofs(), now).text}"
 
 
 def screen(facts: dict[str, Any]) -> str:

@@ -11,11 +11,11 @@ from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, DatabaseCopy, expect
 from deploy.operations.docker import Docker
+from deploy.operations.incoming import TRY_A_REPLICA
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
 from deploy.operations.replicas import Replicas
 from deploy.operations.report import Failure, Report
-from deploy.operations.restore import TRY_A_REPLICA
 
 HELP = """\
 Bring PostgreSQL to another major version, such as 19. First ./deploy/rentomatic backup.

@@ -1,10 +1,13 @@
 """The stack of test_compose.py while its data is saved and put back."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +26,10 @@ def databases(stack: Stack) -> str:
     return stack.inside("db", "psql", "-U", "postgres", "-Atc", query).stdout
 
 
+def room_count(stack: Stack) -> int:
+    return int(stack.sql("SELECT count(*) FROM room"))
+
+
 def dump(stack: Stack, name: str, statement: str) -> str:
     """A dump of the application's database, or of an empty one, after a statement; returns its path."""
     file = f"deploy/backups/{name}.foreign"
@@ -36,6 +43,18 @@ def dump(stack: Stack, name: str, statement: str) -> str:
     finally:
         stack.inside("db", "dropdb", "-U", "postgres", "--force", "foreign")
     return file
+
+
+def changed_copy(stack: Stack, saved: str, folder: Path, old: str, new: str) -> Path:
+    """A backup elsewhere, with other words in its manifest."""
+    for path in (stack.folder / saved, stack.folder / f"{saved}.json"):
+        shutil.copy2(path, folder)
+    copy = folder / Path(saved).name
+    manifest = copy.with_name(f"{copy.name}.json")
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +72,7 @@ def test_a_dump_of_something_else_is_refused_and_changes_nothing(stack, saved, s
     file = dump(stack, "empty", statement)
     before = databases(stack)
     with stack.load() as clients:
-        done = stack.run("./deploy/rentomatic", "restore", file, check=False)
+        done = stack.run("./deploy/rentomatic", "restore", file, "--accept", check=False)
         clients.wait_for(20, 60)
     assert done.returncode == 1
     assert "is no backup of this application" in done.stderr
@@ -66,7 +85,7 @@ def test_a_dump_of_something_else_is_refused_and_changes_nothing(stack, saved, s
 def test_what_is_no_dump_is_refused_and_changes_nothing(stack, content):
     (stack.folder / "nothing.dump").write_bytes(content)
     before = databases(stack)
-    done = stack.run("./deploy/rentomatic", "restore", "nothing.dump", check=False)
+    done = stack.run("./deploy/rentomatic", "restore", "nothing.dump", "--accept", check=False)
     assert done.returncode == 1
     assert "nothing was changed" in done.stderr
     assert databases(stack) == before
@@ -85,7 +104,7 @@ def test_a_backup_that_the_site_cannot_serve_changes_nothing(stack, saved, state
     file = dump(stack, "application", statement)
     before = databases(stack)
     with stack.load() as clients:
-        done = stack.run("./deploy/rentomatic", "restore", file, check=False)
+        done = stack.run("./deploy/rentomatic", "restore", file, "--accept", check=False)
         clients.wait_for(20, 60)
     assert done.returncode == 1
     assert reason in done.stderr
@@ -131,7 +150,7 @@ def test_a_backup_restores_and_what_was_there_stays(stack, saved):
     assert "Restored. Rooms: 1; replicas that read them: 2." in output
     assert stack.sql("SELECT count(*) FROM room") == "1"
     assert set(clients.statuses()) <= {200, 503}
-    (kept,) = re.findall(r"(application_before_\w+);", output)
+    (kept,) = re.findall(r"the database (application_before_\w+)", output)
     query = ["psql", "-U", "postgres", "-d", kept, "-Atc", "SELECT count(*) FROM room"]
     assert stack.inside("db", *query).stdout == "0\n"
 
@@ -145,10 +164,102 @@ def test_a_restore_while_the_site_is_stopped_leaves_it_stopped_and_says_so(stack
     assert stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a").status == 200
 
 
+def test_a_restore_is_undone_and_the_undo_too_by_one_command(stack, saved):
+    stack.sql("DELETE FROM room")
+    stack.run("./deploy/rentomatic", "restore", saved)
+    assert room_count(stack) == 1
+    stack.sql("INSERT INTO room(code, price, longitude, latitude) VALUES (gen_random_uuid(), 1, 0, 0)")
+    planned = stack.run("./deploy/rentomatic", "restore", "--undo", "--dry-run").stdout
+    assert "in the place of application" in planned
+    assert room_count(stack) == 2
+    for expected in (0, 2):
+        with stack.load() as clients:
+            stack.run("./deploy/rentomatic", "restore", "--undo")
+            clients.wait_for(20, 60)
+        assert room_count(stack) == expected
+        assert set(clients.statuses()) <= {200, 503}
+    kept = [name for name in databases(stack).split() if "_before_" in name]
+    assert len(kept) == 2
+
+
+def test_ctrl_c_in_an_undo_keeps_both_databases(stack, saved):
+    before = databases(stack)
+    undo = subprocess.Popen(
+        ["./deploy/rentomatic", "restore", "--undo"],
+        cwd=stack.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in undo.stdout:
+        if line.startswith("Changing"):
+            break
+    time.sleep(0.3)  # into the step
+    undo.send_signal(signal.SIGINT)
+    output = undo.communicate(timeout=120)[1]
+    assert undo.returncode == 130
+    assert "everything is as it was" in output
+    assert databases(stack) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason", "next_step"),
+    [
+        ('"site": "', '"site": "another-', "is a backup of another site", "--accept"),
+        ('"postgresql": 18', '"postgresql": 19', "is of PostgreSQL 19, and 18 serves", "upgrade 19"),
+        ('"rooms.0001_room"', '"rooms.9999_later"', "does not know rooms.9999_later", "rollout"),
+        ('"room": 1,', '"room": 2,', "room has 1 rows of 2; everything is as it was", ""),
+        ('"database_bytes": ', '"database_bytes": 99999', "are needed; nothing was changed", "df -h"),
+        ('"format": 1', '"format": 2', "was written by a later version", "git pull"),
+    ],
+)
+def test_a_backup_of_which_the_manifest_says_so_is_refused(
+    stack, saved, tmp_path, old, new, reason, next_step
+):
+    before = databases(stack)
+    file = changed_copy(stack, saved, tmp_path, old, new)
+    done = stack.run("./deploy/rentomatic", "restore", str(file), "--json", check=False)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert next_step in json.loads(done.stdout)["next"]
+    assert databases(stack) == before
+
+
+def test_a_drill_proves_the_newest_backup_beside_what_serves(stack, saved):
+    stack.sql("DELETE FROM room")
+    before = databases(stack)
+    with stack.load() as clients:
+        drilled = json.loads(stack.run("./deploy/rentomatic", "drill", "--json").stdout)
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert databases(stack) == before
+    assert room_count(stack) == 0
+    assert drilled["file"].endswith(saved)
+    assert drilled["rows"]["room"] == 1
+    assert drilled["questions"]["total"] == drilled["questions"]["inside"] == 1
+    metrics = (stack.folder / "deploy/backups/metrics.prom").read_text()
+    assert "rentomatic_drill_success 1\n" in metrics
+    assert "proven by a drill" in stack.run("./deploy/rentomatic", "status").stdout
+
+
+def test_a_drill_that_fails_is_an_error_of_doctor_and_leaves_nothing(stack, saved, tmp_path):
+    file = changed_copy(stack, saved, tmp_path, '"room": 1,', '"room": 2,')
+    before = databases(stack)
+    done = stack.run("./deploy/rentomatic", "drill", str(file), check=False)
+    assert done.returncode == 1
+    assert "room has 1 rows of 2" in done.stderr
+    assert databases(stack) == before
+    found = stack.run("./deploy/rentomatic", "doctor", "drill", check=False)
+    assert found.returncode == 2
+    assert "room has 1 rows of 2" in found.stdout
+    assert "rentomatic_drill_success 0\n" in (stack.folder / "deploy/backups/metrics.prom").read_text()
+
+
 def test_a_damaged_backup_is_refused_and_changes_nothing(stack, saved):
+    before = room_count(stack)
     file = stack.folder / saved
     file.write_bytes(file.read_bytes()[:-10])
     done = stack.run("./deploy/rentomatic", "restore", str(file), check=False)
     assert done.returncode == 1
     assert "nothing was changed" in done.stderr
-    assert stack.sql("SELECT count(*) FROM room") == "1"
+    assert room_count(stack) == before

@@ -90,6 +90,12 @@ def backups(facts: Facts) -> Finding:
     return files.backup_age(facts.project.deploy / "backups", facts.now)
 
 
+def drills(facts: Facts) -> Finding:
+    if facts.project.managed:
+        return ok("backups are the provider's")
+    return files.proof_age(facts.project.proofs(), facts.now)
+
+
 def renewal(facts: Facts) -> Finding:
     if not https.renews(facts.project):
         return ok("the certificate is one that you bring (HTTPS=acme renews one by itself)")
@@ -126,7 +132,7 @@ CHECKS = (
     Check("certificate-days", "files", lambda facts: files.certificate_days(facts.chain, facts.now)),
     Check("renewal", "files", renewal),
     Check("backup", "files", backups),
-    Check("restore", "files", lambda facts: files.restore_age(facts.last_restore, facts.now)),
+    Check("drill", "files", drills),
     Check("database", "database", database_reachable, before_rollout=True),
     Check("migrations", "database", migrations),
     Check("indexes", "database", of_server(server.invalid_indexes)),

@@ -14,7 +14,6 @@ from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.server import PSQL, Ask
 from deploy.operations.doctor.site import Site
-from deploy.operations.project import parse_time
 from deploy.operations.report import Failure
 
 
@@ -91,11 +90,6 @@ class Facts:
         """The latest time that was written down here."""
         files = [self.project.journal, *(self.project.deploy / "backups").glob("rentomatic-*.dump")]
         return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
-
-    @cached_property
-    def last_restore(self) -> datetime | None:
-        notes = self.project.notes("restore")
-        return parse_time(notes[-1]["at"]) if notes else None
 
     # --- The server
 
@@ -189,10 +183,11 @@ class Facts:
         base = self.project.database
         for row in database.rows(
             f"SELECT datname AS name FROM pg_database WHERE datname = {literal(base + '_incoming')} "
+            f"OR datname = {literal(base + '_drill')} "
             f"OR starts_with(datname, {literal(base + '_before_')}) ORDER BY 1"
         ):
             drop = f"docker compose exec db dropdb -U postgres {row['name']}"
-            yield f"database {row['name']}, replaced by a restore", drop
+            yield f"database {row['name']}, of a restore or a drill", drop
         yield from self.leftovers_of_upgrades(database)
         role = f"{self.project.role}_rotating"
         if database.rows(f"SELECT 1 FROM pg_roles WHERE rolname = {literal(role)}"):

@@ -3,9 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from deploy.operations import process
-from deploy.operations.backup import backup_times
+from deploy.operations import manifest, process
 from deploy.operations.doctor.finding import Finding, error, ok, warning
 from deploy.operations.project import parse_time
 
@@ -100,23 +100,34 @@ def secret_files(folder: Path, owner: str) -> Finding:
 
 def backup_age(folder: Path, now: datetime) -> Finding:
     command = "./deploy/rentomatic backup"
-    times = backup_times(folder)
-    if not times:
+    if wrong := manifest.future(folder, now):
+        return warning(
+            f"{wrong[-1].name} is from the future: the clock was wrong, and it counts for none",
+            f"timedatectl; then rm {' '.join(f'{path}*' for path in wrong)}",
+        )
+    taken = manifest.newest(folder, now)
+    if taken is None:
         return warning("there is no backup", command)
-    age = now - max(times)
+    age = now - taken
     text = f"the newest backup is {hours(age)} old"
     if age > timedelta(days=7):
         return error(text, command)
     return ok(text) if age < timedelta(hours=26) else warning(text, command)
 
 
-def restore_age(last: datetime | None, now: datetime) -> Finding:
-    """When a backup was last put in the place of the database, which proves it."""
-    command = "./deploy/rentomatic restore the newest of deploy/backups, at a quiet time or on another host"
-    if last is None:
+def proof_age(proofs: list[dict[str, Any]], now: datetime) -> Finding:
+    """When a backup was last proven, by a drill or by a restore; `proofs` is the journal of both."""
+    command = "./deploy/rentomatic drill"
+    if not proofs:
         return warning("no backup was ever restored here", command)
-    text = f"a backup was restored {hours(now - last)} ago"
-    return ok(text) if now - last < timedelta(days=90) else warning(text, command)
+    last = proofs[-1]
+    age = now - parse_time(last["at"])
+    if not last.get("ok", True):
+        reason = " ".join(last["reason"].split())[:300]
+        return error(f"the last drill, {hours(age)} ago, has failed: {reason}", command)
+    what = "proven by a drill" if last["command"] == "drill" else "restored"
+    text = f"a backup was {what} {hours(age)} ago"
+    return ok(text) if age < timedelta(days=32) else warning(text, command)
 
 
 def hours(age: timedelta) -> str:

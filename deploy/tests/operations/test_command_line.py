@@ -42,7 +42,15 @@ def test_each_command_has_a_help_and_the_common_options(command):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nonsense"], ["backup", "--nonsense"], ["setup", "two words"], ["upgrade"], ["upgrade", "18.1"]],
+    [
+        [],
+        ["nonsense"],
+        ["backup", "--nonsense"],
+        ["setup", "two words"],
+        ["upgrade"],
+        ["upgrade", "18.1"],
+        ["restore", "a", "--undo"],
+    ],
 )
 def test_a_wrong_command_line_is_status_2(arguments):
     assert rentomatic(*arguments).returncode == 2

@@ -267,10 +267,29 @@ def test_an_old_backup_is_said(tmp_path, hours, level):
     assert files.backup_age(tmp_path, NOW).level == level
 
 
-def test_a_backup_that_was_never_restored_is_said():
-    assert files.restore_age(None, NOW).level == WARNING
-    assert files.restore_age(NOW - timedelta(days=1), NOW).level == OK
-    assert files.restore_age(NOW - timedelta(days=100), NOW).level == WARNING
+def test_a_backup_from_the_future_is_said_and_is_not_the_newest(tmp_path):
+    (tmp_path / f"rentomatic-{NOW - timedelta(hours=2):%Y%m%dT%H%M%SZ}.dump").touch()
+    assert files.backup_age(tmp_path, NOW).level == OK
+    ahead = tmp_path / f"rentomatic-{NOW + timedelta(hours=2):%Y%m%dT%H%M%SZ}.dump"
+    ahead.touch()
+    found = files.backup_age(tmp_path, NOW)
+    assert found.level == WARNING
+    assert f"{ahead.name} is from the future" in found.text
+
+
+def test_a_backup_that_was_never_proven_is_said():
+    def proof(days: int, **facts) -> dict:
+        return {"at": f"{NOW - timedelta(days=days):%Y%m%dT%H%M%SZ}", **facts}
+
+    restored, drilled = {"command": "restore", "file": "x.dump"}, {"command": "drill", "ok": True}
+    assert files.proof_age([], NOW).level == WARNING
+    assert files.proof_age([proof(1, **restored)], NOW).level == OK
+    assert files.proof_age([proof(100, **restored), proof(3, **drilled)], NOW).level == OK
+    assert files.proof_age([proof(40, **drilled)], NOW).level == WARNING
+    failed = proof(0, command="drill", ok=False, reason="room has 3 rows\nof 4")
+    found = files.proof_age([proof(1, **drilled), failed], NOW)
+    assert found.level == ERROR
+    assert "room has 3 rows of 4" in found.text
 
 
 # --- A real server
