@@ -15,6 +15,7 @@ from deploy.operations.manifest import Manifest
 from deploy.operations.project import Project, now
 from deploy.operations.report import Failure, Report
 from deploy.operations.snapshot import Snapshot
+from deploy.operations.target import Target
 
 HELP = """\
 Save the database of the running stack.
@@ -25,7 +26,7 @@ keeps the newest of those that this command has written. Nothing is locked: the 
 older backups are as they were.
 
 With a key, which ./deploy/rentomatic rotate backup_key makes, all is encrypted, and .env, secrets and
-certificate go along."""
+certificate go along. Where BACKUP_TO in .env names another place, what is not there yet is copied to it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("KEEP", "14"),
         help="how many backups are kept (default: KEEP of the environment, else 14)",
     )
+    parser.add_argument(
+        "--copy", action="store_true", help="make none, and copy to BACKUP_TO what is not there yet"
+    )
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
@@ -43,6 +47,11 @@ def run(options: argparse.Namespace, report: Report) -> None:
     target = Path(options.folder).resolve() if options.folder else None
     project = Project()
     target = target or project.deploy / "backups"
+    elsewhere = Target(project)
+    refuse_unencrypted(project, elsewhere)
+    if options.copy:
+        copy(project, elsewhere, target, report, dry=options.dry_run)
+        return
     docker = Docker(project)
     if options.dry_run:
         database = Database(docker)
@@ -64,6 +73,31 @@ def run(options: argparse.Namespace, report: Report) -> None:
             backup_metrics.write(project)
         report.data |= {"file": str(file), "bytes": size, "removed": [str(path) for path in removed]}
         report.say(f"{shown(file, project)} ({megabytes(size)})")
+    if elsewhere:
+        copy(project, elsewhere, target, report)
+
+
+def refuse_unencrypted(project: Project, elsewhere: Target) -> None:
+    """Before anything is made: what leaves this host is encrypted."""
+    if elsewhere and not seal.keys(project):
+        raise Failure(
+            f"backups go to {elsewhere.place}, and there is no key to encrypt them; no backup was made",
+            "./deploy/rentomatic rotate backup_key",
+        )
+
+
+def copy(project: Project, elsewhere: Target, folder: Path, report: Report, dry: bool = False) -> None:
+    """Bring to BACKUP_TO what is not there; without the project's lock, so that a slow place stops nobody."""
+    if not elsewhere:
+        raise Failure("BACKUP_TO in .env names no place", "docs/deployment.md#elsewhere", status=2)
+    if dry:
+        report.say(f"Would copy to {elsewhere.place}: {', '.join(elsewhere.missing(folder)) or 'nothing'}.")
+        return
+    report.step(f"Copying to {elsewhere.place} …")
+    report.data["copied"] = elsewhere.copy(folder, report)
+    project.note("copy", place=elsewhere.place, files=report.data["copied"])
+    if folder == project.deploy / "backups":
+        backup_metrics.write(project)
 
 
 def number_to_keep(text: str) -> int:
@@ -156,7 +190,7 @@ def save(project: Project, docker: Docker, target: Path, report: Report) -> Path
 
 def remove_partial_ones(target: Path) -> None:
     """What a killed backup has left: the lock says that none is under way in this project."""
-    for path in target.glob(".rentomatic-*.dump.partial"):
+    for path in target.glob(".rentomatic-*.dump*.partial"):
         path.unlink(missing_ok=True)
     for path in target.glob("rentomatic-*.dump.json.new"):
         path.unlink(missing_ok=True)

@@ -36,6 +36,12 @@ def gauges(project: Project) -> Iterator[Gauge]:
         yield "rentomatic_backup_size_bytes", "Size of the newest backup.", newest.total_bytes
         yield "rentomatic_backup_rooms", "Rooms in the newest backup.", newest.rows.get("room", 0)
         break
+    if copies := project.notes("copy"):
+        yield (
+            "rentomatic_backup_copied_timestamp_seconds",
+            "When all were last copied.",
+            epoch(copies[-1]["at"]),
+        )
     drills = project.notes("drill")
     if drills:
         yield "rentomatic_drill_success", "Whether the last drill proved its backup.", int(drills[-1]["ok"])

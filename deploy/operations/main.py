@@ -20,6 +20,7 @@ COMMANDS = {
     "backup": "save the database",
     "restore": "put a backup in the place of the database",
     "drill": "prove the newest backup, beside what serves",
+    "schedule": "backups and drills at the times of .env",
     "upgrade": "bring PostgreSQL to another major version",
 }
 """Each is a module beside this one, with HELP, add_arguments() and run()."""

@@ -15,6 +15,7 @@ from deploy.operations.process import Done
 from deploy.operations.project import Project, now
 from deploy.operations.replicas import Replicas
 from deploy.operations.report import Failure, Report
+from deploy.operations.target import Target
 
 HELP = """\
 Put a backup in the place of the running stack's database.
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("restore", options.wait):
         docker = Docker(project)
+        if file is not None:
+            file = found(project, file, report)
         if options.undo:
             undo(docker, options, report)
         elif file is None:
@@ -106,6 +109,15 @@ def replaced_databases(database: Database, name: str) -> list[str]:
         f"WHERE starts_with(datname, {literal(f'{name}_before_')}) ORDER BY 1"
     )
     return [row["name"] for row in rows]
+
+
+def found(project: Project, file: Path, report: Report) -> Path:
+    """The file, that of this name in deploy/backups, or the one that is fetched from BACKUP_TO."""
+    kept = project.deploy / "backups" / file.name
+    target = Target(project)
+    if file.exists() or manifest.taken_at(file) is None or file.parent not in {Path.cwd(), kept.parent}:
+        return file
+    return target.fetch(file.name, report) if target and not kept.exists() else kept
 
 
 def list_of_backups(project: Project) -> str:

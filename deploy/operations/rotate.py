@@ -4,7 +4,7 @@ import argparse
 import secrets
 from datetime import UTC, datetime, timedelta
 
-from deploy.operations import environment, process, seal, site_settings
+from deploy.operations import environment, process, seal
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.project import Project, parse_time
@@ -180,9 +180,5 @@ class Rotation:
             if former:
                 self.project.write_secret(seal.FORMER, former)
             self.project.write_secret(seal.NAME, new_secret())
-            for name in {seal.NAME, seal.FORMER}:
-                path = self.project.secrets / name
-                if path.exists():
-                    site_settings.give(path, self.project.setting("RUN_AS"))
         self.report.say("Keep a copy of deploy/secrets/backup_key on another machine: without it, no backup")
         self.report.say("can be read there. It encrypts from the next backup on.")

@@ -40,6 +40,12 @@ WEB_REPLICAS=2
 RUN_AS={owner}
 # The major version of the database's files; ./deploy/rentomatic upgrade changes it.
 POSTGRES_VERSION=18
+# When backups are made, and the newest is proven, in the words of systemd's OnCalendar; then
+# ./deploy/rentomatic schedule.
+BACKUP_AT=03:15
+DRILL_AT=Sun 04:15
+# Another place for them: a folder, or a remote of deploy/secrets/rclone.conf, such as store:bucket/rooms.
+BACKUP_TO=
 """
 
 SECRETS = ("secret_key", "postgres_password", "application_password")

@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from deploy.operations import manifest, process
+from deploy.operations import manifest, process, seal
 from deploy.operations.doctor.finding import Finding, error, ok, warning
 from deploy.operations.project import parse_time
 
 TELLING = re.compile(r"Detail:|detail|rror|Unable|refused|rateLimited|too many", re.I)
 """Of certbot's output the lines that name the cause."""
+
+OPERATORS = {"rclone.conf", seal.NAME, seal.FORMER}
+"""Secrets that no container reads."""
 
 COPY = "copy a certificate and its key into deploy/certificates, then ./deploy/rentomatic apply"
 
@@ -88,6 +91,8 @@ def secret_files(folder: Path, owner: str) -> Finding:
         readable = 0o044 if path.name == "postgres_verifier" else 0  # no secret: nobody can log in with it
         if status.st_mode & 0o077 & ~readable:
             return error(f"others may read or write {path.name} (mode {status.st_mode & 0o777:o})", command)
+        if path.name in OPERATORS:
+            continue
         if owner and f"{status.st_uid}:{status.st_gid}" != owner:
             return error(
                 f"{path.name} belongs to {status.st_uid}:{status.st_gid}, the containers run as {owner}",
