@@ -77,13 +77,19 @@ class Watchdog:
     the fork.
 
     `database` limits one wait for the database, `whole` a request from its first byte to the last byte of its
-    response; both in seconds. `on_cut` is told of each cut: one of MESSAGES.
+    response; both in seconds. `on_cut` is told of each cut, one of MESSAGES; `on_check`, at each check, how
+    many requests are in progress.
     """
 
     def __init__(
-        self, database: float, whole: float, on_cut: Callable[[str], None] = lambda connection: None
+        self,
+        database: float,
+        whole: float,
+        on_cut: Callable[[str], None] = lambda connection: None,
+        on_check: Callable[[int], None] = lambda requests: None,
     ) -> None:
         self.on_cut = on_cut
+        self.on_check = on_check
         self.interval = min(1.0, database / 4)
         # Checks and not seconds: time in which the whole process was stopped does not count.
         self.max_checks = math.ceil(database / self.interval)
@@ -117,11 +123,13 @@ class Watchdog:
         """Cut the connections over a limit, and log outside the lock: logging may be slow."""
         cuts = []
         with self.lock:
+            number = len(self.requests)
             for request in self.requests:
                 # Their own thread may close a connection at the same time.
                 with contextlib.suppress(psycopg2.Error, OSError):
                     if connection := self.cut_if_over_limit(request):
                         cuts.append((connection, request))
+        self.on_check(number)
         for connection, request in cuts:
             self.on_cut(connection)
             logger.error(MESSAGES[connection], request.name, extra={"request_id": request.request_id})

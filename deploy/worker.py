@@ -65,9 +65,9 @@ class Worker(ThreadWorker):
     def run(self) -> None:
         limits = settings.REQUEST_TIMEOUT, settings.EXPORT_TIMEOUT
         if settings.METRICS_BIND:
-            from rentomatic_site.metrics.requests import count_cut
+            from rentomatic_site.metrics.requests import count_cut, set_in_flight
 
-            self.watchdog = Watchdog(*limits, on_cut=count_cut)
+            self.watchdog = Watchdog(*limits, on_cut=count_cut, on_check=set_in_flight)
         else:
             self.watchdog = Watchdog(*limits)
         self.watchdog.start()

@@ -7,9 +7,11 @@ class SiteConfig(AppConfig):
     name = "rentomatic_site"
 
     def ready(self) -> None:
-        from rentomatic_site import checks, logs, postgres  # noqa: F401 - checks registers them
+        from rentomatic_site import checks, logs, postgres, sqlcommenter  # noqa: F401 - checks registers them
 
         connection_created.connect(logs.remember_database_process)
+        if settings.SQL_COMMENTS:
+            connection_created.connect(sqlcommenter.connected)
         if settings.METRICS_BIND:
             from rentomatic_site.metrics import requests
 

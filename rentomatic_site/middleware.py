@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import Resolver404, resolve, reverse
 from django.utils import translation
 
+from rentomatic_site import sqlcommenter
 from rentomatic_site.compression import add_vary, compress
 from rentomatic_site.logs import request_id
 from rooms.api.errors import BadRequest
@@ -35,6 +36,7 @@ def request_ids(get_response: GetResponse) -> GetResponse:
         # Not reset at the end: Django logs error responses after the outermost middleware. The thread's next
         # request overwrites it.
         request_id.set(own)
+        sqlcommenter.handles(request)
         response = get_response(request)
         response["X-Request-ID"] = own
         return response

@@ -245,6 +245,8 @@ DATABASES = {
 }
 PREPARED_STATEMENTS = env_bool("PREPARED_STATEMENTS", True)
 """Whether statements are prepared where the plan cannot depend on their values (rooms/api/prepared.py)."""
+SQL_COMMENTS = env_bool("SQL_COMMENTS", not DEBUG)
+"""Whether statements name their request in a comment (sqlcommenter.py)."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Static files: hashed and compressed by collectstatic, served by whitenoise

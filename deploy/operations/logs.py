@@ -72,18 +72,19 @@ def lines_of(text: str, request_id: str) -> list[dict[str, str]]:
     """
     The lines of a request in what `docker compose logs --timestamps` prints: time, container and text.
 
-    nginx's, gunicorn's and Django's have its id. PostgreSQL's are those of the processes that Django names,
-    written while the request was served: a connection serves one request at a time.
+    nginx's, gunicorn's and Django's have its id, and PostgreSQL's of statements have it in their comment. The
+    others of PostgreSQL are those of the processes that Django names, written while the request was served: a
+    connection serves one request at a time.
     """
     lines = list(read(text))
     own = [line for line in lines if line.service != "db" and request_id in line.text]
     processes = {str(line.record["database_process"]) for line in own if "database_process" in line.record}
     found = list(own)
-    if own:
-        began, ended = span(own)
-        for line in lines:
-            process = PROCESS.match(line.text)
-            if line.service == "db" and process and process[1] in processes and began <= line.time <= ended:
+    began, ended = span(own) if own else (None, None)
+    for line in lines:
+        if line.service == "db" and (process := PROCESS.match(line.text)):
+            in_time = began and ended and began <= line.time <= ended and process[1] in processes
+            if in_time or f"/*request_id='{request_id}'" in line.text:
                 found.append(line)
     return [
         {

@@ -16,7 +16,7 @@ latency = Histogram(
 )
 in_flight = Gauge(
     "rentomatic_http_requests_in_flight",
-    "Requests that are being served, exports until their last byte.",
+    "Requests that were being served a second ago, exports until their last byte.",
     multiprocess_mode="livesum",
 )
 

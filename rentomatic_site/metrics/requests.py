@@ -56,31 +56,18 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Calla
     def respond(request: HttpRequest) -> HttpResponseBase:
         began = perf_counter()
         waited.seconds = 0.0
-        measured.in_flight.inc()
-        streaming = False
-        try:
-            response = get_response(request)
-            streaming = response.streaming
-        finally:
-            if not streaming:
-                measured.in_flight.dec()
+        response = get_response(request)
         route = route_of(request)
         method = request.method if request.method in METHODS else "other"
         count(route, method, response.status_code)()
         observe(route)(perf_counter() - began)
-        if streaming:
-            response._resource_closers.append(lambda: end_of_stream(route))  # type: ignore[attr-defined]  # Django's own way
+        if response.streaming:  # its statements go on
+            response._resource_closers.append(lambda: add_waited(route)(waited.seconds))  # type: ignore[attr-defined]  # Django's own way
         elif waited.seconds:
             add_waited(route)(waited.seconds)
         return response
 
     return respond
-
-
-def end_of_stream(route: str) -> None:
-    measured.in_flight.dec()
-    if waited.seconds:
-        add_waited(route)(waited.seconds)
 
 
 def measure_statement(execute: Callable, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -126,6 +113,11 @@ def connected(connection: Any, **kwargs: Any) -> None:
 def count_cut(connection: str) -> None:
     """Called by the watchdog of gunicorn's workers."""
     measured.cuts.labels(connection).inc()
+
+
+def set_in_flight(number: int) -> None:
+    """Called by the watchdog at each check: exact to a second, and nothing for a request."""
+    measured.in_flight.set(number)
 
 
 def job_saved(instance: Job, created: bool, **kwargs: Any) -> None:

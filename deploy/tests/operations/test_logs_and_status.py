@@ -58,6 +58,18 @@ def test_the_lines_of_a_request_come_in_their_order_and_no_others():
     assert found[0]["time"] == "2026-11-20T16:00:00.200Z"
 
 
+def test_a_statement_of_postgresql_is_found_by_its_comment_alone():
+    """As where a clock differs, or the lines of `web` are gone."""
+    slow = f"duration: 1200 ms  statement: SELECT code FROM room /*request_id='{REQUEST}',route='rooms'*/"
+    other = slow.replace(REQUEST, "f" * 32)
+    text = "".join(
+        f"db-1  | 2026-11-20T17:00:00.000000000Z 2026-11-20 17:00:00.000 UTC [99] LOG:  {line}\n"
+        for line in (slow, other)
+    )
+    assert [line["text"][-len(slow) :] for line in lines_of(text, REQUEST)] == [slow]
+    assert len(lines_of(COMPOSE_LOGS + text, REQUEST)) == 6
+
+
 def test_a_request_of_nginx_alone_has_no_line_of_postgresql():
     found = lines_of(COMPOSE_LOGS.replace('"database_process": 71', '"database_process": 5'), REQUEST)
     assert [line["container"] for line in found] == ["web-2", "web-2", "nginx-1"]

@@ -47,27 +47,6 @@ def measured(transactional_db):
     connection.ensure_connection()
 
 
-@pytest.mark.django_db
-def test_a_stream_is_in_flight_until_it_is_closed(added):
-    added("http_requests_in_flight")
-    stream = StreamingHttpResponse(iter([b"a", b"b"]))
-    response = requests.middleware(lambda request: stream)(RequestFactory().get("/rooms.csv"))
-    assert added("http_requests_in_flight") == 1
-    assert list(response) == [b"a", b"b"]
-    response.close()
-    assert added("http_requests_in_flight") == 0
-
-
-def test_an_exception_leaves_nothing_in_flight(added):
-    def stop(request):
-        raise SystemExit
-
-    added("http_requests_in_flight")
-    with pytest.raises(SystemExit):
-        requests.middleware(stop)(RequestFactory().get("/rooms"))
-    assert added("http_requests_in_flight") == 0
-
-
 @pytest.mark.usefixtures("measured")
 def test_statements_of_a_stream_are_time_of_its_route(added):
     def rows():
