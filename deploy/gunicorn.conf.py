@@ -105,6 +105,10 @@ def post_fork(server: Any, worker: Any) -> None:
         from rentomatic_site.metrics import endpoint
 
         endpoint.serve(server.metrics, settings.METRICS_DIR)
+    if settings.TRACES_ENDPOINT:
+        from rentomatic_site import tracing
+
+        tracing.start()
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -12,6 +12,10 @@ class SiteConfig(AppConfig):
         connection_created.connect(logs.remember_database_process)
         if settings.SQL_COMMENTS:
             connection_created.connect(sqlcommenter.connected)
+        if settings.TRACES_ENDPOINT:
+            from rentomatic_site import tracing
+
+            connection_created.connect(tracing.connected)
         if settings.METRICS_BIND:
             from rentomatic_site.metrics import requests
 

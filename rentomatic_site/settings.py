@@ -448,6 +448,21 @@ if METRICS_BIND:
     MIDDLEWARE.insert(0, "rentomatic_site.metrics.requests.middleware")
 METRICS_DIR = Path(env_str("METRICS_DIR", "/dev/shm/rentomatic-metrics"))  # noqa: S108 - its owner is checked
 """The folder of the counts, on a file system in memory; emptied at the start of gunicorn."""
+TRACES_ENDPOINT = env_str("OTEL_EXPORTER_OTLP_ENDPOINT").rstrip("/")
+"""The collector of traces, over HTTP; empty: there are none."""
+if TRACES_ENDPOINT:
+    collector = urlsplit(TRACES_ENDPOINT)
+    if not (collector.scheme in {"http", "https"} and collector.hostname):
+        raise ImproperlyConfigured(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is no URL: {TRACES_ENDPOINT!r}. "
+            "Example: OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318"
+        )
+    # Within request_ids, whose id is an attribute, and around all others.
+    MIDDLEWARE.insert(
+        MIDDLEWARE.index("rentomatic_site.middleware.request_ids") + 1, "rentomatic_site.tracing.middleware"
+    )
+TRACED_PER_MILLE = env_int("TRACED_PER_MILLE", 1000)
+"""Of a thousand requests, those that are traced."""
 DRAIN_FILE = env_str("DRAIN_FILE", "/dev/shm/rentomatic-draining")  # noqa: S108 - read for its existence only
 
 # --- Logs: one stream, the console; text for people or JSON for machines

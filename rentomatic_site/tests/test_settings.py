@@ -51,6 +51,10 @@ def startup_error(env: dict[str, str | None]) -> str:
 @pytest.mark.parametrize(
     ("variables", "fragments"),
     [
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"},
+            ["OTEL_EXPORTER_OTLP_ENDPOINT is no URL", "http://"],
+        ),
         ({"METRICS_BIND": "9100"}, ["METRICS_BIND is not of the form HOST:PORT: '9100'", "Example:"]),
         ({"METRICS_BIND": "0.0.0.0:8000"}, ["METRICS_BIND has a port of WEB_BIND", "Example:"]),
         ({"SECRET_KEY": None}, ["SECRET_KEY is not set", "./deploy/rentomatic setup"]),
