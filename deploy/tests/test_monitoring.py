@@ -29,7 +29,7 @@ QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in pa
 OVERLAY = yaml.safe_load((PROJECT / "deploy/compose.monitoring.yml").read_text())
 RUNBOOK = Document("docs/runbook.md")
 
-NOT_HERE = re.compile(r"\bnode_|rentomatic_backup_|ALERTS|cache=\"hit\"")
+NOT_HERE = re.compile(r"\bnode_|rentomatic_(backup|drill)_|ALERTS|cache=\"hit\"")
 """What the Prometheus of these tests has no target for, or what has not happened."""
 
 

@@ -17,7 +17,6 @@ from rooms.admin.jobs.record import recorded
 from rooms.factories import RoomFactory
 from rooms.models import Job
 
-
 OFF = ("prometheus", "rentomatic_site.metrics", "opentelemetry", "rentomatic_site.tracing")
 """What is not even imported without METRICS_BIND and OTEL_EXPORTER_OTLP_ENDPOINT."""
 
