@@ -14,6 +14,7 @@ from rentomatic_site.testing.plugin import needs
 
 pytestmark = [pytest.mark.compose, pytest.mark.needs("docker", "git")]
 
+OVERLAID = "compose.yml:deploy/compose.monitoring.yml"
 IMAGES = Path(__file__).parent / "images"
 DEBIAN = {
     "PROMETHEUS_IMAGE": "prometheus",
@@ -40,10 +41,11 @@ def monitored(tmp_path_factory) -> Iterator[Stack]:
     stack.set("GRAFANA_PORT", str(rig.free_port()))
     try:
         stack.run("./deploy/rentomatic", "rollout")
-        stack.set("COMPOSE_FILE", "compose.yml:deploy/compose.monitoring.yml")
+        stack.set("COMPOSE_FILE", OVERLAID)
         stack.run("./deploy/rentomatic", "apply")
         yield stack
     finally:
+        stack.set("COMPOSE_FILE", OVERLAID)  # with its volumes
         stack.remove()
 
 
