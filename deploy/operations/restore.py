@@ -203,8 +203,8 @@ class Exchange:
     def drop_older(self) -> None:
         """Of the databases that restores have replaced the newest stay."""
         for old in replaced_databases(self.database, self.name)[:-KEPT]:
-            self.database.execute(f"DROP DATABASE {identifier(old)} WITH (FORCE)")
-            self.report.say(f"The database {old}, which an earlier restore had replaced, is dropped.")
+            if self.database.execute(f"DROP DATABASE {identifier(old)} WITH (FORCE)", check=False):
+                self.report.say(f"The database {old}, which an earlier restore had replaced, is dropped.")
 
     def put_back(self, reason: str, statements: Sequence[str], status: int = 1) -> None:
         """Everything as it was, then Failure with the reason."""

@@ -63,8 +63,8 @@ def restore(docker: Docker, dump: Path, report: Report, dry: bool) -> None:
     text = files.pop(".env").decode()
     text = environment.changed(text, "PROJECT_FOLDER", str(project.folder))
     text = environment.changed(text, "IMAGE", None)  # no image is here yet
-    keep = project.deploy / f"settings_before_{now()}"
-    keep.mkdir(mode=0o700)
+    keep = project.deploy / "backups" / f"settings_before_{now()}"
+    keep.mkdir(mode=0o700, parents=True)
     for name, content in {**files, ".env": text.encode()}.items():
         path = project.folder / name
         if path.exists():

@@ -112,7 +112,7 @@ def test_a_new_host_gets_the_settings_before_its_first_rollout(stack, place, nam
     assert other.setting("COMPOSE_PROJECT_NAME") == stack.setting("COMPOSE_PROJECT_NAME")
     assert other.setting("PROJECT_FOLDER") == str(tmp_path)
     assert other.setting("IMAGE") == ""
-    (kept,) = (tmp_path / "deploy").glob("settings_before_*/secret_key")
+    (kept,) = (tmp_path / "deploy/backups").glob("settings_before_*/secret_key")
     assert kept.read_text() == own
 
 

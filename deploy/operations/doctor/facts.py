@@ -188,6 +188,9 @@ class Facts:
         ):
             drop = f"docker compose exec db dropdb -U postgres {row['name']}"
             yield f"database {row['name']}, of a restore or a drill", drop
+        if database.rows(f"SELECT FROM pg_database WHERE datname = {literal(base)} AND NOT datallowconn"):
+            allow = f"ALTER DATABASE {identifier(base)} ALLOW_CONNECTIONS true"
+            yield "a database that lets nobody in", f"{PSQL} -c '{allow}'"
         yield from self.leftovers_of_upgrades(database)
         role = f"{self.project.role}_rotating"
         if database.rows(f"SELECT 1 FROM pg_roles WHERE rolname = {literal(role)}"):

@@ -17,7 +17,7 @@ from deploy.operations.target import Target
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
 
-S3_SERVER = "s3rver@3.7.1"
+PACKAGES = Path(__file__).parent.parent / "s3"
 KEY = Key("of the test")
 
 
@@ -149,8 +149,10 @@ def s3_server(tmp_path_factory) -> Iterator[int]:
     """The port of an S3 server, which knows one key and the bucket `backups`."""
     needs("npm", "node", "rclone")
     folder = tmp_path_factory.mktemp("s3")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", folder, S3_SERVER]
-    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(PACKAGES / name, folder)
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=300)
     port = rig.free_port()
     command = [*rig.ends_with_pytest(), str(folder / "node_modules/.bin/s3rver"), "--silent"]
     command += ["--directory", str(folder), "--address", "127.0.0.1", "--port", str(port)]
