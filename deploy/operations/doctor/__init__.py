@@ -90,6 +90,11 @@ def backups(facts: Facts) -> Finding:
     return files.backup_age(facts.project.deploy / "backups", facts.now)
 
 
+def copies(facts: Facts) -> Finding:
+    project = facts.project
+    return files.copy_age(project.setting("BACKUP_TO").rstrip("/"), project.notes("copy"), facts.now)
+
+
 def drills(facts: Facts) -> Finding:
     if facts.project.managed:
         return ok("backups are the provider's")
@@ -132,6 +137,7 @@ CHECKS = (
     Check("certificate-days", "files", lambda facts: files.certificate_days(facts.chain, facts.now)),
     Check("renewal", "files", renewal),
     Check("backup", "files", backups),
+    Check("copy", "files", copies),
     Check("drill", "files", drills),
     Check("database", "database", database_reachable, before_rollout=True),
     Check("migrations", "database", migrations),

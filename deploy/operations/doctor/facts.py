@@ -191,6 +191,7 @@ class Facts:
         if database.rows(f"SELECT FROM pg_database WHERE datname = {literal(base)} AND NOT datallowconn"):
             allow = f"ALTER DATABASE {identifier(base)} ALLOW_CONNECTIONS true"
             yield "a database that lets nobody in", f"{PSQL} -c '{allow}'"
+            return  # nothing more can be asked of it
         yield from self.leftovers_of_upgrades(database)
         role = f"{self.project.role}_rotating"
         if database.rows(f"SELECT 1 FROM pg_roles WHERE rolname = {literal(role)}"):

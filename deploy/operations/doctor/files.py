@@ -120,6 +120,19 @@ def backup_age(folder: Path, now: datetime) -> Finding:
     return ok(text) if age < timedelta(hours=26) else warning(text, command)
 
 
+def copy_age(place: str, copies: list[dict[str, Any]], now: datetime) -> Finding:
+    """When everything was last in the other place; `copies` is the journal of that."""
+    if not place:
+        return ok("backups stay on this host (BACKUP_TO brings them to another place)")
+    command = "./deploy/rentomatic backup --copy"
+    times = [parse_time(note["at"]) for note in copies if note.get("place") == place]
+    if not times:
+        return warning(f"no backup was ever copied to {place}", command)
+    age = now - times[-1]
+    text = f"all backups were in {place} {hours(age)} ago"
+    return ok(text) if age < timedelta(hours=26) else error(text, command)
+
+
 def proof_age(proofs: list[dict[str, Any]], now: datetime) -> Finding:
     """When a backup was last proven, by a drill or by a restore; `proofs` is the journal of both."""
     command = "./deploy/rentomatic drill"

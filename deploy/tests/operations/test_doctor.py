@@ -292,6 +292,16 @@ def test_a_backup_that_was_never_proven_is_said():
     assert "room has 3 rows of 4" in found.text
 
 
+def test_backups_that_do_not_reach_their_other_place_are_said():
+    def copied(hours: int, place: str = "nas:rooms") -> dict:
+        return {"at": f"{NOW - timedelta(hours=hours):%Y%m%dT%H%M%SZ}", "place": place}
+
+    assert files.copy_age("", [], NOW).level == OK
+    assert files.copy_age("nas:rooms", [copied(1, "former:place")], NOW).level == WARNING
+    assert files.copy_age("nas:rooms", [copied(60), copied(3)], NOW).level == OK
+    assert files.copy_age("nas:rooms", [copied(60)], NOW).level == ERROR
+
+
 # --- A real server
 
 
