@@ -1,6 +1,7 @@
 """BACKUP_TO: another place for the backups, a folder, a bucket or another machine, which rclone reaches."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,14 @@ class Target:
         self.project = project
         self.place = project.setting("BACKUP_TO").rstrip("/")
         self.config = project.secrets / "rclone.conf"
-        self.seconds = float(project.setting("BACKUP_TIMEOUT", "3600"))
+        seconds = project.setting("BACKUP_TIMEOUT", "3600")
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", seconds):
+            raise Failure(
+                f"BACKUP_TIMEOUT={seconds} is no number of seconds; nothing was done",
+                "in .env BACKUP_TIMEOUT=3600",
+                status=2,
+            )
+        self.seconds = int(seconds)
 
     def __bool__(self) -> bool:
         return bool(self.place)
@@ -61,7 +69,7 @@ class Target:
         found = [meaning for words, meaning in CAUSES.items() if words.lower() in done.stderr.lower()]
         reason = found[0] if found else " ".join(done.stderr.split())[-400:]
         if done.returncode == 124:
-            reason = f"it took longer than {self.seconds:g} s (BACKUP_TIMEOUT)"
+            reason = f"{done.stderr} (BACKUP_TIMEOUT)"
         command = f"rclone --config {self.config} lsf {self.place}"
         raise Failure(f"{what} {self.place}: {reason}", f"{command}, then ./deploy/rentomatic backup --copy")
 

@@ -205,7 +205,14 @@ def test_a_server_that_hangs_is_given_up_after_the_time_of_env(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         site = s3_site(tmp_path, silent.getsockname()[1], "store:backups", BACKUP_TIMEOUT="2")
         save(site, 1)
-        assert "it took longer than 2 s (BACKUP_TIMEOUT)" in refused(site).reason
+        assert "no response within 2 s (BACKUP_TIMEOUT)" in refused(site).reason
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "1.5", "inf"])
+def test_a_time_out_that_is_no_number_is_refused(tmp_path, text):
+    with pytest.raises(Failure, match=r"BACKUP_TIMEOUT=.* is no number of seconds") as refusal:
+        Target(project(tmp_path, "store:backups", BACKUP_TIMEOUT=text))
+    assert refusal.value.status == 2
 
 
 def test_a_remote_that_rclone_conf_does_not_have_is_named(tmp_path):
