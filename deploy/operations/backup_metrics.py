@@ -1,4 +1,4 @@
-"""deploy/monitoring/textfile/backups.prom: what is known of the backups, for Prometheus' node_exporter."""
+"""What is known of the backups, in Prometheus' text format, for node exporter's collector of text files."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,10 +20,9 @@ def write(project: Project) -> None:
     lines = []
     for name, words, number in gauges(project):
         lines += [f"# HELP {name} {words}", f"# TYPE {name} gauge", f"{name} {number:.15g}"]
-    # Not in deploy/backups, which only its owner reads.
     folder = project.deploy / "monitoring" / "textfile"
     folder.mkdir(parents=True, exist_ok=True)
-    environment.replace(folder / "backups.prom", "\n".join([*lines, ""]), 0o644)
+    environment.replace(folder / "backup.prom", "\n".join([*lines, ""]), 0o644)
 
 
 def gauges(project: Project) -> Iterator[Gauge]:

@@ -17,7 +17,7 @@ Prove the newest backup: restore it into a database of its own, beside the one t
 Its manifest is checked, the dump is read in, its rows are counted and compared with the manifest, and it is
 migrated. Then a replica without clients is asked for the first page, for the number of rooms, and for those
 within a box, and what it says is compared with the database's own count. The database is dropped afterwards;
-the site goes on. The result is in doctor, in status, and in deploy/monitoring/textfile/backups.prom."""
+the site goes on. The result is in doctor, in status, and in deploy/monitoring/textfile."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -237,7 +237,7 @@ def test_a_drill_proves_the_newest_backup_beside_what_serves(stack, saved):
     assert drilled["file"].endswith(saved)
     assert drilled["rows"]["room"] == 1
     assert drilled["questions"]["total"] == drilled["questions"]["inside"] == 1
-    metrics = (stack.folder / "deploy/monitoring/textfile/backups.prom").read_text()
+    metrics = (stack.folder / "deploy/monitoring/textfile/backup.prom").read_text()
     assert "rentomatic_drill_success 1\n" in metrics
     assert "proven by a drill" in stack.run("./deploy/rentomatic", "status").stdout
 
@@ -252,8 +252,10 @@ def test_a_drill_that_fails_is_an_error_of_doctor_and_leaves_nothing(stack, save
     found = stack.run("./deploy/rentomatic", "doctor", "drill", check=False)
     assert found.returncode == 2
     assert "room has 1 rows of 2" in found.stdout
-    metrics = (stack.folder / "deploy/monitoring/textfile/backups.prom").read_text()
-    assert "rentomatic_drill_success 0\n" in metrics
+    assert (
+        "rentomatic_drill_success 0\n"
+        in (stack.folder / "deploy/monitoring/textfile/backup.prom").read_text()
+    )
 
 
 def test_a_damaged_backup_is_refused_and_changes_nothing(stack, saved):

@@ -1,4 +1,4 @@
-"""deploy/monitoring/textfile/backups.prom, which a collector reads."""
+"""deploy/monitoring/textfile/backup.prom, which node exporter reads."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def save(project: Project, ago: timedelta, rooms: int | None) -> None:
 def written(project: Project) -> dict[str, float]:
     """The file as Prometheus reads it; each gauge has a help and a type before it."""
     backup_metrics.write(project)
-    file = project.deploy / "monitoring/textfile/backups.prom"
+    file = project.deploy / "monitoring" / "textfile" / "backup.prom"
     assert file.stat().st_mode & 0o777 == 0o644
     text = file.read_text()
     line = r"# HELP (\w+) [^\n]+\n# TYPE (\w+) gauge\n(\w+) ([0-9.]+)\n"
