@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.operations import https
+from deploy.operations import https, pitr
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
@@ -33,10 +33,11 @@ def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("apply", options.wait):
         https.choose(project, report, dry=options.dry_run)
+        pitr.choose(project, report, dry=options.dry_run)
         Apply(Docker(project), report, options).run()
 
 
-BESIDE = ("acme", "prometheus", "postgres_exporter", "nginx_exporter", "node_exporter", "grafana")
+BESIDE = ("acme", "archive", "prometheus", "postgres_exporter", "nginx_exporter", "node_exporter", "grafana")
 """Services that answer no request: they are made anew without asking."""
 
 
@@ -87,12 +88,16 @@ class Apply:
                 self.report.step(f"Making {service} anew …")
                 # Not --no-deps: Compose would take a container that was made so for a changed one.
                 self.docker.compose("up", "--detach", "--wait", service)
+        if pitr.wanted(self.docker.project):
+            pitr.prepare(self.docker)
         for service in changes.beside:
             self.report.step(f"Starting {service} …")
             self.docker.compose("up", "--detach", "--no-deps", service)
         for service in changes.surplus:
             self.report.step(f"Removing {service} …")
             self.docker("rm", "--force", *self.docker.containers(service), check=False)
+        if "archive" in changes.surplus:
+            pitr.retire(self.docker)
         if changes or self.options.force:
             self.docker.project.note("apply", changes=self.report.data["changes"])
         self.report.say("Done." if changes or self.options.force else "Nothing differs; nothing was done.")

@@ -19,15 +19,15 @@ def literal(text: str) -> str:
 
 
 class Database:
-    """The server in the container `db`."""
+    """The server in the container `db`, or in another one."""
 
-    def __init__(self, docker: Docker) -> None:
+    def __init__(self, docker: Docker, container: str = "") -> None:
         if docker.project.managed:
             raise Failure(
                 "the database is a managed one; nothing was changed", "use its provider's tools for this"
             )
         self.docker = docker
-        self.container = docker.running("db")
+        self.container = container or docker.running("db")
 
     def execute(
         self, *statements: str, database: str = "postgres", check: bool = True, timeout: float | None = None

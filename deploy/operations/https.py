@@ -28,15 +28,9 @@ def choose(project: Project, report: Report, *, dry: bool = False) -> None:
             "no authority gives a certificate to a host without a domain; nothing was changed",
             "SITE_HOST=rooms.example.com in .env",
         )
-    before = project.setting("COMPOSE_FILE", "compose.yml").split(":")
-    files = [name for name in before if name != OVERLAY] + ([OVERLAY] if wanted else [])
-    if files != before:
-        report.step(f"COMPOSE_FILE={':'.join(files)}")
-    if not dry:
-        if files != before:
-            project.record("COMPOSE_FILE", ":".join(files) if files != ["compose.yml"] else None)
-        if wanted:
-            make_folders(project)
+    project.choose_overlay(OVERLAY, wanted, report, dry=dry)
+    if wanted and not dry:
+        make_folders(project)
 
 
 def make_folders(project: Project) -> None:

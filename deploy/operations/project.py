@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.operations import environment
-from deploy.operations.report import Failure
+from deploy.operations.report import Failure, Report
 
 FOLDER = Path(__file__).resolve().parent.parent.parent
 
@@ -67,6 +67,17 @@ class Project:
         """Write a variable into .env; None takes it out."""
         text = environment.changed(self.environment.read_text(), name, value)
         environment.replace(self.environment, text)
+
+    def choose_overlay(self, overlay: str, wanted: bool, report: Report, *, dry: bool) -> None:
+        """Name a file in COMPOSE_FILE, after the others, or take it out."""
+        before = self.setting("COMPOSE_FILE", "compose.yml").split(":")
+        files = [name for name in before if name != overlay] + ([overlay] if wanted else [])
+        if wanted and overlay in before:
+            files = before
+        if files != before:
+            report.step(f"COMPOSE_FILE={':'.join(files)}")
+            if not dry:
+                self.record("COMPOSE_FILE", ":".join(files) if files != ["compose.yml"] else None)
 
     @property
     def image(self) -> str:

@@ -11,6 +11,7 @@ from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.incoming import Copy, Incoming
 from deploy.operations.nginx import Nginx
+from deploy.operations.pitr import recovery
 from deploy.operations.process import Done
 from deploy.operations.project import Project, now
 from deploy.operations.replicas import Replicas
@@ -27,7 +28,10 @@ databases change names, which cuts every connection and takes a moment. When som
 it, everything is as it was.
 
 The two newest databases that restores have replaced stay. --undo puts the newest in its place again, and
-keeps the one that served until then, so that --undo again goes forward. Each takes as much disk as before."""
+keeps the one that served until then, so that --undo again goes forward. Each takes as much disk as before.
+
+With --at, and PITR=on in .env, the whole cluster as it was at that second takes the place of the present one,
+in a volume of its own. All of its WAL is checked before. --undo returns to the volume that was replaced."""
 
 KEPT = 2
 """How many replaced databases stay: of a restore that was a mistake, the one before it too."""
@@ -35,6 +39,12 @@ KEPT = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="FILE", help="a backup of ./deploy/rentomatic backup")
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        help='the second to go back to, "2026-11-21 10:00:05", in UTC unless an offset (+01:00) or '
+        "a zone (Europe/Madrid) follows; or latest",
+    )
     parser.add_argument(
         "--undo", action="store_true", help="put back what the last restore has replaced, by no backup"
     )
@@ -57,6 +67,9 @@ def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("restore", options.wait):
         docker = Docker(project)
+        if options.at or (options.undo and recovery.was_last(project)):
+            recovery.run(docker, options, report)
+            return
         if file is not None:
             file = found(project, file, report)
         if options.undo:

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from deploy.operations import doctor, https, process
+from deploy.operations import doctor, https, pitr, process
 from deploy.operations.classify import hazards
 from deploy.operations.docker import Docker
 from deploy.operations.migrations import Migrations, Plan
@@ -42,6 +42,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("rollout", options.wait):
         https.choose(project, report, dry=options.dry_run)
+        pitr.choose(project, report, dry=options.dry_run)
         Rollout(Docker(project), report, options).run()
 
 
@@ -150,6 +151,8 @@ class Rollout:
             self.report.show(self.docker.compose(*logs, variables={"IMAGE": self.image}, check=False).text)
             self.docker.compose("down", variables={"IMAGE": self.image}, check=False)
             raise Failure("the first start failed (above); nothing is running", MEND)
+        if pitr.wanted(self.project):
+            pitr.prepare(self.docker)
         self.record([])
         self.report.say(f"Done: {self.image} serves at {self.project.setting('SITE_ADDRESS')}/rooms")
 

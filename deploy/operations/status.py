@@ -7,16 +7,18 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations import manifest
+from deploy.operations import manifest, pitr
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
 from deploy.operations.doctor.files import hours, proof_age
+from deploy.operations.pitr.archive import Archive
 from deploy.operations.project import Project
 from deploy.operations.report import Report
 
 HELP = """\
 Show how the site does, on one screen: the version and its replicas, requests, errors and the slowest ones of
-the last minutes, by nginx's log, and the age of the newest backup. Changes nothing."""
+the last minutes, by nginx's log, the age of the newest backup, and since when restore --at can go back.
+Changes nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         "requests": summary(read_lines(log.stdout.splitlines())),
         "minutes": options.minutes,
         "backup": newest_backup(project, now),
+        "since": reach(project),
         "last": [f"{note['at']} {note['command']}" for note in project.notes()[-3:]],
     }
     report.data |= facts
@@ -95,6 +98,12 @@ def newest_backup(project: Project, now: datetime) -> str:
     return f"{hours(now - taken)} old; {proof_age(project.proofs(), now).text}"
 
 
+def reach(project: Project) -> str:
+    """The time since which any second can be reached; empty where none can."""
+    since = Archive(project).oldest() if pitr.wanted(project) else None
+    return f"{since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
+
+
 def screen(facts: dict[str, Any]) -> str:
     requests = facts["requests"]
     lines = [f"{facts['image'] or 'nothing is released'} at {facts['url']}", ""]
@@ -108,5 +117,7 @@ def screen(facts: dict[str, Any]) -> str:
     for one in requests["slowest"]:
         lines.append(f"  {one['seconds']:7.3f} s  {one['status']}  {one['method']} {one['target'][:60]}")
     lines += ["", f"newest backup: {facts['backup'] or 'none'}"]
+    if facts["since"]:
+        lines.append(f"can go back to any second since {facts['since']}")
     lines += [f"  {line}" for line in facts["last"]]
     return "\n".join(lines)

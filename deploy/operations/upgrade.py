@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.operations import process
+from deploy.operations import pitr, process
 from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, DatabaseCopy, expect
@@ -78,6 +78,7 @@ class Server:
         if not up:
             return up.text[-1000:]
         self.database = Database(self.docker)
+        pitr.follow(self.docker)
         replicas = Replicas(self.docker, self.report)
         return replicas.still_failing(replicas.serving())
 

@@ -45,6 +45,24 @@ def test_every_service_is_hardened_and_limited(name):
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
 
 
+def test_the_receiver_of_wal_is_hardened_and_keeps_it_outside_of_the_databases_volume():
+    service = yaml.safe_load((PROJECT / "deploy/compose.pitr.yml").read_text())["services"]["archive"]
+    hardening = ("init", "read_only", "cap_drop", "security_opt", "logging", "restart")
+    assert {name: service[name] for name in hardening} == {name: SERVICES["db"][name] for name in hardening}
+    assert service["image"] == SERVICES["db"]["image"]  # a newer server would refuse its programs
+    assert service["networks"] == ["data"]
+    assert service["secrets"] == ["archive_password"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert not [mount for mount in service["volumes"] if "DATABASE_VOLUME" in mount]
+
+
+def test_another_volume_of_the_database_is_another_definition_of_its_container():
+    name = "${DATABASE_VOLUME_NAME:-}"
+    assert SERVICES["db"]["labels"] == {"rentomatic.volume": name}
+    assert COMPOSE["volumes"]["database"]["name"].startswith(name.removesuffix("}"))
+
+
 def test_only_nginx_is_published():
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
 
@@ -292,5 +310,5 @@ def test_shell_scripts_are_clean():
         for path in sorted(Path(PROJECT, "deploy").rglob("*"))
         if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
     ]
-    assert {path.name for path in scripts} == {"reload", "render", "renew"}
+    assert {path.name for path in scripts} == {"archive", "reload", "render", "renew"}
     subprocess.run(["shellcheck", "-x", *scripts], cwd=PROJECT, check=True)

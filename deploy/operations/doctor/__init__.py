@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deploy.operations import https
+from deploy.operations import https, pitr
 from deploy.operations.docker import Docker
-from deploy.operations.doctor import containers, files, host, server, site
+from deploy.operations.doctor import containers, files, host, point_in_time, server, site
 from deploy.operations.doctor.facts import Facts
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, error, ok, skipped
+from deploy.operations.pitr.archive import Archive
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
 
@@ -107,6 +108,23 @@ def renewal(facts: Facts) -> Finding:
     return files.renewal(facts.project.deploy / "letsencrypt" / "status", facts.now)
 
 
+def slots(facts: Facts) -> Finding:
+    return server.slots(facts.ask, pitr.SLOT if pitr.wanted(facts.project) else "")
+
+
+def receiver(facts: Facts) -> Finding:
+    if not pitr.wanted(facts.project):
+        return ok("off: what is written after a backup is only here (PITR=on receives it as it is written)")
+    return on_server(lambda facts: point_in_time.receiver(facts.ask))(facts)
+
+
+def archive(facts: Facts) -> Finding:
+    if not pitr.wanted(facts.project):
+        return ok("no WAL is kept (PITR=on)")
+    hours = int(facts.project.setting("PITR_BASE_HOURS", "24"))
+    return point_in_time.kept(Archive(facts.project), hours, facts.now)
+
+
 CHECKS = (
     Check("disk", "host", lambda facts: host.disk(facts.folders), before_rollout=True),
     Check("inodes", "host", lambda facts: host.inodes(facts.folders), before_rollout=True),
@@ -139,6 +157,7 @@ CHECKS = (
     Check("backup", "files", backups),
     Check("copy", "files", copies),
     Check("drill", "files", drills),
+    Check("archive", "files", archive),
     Check("database", "database", database_reachable, before_rollout=True),
     Check("migrations", "database", migrations),
     Check("indexes", "database", of_server(server.invalid_indexes)),
@@ -146,7 +165,8 @@ CHECKS = (
     Check("bloat", "database", of_server(server.bloat)),
     Check("statistics", "database", of_server(server.statistics)),
     Check("checksums", "database", of_server(server.checksums)),
-    Check("slots", "database", of_server(server.slots)),
+    Check("slots", "database", on_server(slots)),
+    Check("point-in-time", "database", receiver),
     Check("wal", "database", of_server(server.write_ahead_log)),
     Check("locks", "database", of_server(server.locks), before_rollout=True),
     Check("transactions", "database", of_server(server.long_transactions)),

@@ -14,6 +14,8 @@ from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.server import PSQL, Ask
 from deploy.operations.doctor.site import Site
+from deploy.operations.pitr.recovery import container_name
+from deploy.operations.pitr.volumes import Volumes
 from deploy.operations.report import Failure
 
 
@@ -174,10 +176,22 @@ class Facts:
             yield "a backup that was cut off", "rm deploy/backups/.*.partial"
         if (self.project.deploy / "rendered" / "maintenance").exists():
             yield "the maintenance page, in place of the admin", "rm deploy/rendered/maintenance"
+        yield from self.leftovers_of_recoveries(names)
         if (self.project.secrets / "secret_key_next").exists():
             yield "a rotation of secret_key", "./deploy/rentomatic rotate secret_key"
         if self.database:
             yield from self.leftovers_of_the_server(self.database)
+
+    def leftovers_of_recoveries(self, names: list[str]) -> Iterator[tuple[str, str]]:
+        if container_name(self.project) in names:
+            remove = f"docker rm -f {container_name(self.project)}"
+            yield "the server of a restore that was killed", remove
+        volumes = Volumes(self.docker)
+        unfinished = volumes.unfinished()
+        for name in volumes.kept():
+            why = "of a restore that was killed" if name in unfinished else "replaced by a restore"
+            remove = f"rm -r {name}" if volumes.is_folder else f"docker volume rm {name}"
+            yield f"volume {name}, {why}", remove
 
     def leftovers_of_the_server(self, database: Database) -> Iterator[tuple[str, str]]:
         base = self.project.database

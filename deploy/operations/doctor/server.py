@@ -89,11 +89,12 @@ def checksums(ask: Ask) -> Finding:
     return ok("pages have checksums, and none has failed")
 
 
-def slots(ask: Ask) -> Finding:
+def slots(ask: Ask, ours: str = "") -> Finding:
+    """Those that nobody reads, but for one that has a check of its own."""
     rows = ask(
         "SELECT slot_name AS name, "
         "coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS kept "
-        "FROM pg_replication_slots WHERE NOT active ORDER BY 2 DESC"
+        f"FROM pg_replication_slots WHERE NOT active AND slot_name <> '{ours}' ORDER BY 2 DESC"
     )
     if rows:
         names = ", ".join(f"{row['name']} ({row['kept'] / 10**6:.0f} MB of WAL)" for row in rows)
@@ -111,13 +112,17 @@ def write_ahead_log(ask: Ask) -> Finding:
         "(SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_wal_size') AS most, "
         "current_setting('archive_mode') AS archive, failed_count AS failed, last_failed_wal AS wal, "
         "coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) AS failing, "
-        "extract(epoch FROM now() - last_archived_time)::bigint AS age FROM pg_stat_archiver"
+        "extract(epoch FROM now() - last_archived_time)::bigint AS age, "
+        "EXISTS (SELECT FROM pg_stat_replication "
+        "WHERE application_name = 'archive' AND state = 'streaming') AS received FROM pg_stat_archiver"
     )
     if row["failing"]:
         return error(f"the archive refuses WAL since {row['wal']}", "docker compose logs --tail 20 db")
     text = f"{row['bytes'] / 10**6:.0f} MB of WAL"
     if row["bytes"] > 3 * row["most"]:
         return warning(f"{text}, more than three times max_wal_size", f"{PSQL} -c CHECKPOINT")
+    if row["received"]:
+        return ok(f"{text}, received as it is written")
     if row["archive"] != "off":
         return ok(f"{text}, archived {row['age'] or 0} s ago")
     return ok(f"{text}; it is not archived, what is written after a backup is only here")

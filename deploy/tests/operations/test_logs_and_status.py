@@ -89,9 +89,11 @@ def test_the_status_counts_requests_errors_and_what_the_cache_served():
 def test_the_screen_fits_one_without_a_request_or_a_backup():
     facts = {
         "image": "", "url": "https://localhost", "containers": [], "requests": summary([]), "minutes": 10,
-        "backup": "", "last": [],
+        "backup": "", "since": "2026-11-20 16:00:00 UTC", "last": [],
     }  # fmt: skip
     text = screen(facts)
     assert "nothing is released" in text
     assert "newest backup: none" in text
+    assert "can go back to any second since 2026-11-20 16:00:00 UTC" in text
+    assert "can go back" not in screen(facts | {"since": ""})
     assert len(text.splitlines()) < 24

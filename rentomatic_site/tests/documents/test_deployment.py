@@ -19,7 +19,7 @@ def names(heading: str, column: int) -> set[str]:
 
 
 def test_every_variable_of_compose_is_explained() -> None:
-    overlays = [PROJECT / "deploy" / f"compose.{name}.yml" for name in ("acme", "monitoring")]
+    overlays = [PROJECT / "deploy" / f"compose.{name}.yml" for name in ("acme", "monitoring", "pitr")]
     files = [PROJECT / "compose.yml", *overlays]
     wanted = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     wanted |= {
