@@ -47,8 +47,10 @@ def kept(archive: Archive, base_hours: int, now: datetime) -> Finding:
     for part in archive.way(bases[0], last.timeline):
         if missing := archive.missing(last.system, part):
             since = archive.oldest()
-            reach = f"only times since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "no time"
-            return error(f"the WAL segment {missing} is missing or cut off: {reach} can be reached", BASE)
+            text = f"the WAL segment {missing} is missing or cut off"
+            if since is None:
+                return error(f"{text}: no time of now can be reached", BASE)
+            return warning(f"{text}: only times since {since:%Y-%m-%d %H:%M:%S} UTC can be reached", BASE)
     age = now - bases[-1].time
     if age > timedelta(hours=2 * base_hours + 1):
         return warning(f"the newest base backup is {hours(age)} old, and a restore takes long", BASE)

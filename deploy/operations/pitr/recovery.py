@@ -85,6 +85,7 @@ class Change:
             # First the note: where this is killed, --undo knows the way back.
             self.project.note("restore", volume=volume, before=before, **facts)
             self.volumes.record(volume)
+            self.volumes.finish()
             if reason := self.start():
                 self.volumes.record(before)
                 self.project.note("restore", volume=before, before=volume, failed=True)
@@ -176,6 +177,7 @@ class Recovery(Change):
         self.docker("rm", "--force", self.container, check=False)
         for volume in self.volumes.unfinished():
             self.volumes.remove(volume)
+        self.volumes.finish()
 
     # --- The recovery
 
@@ -317,6 +319,7 @@ class Recovery(Change):
         self.docker("rm", "--force", self.container, check=False)
         if self.volumes.current != self.incoming:
             self.volumes.remove(self.incoming)
+            self.volumes.finish()
         if self.run_folder:
             process.run(["rm", "-rf", self.run_folder])
 

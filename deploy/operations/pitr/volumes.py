@@ -19,6 +19,7 @@ class Volumes:
         self.project = docker.project
         folder = self.project.setting("DATABASE_VOLUME", "database")
         self.is_folder = "/" in folder
+        self.under_way = self.project.deploy / ".recovering"
         self.variable = "DATABASE_VOLUME" if self.is_folder else "DATABASE_VOLUME_NAME"
         self.first = f"{self.project.name}_database"
         if self.is_folder:
@@ -47,6 +48,7 @@ class Volumes:
         self.project.record(self.variable, None if name == f"{self.project.name}_database" else name)
 
     def create(self, name: str) -> None:
+        self.under_way.write_text(f"{name}\n")
         if self.is_folder:
             self.as_root(self.first, f"mkdir {DATA}/{os.path.basename(name)}")
             return
@@ -70,18 +72,19 @@ class Volumes:
         else:
             label = f"label=com.docker.compose.project={self.project.name}"
             listed = self.docker("volume", "ls", "--quiet", "--filter", label).stdout.split()
-            names = [name for name in listed if re.fullmatch(rf"{re.escape(self.first)}(_\w+)?", name)]
+            names = [
+                name for name in listed if re.fullmatch(rf"{re.escape(self.first)}(_\d{{8}}T\d{{6}}Z)?", name)
+            ]
         return [name for name in sorted(names) if name != self.current]
 
     def unfinished(self) -> list[str]:
-        """Those that no restore has let serve."""
-        served = {
-            str(note[key])
-            for note in self.project.notes("restore")
-            for key in ("volume", "before")
-            if key in note
-        }
-        return [name for name in self.kept() if name not in served and name != self.first]
+        """That of a restore which was killed before it served."""
+        name = self.under_way.read_text().strip() if self.under_way.exists() else ""
+        return [name] if name and name in self.kept() else []
+
+    def finish(self) -> None:
+        """What was created is no longer one that may be removed."""
+        self.under_way.unlink(missing_ok=True)
 
     def holds_data(self, name: str) -> bool:
         if not self.is_folder and not self.docker("volume", "inspect", name, check=False):
