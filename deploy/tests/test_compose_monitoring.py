@@ -119,3 +119,17 @@ def test_without_the_overlay_its_services_go(monitored):
     names = ["--format", '{{.Label "com.docker.compose.service"}}']
     running = monitored.run("docker", "ps", "--filter", project, *names).stdout.split()
     assert set(running) == {"db", "web", "nginx"}
+
+
+def test_a_managed_postgresql_has_no_exporter_of_ours():
+    files = ["-f", "compose.yml", "-f", "deploy/compose.monitoring.yml", "-f", "deploy/compose.managed.yml"]
+    done = subprocess.run(
+        ["docker", "compose", *files, "config", "--services"],
+        cwd=rig.PROJECT,
+        env={"PATH": rig.PATH, "COMPOSE_PROJECT_NAME": "managed"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) >= {"web", "prometheus", "grafana", "node_exporter"}
+    assert "postgres_exporter" not in done.stdout
