@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from deploy.operations import pitr, process
@@ -108,7 +108,8 @@ class Planner:
         for one in all_served if wanted else []:
             if wanted and one.time <= wanted:
                 served = one
-        base = self.sound_base(served, wanted or now)
+        # A base backup is named a second after its end: the latest time is behind it all the same.
+        base = self.sound_base(served, wanted or now + timedelta(seconds=1))
         self.expect_version(base)
         way = self.archive.way(base, served.timeline)
         scanned = self.scan(base.system, way)
