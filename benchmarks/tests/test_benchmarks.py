@@ -93,8 +93,8 @@ def test_ctrl_c_ends_a_run_with_more_rooms_and_drops_its_database():
     while "throughput" not in (line := run.stderr.readline()):
         assert line, "it ended before it measured"
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
-    assert run.returncode == 130
+    _, rest = run.communicate(timeout=60)
+    assert run.returncode == 130, rest
     assert not database_exists("bench_1006")
 
 
