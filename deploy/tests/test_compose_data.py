@@ -256,6 +256,8 @@ def test_a_drill_that_fails_is_an_error_of_doctor_and_leaves_nothing(stack, save
         "rentomatic_drill_success 0\n"
         in (stack.folder / "deploy/monitoring/textfile/backup.prom").read_text()
     )
+    stack.run("./deploy/rentomatic", "drill", str(stack.folder / saved))
+    assert stack.run("./deploy/rentomatic", "doctor", "drill", check=False).returncode == 0
 
 
 def test_a_damaged_backup_is_refused_and_changes_nothing(stack, saved):

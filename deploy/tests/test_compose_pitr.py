@@ -281,6 +281,14 @@ def receiver(stack: Stack) -> str:
     return next((line.split()[0] for line in listed.splitlines() if "pg_receivewal" in line), "")
 
 
+def gaps(site):
+    """What is missing on the way from the newest base backup, by timelines; empty where there is no way."""
+    kept = archive(site)
+    (served,) = kept.served[-1:]
+    (base,) = kept.bases(served.system)[-1:]
+    return [kept.missing(served.system, part) for part in kept.way(base, served.timeline)]
+
+
 def test_a_receiver_that_is_killed_goes_on_without_a_gap(site):
     rig.wait_until(lambda: bool(receiver(site)), "a receiver", 60)
     old = receiver(site)
@@ -290,11 +298,8 @@ def test_a_receiver_that_is_killed_goes_on_without_a_gap(site):
     rig.wait_until(
         lambda: receiver(site) not in {"", old} and is_received(site), "a receiver that goes on", 60
     )
-    (served,) = archive(site).served[-1:]
-    (base,) = archive(site).bases(served.system)[-1:]
-    assert [
-        archive(site).missing(served.system, part) for part in archive(site).way(base, served.timeline)
-    ] == [""]
+    rig.wait_until(lambda: bool(gaps(site)), "a base backup of the timeline that serves", 120)
+    assert gaps(site) == [""]
     rentomatic(site, "restore", "--at", "latest", "--dry-run", check=True)
 
 
