@@ -9,11 +9,22 @@ import pytest
 
 pytestmark = pytest.mark.compose
 
+CODE = "c41b5c2e-6a52-4b2f-9d63-5f1f5b1b7d0a"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room(stack):
+    """A room of these tests' own, whatever the tests before them have left."""
+    stack.sql(
+        "INSERT INTO room(code, size, price, longitude, latitude) "
+        f"VALUES ('{CODE}', 215, 39, -0.09998975, 51.75436293)"
+    )
+
 
 def test_down_and_up_keep_the_data(stack):
     stack.compose("down")
     stack.up()
-    assert stack.get("/rooms/f853578c-fc0f-4e65-81b8-566c5dffa35a").status == 200
+    assert stack.get(f"/rooms/{CODE}").status == 200
 
 
 # --- What may be wrong at a start
@@ -79,7 +90,7 @@ def test_a_managed_database_by_its_url(stack):
     done = stack.compose(*files, "run", "--rm", "-T", "migrate")
     assert "No migrations to apply" in done.stdout
     done = stack.compose(*files, "run", "--rm", "-T", "web", "./manage.py", "rooms", "--format", "csv")
-    assert "f853578c-fc0f-4e65-81b8-566c5dffa35a" in done.stdout
+    assert CODE in done.stdout
     stack.run("docker", "network", "disconnect", outside, database)
     stack.run("docker", "network", "rm", outside)
 
