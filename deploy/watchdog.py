@@ -12,7 +12,6 @@ killed.
 import contextlib
 import logging
 import math
-import os
 import socket
 import threading
 import time
@@ -22,8 +21,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from psycopg2.extensions import TRANSACTION_STATUS_ACTIVE
+
+from rentomatic_site.sockets import cut
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class Request:
     name: str
     client: socket.socket
     request_id: str | None
-    # The connection object of this thread; Django keeps one per thread, open or not.
-    database: Any = field(default_factory=lambda: connections[DEFAULT_DB_ALIAS])
+    # The connection objects of this thread; Django keeps one per thread and database, open or not.
+    databases: list[Any] = field(default_factory=lambda: list(connections.all()))
     clock: int = field(default_factory=own_clock)
     began: float = field(default_factory=time.monotonic)
     ran: int = -1
@@ -56,18 +57,18 @@ class Request:
     checks_waiting: int = 0
     """Checks in a row that found it in the same wait for the database."""
 
-    def waits_for_database(self) -> bool:
+    def waits_for(self) -> Any:
         """
-        Whether it is in the same wait for a response of the database as at the last check.
+        The connection to a database on which it is in the same wait as at the last check, else None.
 
         The thread has used no CPU time since, and libpq waits for the result of a statement.
         """
         before, self.ran = self.ran, time.clock_gettime_ns(self.clock)
-        database = self.database.connection
-        return (
-            self.ran == before
-            and database is not None
-            and database.get_transaction_status() == TRANSACTION_STATUS_ACTIVE
+        if self.ran != before:
+            return None
+        opened = (database.connection for database in self.databases)
+        return next(
+            (one for one in opened if one and one.get_transaction_status() == TRANSACTION_STATUS_ACTIVE), None
         )
 
 
@@ -136,19 +137,13 @@ class Watchdog:
 
     def cut_if_over_limit(self, request: Request) -> str | None:
         """Cut a connection where a limit is exceeded; return which one, else None."""
-        request.checks_waiting = request.checks_waiting + 1 if request.waits_for_database() else 0
+        waited_for = request.waits_for()
+        request.checks_waiting = request.checks_waiting + 1 if waited_for else 0
         if request.checks_waiting >= self.max_checks:
-            cut(request.database.connection.fileno())
+            cut(waited_for.fileno())
             return "database"
         if time.monotonic() - request.began > self.whole:
             request.began = math.inf  # cut only once
             cut(request.client.fileno())
             return "client"
         return None
-
-
-def cut(descriptor: int) -> None:
-    """Shut a connection down; the thread that waits for it gets an error and closes it."""
-    # A duplicate of the descriptor: closing it leaves the owner's open.
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)

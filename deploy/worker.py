@@ -71,6 +71,10 @@ class Worker(ThreadWorker):
         else:
             self.watchdog = Watchdog(*limits)
         self.watchdog.start()
+        if settings.REPLICAS:
+            from rentomatic_site.replication.replicas import replicas
+
+            replicas.start()
         super().run()
 
     def set_accept_enabled(self, enabled: bool | None) -> None:

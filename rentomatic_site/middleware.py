@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable
 from ipaddress import IPv6Address
+from typing import Any
 
 from corsheaders.middleware import CorsMiddleware
 from csp.middleware import CSPMiddleware
@@ -72,8 +73,12 @@ def public_pages(get_response: GetResponse) -> GetResponse:
     Call the views of `rooms.urls` here, before the session, login and message middleware.
 
     These pages are public and have no login, so that the admin's middleware would only cost time. They hold
-    no secret either, so that they may be compressed.
+    no secret either, so that they may be compressed. They only read: where there are replicas, from those.
     """
+    if settings.REPLICAS:
+        from rentomatic_site.replication.reading import from_replica as read
+    else:
+        read = call
 
     def respond(request: HttpRequest) -> HttpResponseBase:
         try:
@@ -81,10 +86,15 @@ def public_pages(get_response: GetResponse) -> GetResponse:
         except Resolver404:
             return get_response(request)
         request.resolver_match = match
-        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-        return compress(request, response)
+        return compress(request, read(match.func, request, *match.args, **match.kwargs))
 
     return respond
+
+
+def call(
+    view: Callable[..., HttpResponseBase], request: HttpRequest, *args: Any, **kwargs: Any
+) -> HttpResponseBase:
+    return view(request, *args, **kwargs)
 
 
 def admin_language(get_response: GetResponse) -> GetResponse:

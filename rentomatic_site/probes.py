@@ -20,6 +20,7 @@ from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage
 from django.core.checks.urls import check_url_config
 from django.db import DatabaseError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
@@ -54,7 +55,18 @@ def readyz(request: HttpRequest) -> JsonResponse:
             503, ready=False, reason="URLs, templates or static files cannot be loaded; the log says which"
         )
     reason = database.missing()
+    if reason == NO_RESPONSE and replicas_serve():
+        return probe_response(200, ready=True, writes=False, reason=f"{reason}, but replicas do")
     return probe_response(503, ready=False, reason=reason) if reason else probe_response(200, ready=True)
+
+
+def replicas_serve() -> bool:
+    """Whether reads go on without the primary."""
+    if not settings.REPLICAS:
+        return False
+    from rentomatic_site.replication.replicas import replicas
+
+    return bool(replicas.readable())
 
 
 class Database:
@@ -101,12 +113,22 @@ def unready_reason() -> str | None:
     probe = connection.copy()
     probe.settings_dict["OPTIONS"]["options"] += " -c statement_timeout=1000"
     try:
-        applied = set(MigrationRecorder(probe).applied_migrations())
+        return schema_fault(probe)
     except DatabaseError as error:
         logger.warning("not ready: %s", str(error).strip())
         return NO_RESPONSE
     finally:
         probe.close()
+
+
+def schema_fault(database: BaseDatabaseWrapper) -> str | None:
+    """Which migrations a database lacks, or has that are not known here; None where it is nothing."""
+    applied: set[tuple[str, str]] = set()
+    if MigrationRecorder(database).has_table():
+        # Not by the recorder, whose query takes the thread's connection of the same alias.
+        with database.cursor() as cursor:
+            cursor.execute("SELECT app, name FROM django_migrations")
+            applied = set(cursor.fetchall())
     needed, supported = migrations()
     if pending := sorted(needed - applied):
         return f"migrations pending: {names(pending)}"

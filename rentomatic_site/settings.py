@@ -22,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rentomatic_site import logs
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.env import env, env_bool, env_int, env_list, env_str, read_env_file
+from rentomatic_site.replication.addresses import replica_databases
 from rentomatic_site.scenarios.ancestors import scenario_of_ancestors
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -243,6 +244,24 @@ DATABASES = {
         },
     }
 }
+# --- Replicas, which anonymous reads go to
+
+REPLICA_MAX_LAG = env_int("REPLICA_MAX_LAG", 10)
+"""Seconds that a replica may be behind the primary, or it is not read."""
+REPLICA_MAX_LAG_BYTES = env_int("REPLICA_MAX_LAG_BYTES", 64_000_000)
+"""Bytes of write-ahead log, likewise."""
+if env_str("DATABASE_REPLICA_URLS") and not SCENARIO:
+    try:
+        DATABASES |= replica_databases(env_list("DATABASE_REPLICA_URLS"), DATABASES["default"])
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"DATABASE_REPLICA_URLS: {error}. "
+            "Example: DATABASE_REPLICA_URLS=postgres://replica1:5432,postgres://replica2:5432"
+        ) from None
+    DATABASE_ROUTERS = ["rentomatic_site.replication.router.Router"]
+    MIDDLEWARE.append("rentomatic_site.replication.written.remember_place")
+REPLICAS = [alias for alias in DATABASES if alias != "default"]
+
 PREPARED_STATEMENTS = env_bool("PREPARED_STATEMENTS", True)
 """Whether statements are prepared where the plan cannot depend on their values (rooms/api/prepared.py)."""
 SQL_COMMENTS = env_bool("SQL_COMMENTS", not DEBUG)
@@ -282,6 +301,7 @@ COOKIE_SUFFIX = f"_{SCENARIO}" if SCENARIO else ""
 SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}sessionid{COOKIE_SUFFIX}"
 KNOWN_BROWSER_COOKIE = f"{COOKIE_PREFIX}known{COOKIE_SUFFIX}"
 STAFF_COOKIE = f"{COOKIE_PREFIX}staff{COOKIE_SUFFIX}"
+WRITTEN_COOKIE = f"{COOKIE_PREFIX}written{COOKIE_SUFFIX}"
 # The choice of a language is sent to the admin only, so that no other response can depend on it.
 LANGUAGE_COOKIE_NAME = f"language{COOKIE_SUFFIX}"
 LANGUAGE_COOKIE_PATH = "/admin/"

@@ -6,11 +6,11 @@ the statistics use it.
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connection
 from django.db.models import QuerySet
 from django.utils.formats import number_format
 from django.utils.translation import gettext, ngettext
 
+from rooms.database import connection
 from rooms.sampling import WHOLE, sample, share_of
 
 MAX_COUNTED = 10_000

@@ -6,7 +6,6 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connection
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -21,6 +20,7 @@ from rooms.api.queries import Ends
 from rooms.api.search import Search
 from rooms.api.timing import QueryTimer
 from rooms.counting import Count
+from rooms.database import connection
 
 CACHE_CONTROL = "public, max-age=1"
 """A shared cache requests a URL once a second at most; later requests are validated by ETag."""

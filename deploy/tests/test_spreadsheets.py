@@ -6,15 +6,13 @@ import threading
 import zipfile
 from collections import Counter
 from io import BytesIO
-from urllib.parse import urlencode
 
 import pytest
 
 from rentomatic_site import postgres
-from rentomatic_site.testing import rig
+from rentomatic_site.testing import browser, rig
 
 IMPORT, EXPORT = "/admin/rooms/room/import/", "/admin/rooms/room/export/"
-FORM = "application/x-www-form-urlencoded"
 BAD_ROWS = b"code,size,price,latitude,longitude\n" + b"x,y,z,a,b\n" * 10_000
 ONE_ROOM = b"code,size,price,latitude,longitude\nf853578c-fc0f-4e65-81b8-566c5dffa35a,20,30,51.5,-0.1\n"
 CSV, XLSX = "0", "1"
@@ -32,28 +30,8 @@ def gunicorn(live_site, rooms, tmp_path_factory):
         cursor.execute("TRUNCATE auth_user, accounts_session CASCADE")
 
 
-class Browser:
-    """Cookies, and forms with the token that their page has."""
-
-    def __init__(self, server):
-        self.server = server
-        self.cookies = {}
-
-    def ask(self, path, method="GET", **options):
-        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        response = self.server.get(path, method=method, timeout=120, Cookie=cookies, **options)
-        for header in response.headers.get_all("Set-Cookie", []):
-            name, _, value = header.partition(";")[0].partition("=")
-            self.cookies[name] = value
-        return response
-
-    def token(self, path):
-        page = self.ask(path).body.decode()
-        return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[1]
-
-    def post(self, path, token, **fields):
-        body = urlencode({"csrfmiddlewaretoken": token, **fields})
-        return self.ask(path, "POST", body=body, Content_Type=FORM)
+class Browser(browser.Browser):
+    """One that sends files."""
 
     def upload(self, token, content):
         fields = {"csrfmiddlewaretoken": token, "format": CSV, "resource": "0"}
@@ -66,11 +44,9 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def boss(gunicorn):
-    browser = Browser(gunicorn)
-    login = "/admin/login/"
-    done = browser.post(login, browser.token(login), username="boss", password="boss-of-rooms")
-    assert done.status == 302, done.body
-    return browser
+    boss = Browser(gunicorn)
+    boss.login("boss", "boss-of-rooms")
+    return boss
 
 
 def at_once(number, ask):

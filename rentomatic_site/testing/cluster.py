@@ -17,9 +17,9 @@ from rentomatic_site.testing.rig import children, ends_with_pytest, free_port, w
 
 
 class Cluster:
-    """A PostgreSQL server of one test's own, to be stopped, frozen and filled up."""
+    """A PostgreSQL server of one test's own, to be stopped, frozen and filled up; or a replica of one."""
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, primary: "Cluster | None" = None, **options: str) -> None:
         self.data = folder / "data"
         self.port = free_port()
         self.options = {
@@ -33,17 +33,14 @@ class Cluster:
         self.prefix = supervisor.IN_NAMESPACE if os.getuid() == 0 else []
         if self.prefix and not supervisor.succeeds([*self.prefix, "true"]):
             pytest.skip("needs user namespaces, or not to be root")
-        initdb = [
-            embedded_server.binary("initdb"),
-            "-D",
-            str(self.data),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "--no-sync",
-        ]
-        subprocess.run([*self.prefix, *initdb], check=True, capture_output=True)
+        program, arguments = "initdb", ["-A", "trust"]
+        if primary:
+            program, arguments = (
+                "pg_basebackup",
+                ["-h", "127.0.0.1", "-p", str(primary.port), "-R", "-c", "fast"],
+            )
+        command = [embedded_server.binary(program), "-D", str(self.data), "-U", "postgres", "--no-sync"]
+        subprocess.run([*self.prefix, *command, *arguments], check=True, capture_output=True)
         self.start()
 
     def __enter__(self) -> Self:

@@ -28,6 +28,16 @@ def probe(settings) -> Iterator[Client]:
     probes.load_parts.cache_clear()
 
 
+@pytest.fixture
+def recorder(transactional_db) -> Iterator[MigrationRecorder]:
+    """The table of applied migrations, for all connections; as it was afterwards."""
+    recorder = MigrationRecorder(connection)
+    before = list(recorder.migration_qs)
+    yield recorder
+    recorder.migration_qs.all().delete()
+    recorder.migration_qs.bulk_create(before)
+
+
 def test_livez_makes_no_query(probe):
     response = probe.get("/livez")  # without pytest.mark.django_db a query fails
     assert (response.status_code, response.json()) == (200, {"live": True})
@@ -40,27 +50,24 @@ def test_readyz_is_200_when_the_migrations_are_applied(probe):
     assert response["Cache-Control"] == "no-store"
 
 
-@pytest.mark.django_db
-def test_readyz_names_a_pending_migration(probe):
+def test_readyz_names_a_pending_migration(probe, recorder):
     # Not the app's last one: a gap counts too.
-    MigrationRecorder(connection).record_unapplied("rooms", "0002_groups")
+    recorder.record_unapplied("rooms", "0002_groups")
     response = probe.get("/readyz")
     assert response.status_code == 503
     assert response.json() == {"ready": False, "reason": "migrations pending: rooms.0002_groups"}
     assert response["Retry-After"] == "2"
 
 
-@pytest.mark.django_db
-def test_readyz_is_503_where_the_schema_is_newer_than_the_code(probe):
-    MigrationRecorder(connection).record_applied("rooms", "9999_later")
+def test_readyz_is_503_where_the_schema_is_newer_than_the_code(probe, recorder):
+    recorder.record_applied("rooms", "9999_later")
     response = probe.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reason"] == "the schema is newer than this version: rooms.9999_later"
 
 
-@pytest.mark.django_db
 def test_readyz_is_200_with_some_of_what_a_squashed_migration_replaces(
-    probe, settings, tmp_path, monkeypatch
+    probe, recorder, settings, tmp_path, monkeypatch
 ):
     names = [path.stem for path in Path(apps.get_app_config("rooms").path, "migrations").glob("0*.py")]
     (tmp_path / "squashed_rooms").mkdir()
@@ -71,7 +78,6 @@ def test_readyz_is_200_with_some_of_what_a_squashed_migration_replaces(
     )
     monkeypatch.syspath_prepend(tmp_path)
     settings.MIGRATION_MODULES = {"rooms": "squashed_rooms"}
-    recorder = MigrationRecorder(connection)
     recorder.record_applied("rooms", "0001_all")
     recorder.record_unapplied("rooms", names[0])
     probes.migrations.cache_clear()
@@ -81,9 +87,8 @@ def test_readyz_is_200_with_some_of_what_a_squashed_migration_replaces(
         probes.migrations.cache_clear()
 
 
-@pytest.mark.django_db
-def test_readyz_takes_no_notice_of_an_app_that_was_removed(probe):
-    MigrationRecorder(connection).record_applied("formerly", "0001_initial")
+def test_readyz_takes_no_notice_of_an_app_that_was_removed(probe, recorder):
+    recorder.record_applied("formerly", "0001_initial")
     assert probe.get("/readyz").status_code == 200
 
 

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from json import dumps
 from urllib.parse import urlencode
 
-from django.db import connection
 from django.http import QueryDict
 
 from rooms.api import queries
@@ -29,6 +28,7 @@ from rooms.api.parameters import PARSERS, Parameter, parse_each
 from rooms.api.queries import NAMES
 from rooms.api.search import Search
 from rooms.api.times import parse_time
+from rooms.database import connection
 
 SCOPE = "changes"
 
@@ -38,6 +38,7 @@ SELECT
     coalesce(state.floor_xid::text, '0')::numeric, coalesce(state.floor_id, 0),
     to_char(
         CASE
+            WHEN pg_is_in_recovery() THEN NULL  -- a replica may be behind
             WHEN horizon = pg_snapshot_xmax(snapshot) THEN statement_timestamp()
             -- What was committed before the oldest one began has a lower id.
             ELSE (SELECT xact_start FROM pg_stat_activity WHERE backend_xid = horizon::xid)
@@ -116,7 +117,10 @@ class State:
     floor: tuple[int, int]
     """The last row that was pruned, by transaction and id."""
     complete_to: str | None
-    """The time before which all that was committed is in the feed; None where another role holds it back."""
+    """
+    The time before which all that was committed is in the feed; None where another role holds it back, and on
+    a replica, which may be behind.
+    """
 
     @classmethod
     def read(cls) -> "State":

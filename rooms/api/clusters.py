@@ -12,8 +12,6 @@ from math import sqrt
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connection
-
 from rooms.api.conditions import Term
 from rooms.api.formats import GEOJSON, JSON, Format
 from rooms.api.geo import WORLD, Box
@@ -22,6 +20,7 @@ from rooms.api.queries import NAMES, matching_rooms, planner_query
 from rooms.api.search import Search
 from rooms.columns import DECIMALS, round_degrees
 from rooms.counting import estimate_rows, planned_cost
+from rooms.database import connection
 from rooms.sampling import SAMPLED, sample, share_of
 
 FORMATS = {output.media_type: output for output in (JSON, GEOJSON)}

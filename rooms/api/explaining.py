@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from rooms.api import queries
 from rooms.api.formats import JSON, Format
 from rooms.api.rings import parts_by_distance
 from rooms.api.search import Search
+from rooms.database import connection
 
 
 @dataclass
@@ -34,7 +35,7 @@ def explain(work: Callable[[], Any], options: str = "ANALYZE, BUFFERS") -> list[
     """Each statement of the work, and its plan: text lines, or one object for FORMAT JSON."""
     explainer = Explainer(options)
     # In a transaction no statement is prepared: the plan is that of the SQL that is shown.
-    with transaction.atomic(), connection.execute_wrapper(explainer):
+    with transaction.atomic(connection.alias), connection.execute_wrapper(explainer):
         work()
     return explainer.found
 
@@ -47,7 +48,7 @@ def explain_page(search: Search, options: str = "ANALYZE, BUFFERS") -> list[tupl
 def explain_export(search: Search, output: Format, options: str) -> list[tuple[str, list[Any]]]:
     """`explain` for an export: as those of its cursors, which are planned for their first rows."""
     found = []
-    with connection.cursor() as cursor, transaction.atomic():
+    with connection.cursor() as cursor, transaction.atomic(connection.alias):
         for part in parts_by_distance(search):
             sql, values = queries.export_statement(part, output)
             cursor.execute(f"EXPLAIN ({options}) DECLARE export CURSOR FOR {sql}", values)

@@ -9,10 +9,11 @@ from threading import BoundedSemaphore
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.backends.utils import CursorWrapper
 
 from rooms.api.errors import TooManyExports
+from rooms.database import connection
 
 STREAM_ROWS = 2_000
 """Rows that an export fetches at a time."""
@@ -37,7 +38,7 @@ def with_slot(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
 @contextmanager
 def streaming_cursor() -> Iterator[CursorWrapper]:
     """A server-side cursor in a transaction of its own, which waits a minute at most for a slow client."""
-    with transaction.atomic(), connection.chunked_cursor() as cursor:
+    with transaction.atomic(connection.alias), connection.chunked_cursor() as cursor:
         wait_for_client()
         yield cursor
 
@@ -49,7 +50,7 @@ def one_state() -> Iterator[None]:
     at most for a slow client.
     """
     is_nested = connection.in_atomic_block  # the transaction around this one has its isolation already
-    with transaction.atomic():
+    with transaction.atomic(connection.alias):
         if not is_nested:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

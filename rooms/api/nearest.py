@@ -18,14 +18,13 @@ from itertools import pairwise
 from math import ceil, inf, isqrt, nextafter, sqrt
 from typing import Any
 
-from django.db import connection
-
 from rooms.api.conditions import Condition, conjunction
 from rooms.api.geo import CELLS, HALF_CIRCUMFERENCE, IN_CELL, PLACE, WORLD, Box, Near, Ring, corners
 from rooms.api.pagination import DEFAULT_LIMIT
 from rooms.api.plans import COLLECTED_AROUND, after_condition
 from rooms.api.search import Search
 from rooms.counting import FIRST, planned_rows
+from rooms.database import connection
 from rooms.sampling import sample
 
 FEW = 1_000

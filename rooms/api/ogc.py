@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db import connection
 from django.http import QueryDict
 
 from rooms.api.errors import FieldError, ParametersError
@@ -24,6 +23,7 @@ from rooms.api.search import Search
 from rooms.api.times import TIME, parse_time
 from rooms.columns import COLUMNS, DEGREES, MAX_CHARACTERS, WHOLE_NUMBER
 from rooms.counting import Count
+from rooms.database import connection
 
 ROOT = "/ogc"
 COLLECTION = f"{ROOT}/collections/rooms"

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db import connection
-
 from rooms.api import plans, prepared
 from rooms.api.conditions import Term
 from rooms.api.plans import Attempt, Selection
 from rooms.api.prepared import Row
 from rooms.counting import Statement
+from rooms.database import connection
 
 
 class TooManyRooms(Exception):

@@ -14,9 +14,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from rooms.counting import Statement
+from rooms.database import connection
 
 Row = tuple[Any, ...]
 

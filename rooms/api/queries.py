@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import connection
-
 from rooms.api import paging, plans, prepared
 from rooms.api.conditions import Condition, conjunction
 from rooms.api.errors import FieldError, ParametersError
@@ -22,6 +20,7 @@ from rooms.api.rings import parts_by_distance
 from rooms.api.search import Search
 from rooms.columns import COLUMNS
 from rooms.counting import Count, Statement, count_rows, estimate_rows, planned_cost
+from rooms.database import connection
 
 MAX_CIRCLE = 30_000
 """Rooms around a place that are counted exactly: the distance of each is calculated."""

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 
-from django.db import connection
-
 from rooms.api.conditions import conjunction
 from rooms.api.geo import Box, Near, Ring
 from rooms.api.nearest import Cell, count_cells, divide, met, places
 from rooms.api.search import Search
 from rooms.counting import FIRST
+from rooms.database import connection
 from rooms.sampling import sample
 
 SORTED = 200_000

@@ -12,11 +12,10 @@ from itertools import accumulate
 from math import ceil, log10
 from typing import Any
 
-from django.db import connection
-
 from rooms.api.queries import matching_rooms
 from rooms.api.search import Search
 from rooms.counting import ENOUGH, Statement, sample_share
+from rooms.database import connection
 from rooms.sampling import sample
 
 SAMPLE_ROOMS = 20_000

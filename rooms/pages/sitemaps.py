@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from django.db import connection
 from django.http import HttpRequest
 
 from rooms.counting import count_rows
+from rooms.database import connection
 from rooms.responses import site_url
 
 MAX_URLS = 50_000

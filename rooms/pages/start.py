@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from django.db import connection
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
@@ -12,6 +11,7 @@ from rooms.api.queries import count
 from rooms.api.search import ALL_ROOMS, Search
 from rooms.api.statistics import compute_statistics
 from rooms.counting import Count
+from rooms.database import connection
 from rooms.pages import names
 from rooms.pages.form import around
 from rooms.places.gazetteer import Place, gazetteer

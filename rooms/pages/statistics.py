@@ -4,7 +4,6 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
-from django.db import connection
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
@@ -12,6 +11,7 @@ from rooms.api.queries import matching_rooms
 from rooms.api.search import Search
 from rooms.columns import Column
 from rooms.counting import Count
+from rooms.database import connection
 from rooms.pages import charts, names
 from rooms.pages.form import Centre, around
 from rooms.pages.listing import RANGES, active_filters, page_url, query_string, where_label

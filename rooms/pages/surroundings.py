@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
-
 from rooms.api.geo import Near
+from rooms.database import connection
 
 NEAREST = 30
 """Rooms around one that its price is compared with."""
