@@ -42,9 +42,11 @@ check: install ## format, lint, types, migrations, deployment settings, shell sc
 	else echo "shellcheck: not installed, scripts not checked"; test -z "$$REQUIRE_ALL_TOOLS"; fi
 
 .PHONY: bench
-bench: install ## measure the API beside its peers; ARGS=--quick; ARGS=--scale: with more workers and rooms
+bench: install ## measure the API beside its peers; ARGS=--quick; ARGS=--scale: with more workers and rooms; ARGS=--replicas
 	@if [[ " $(ARGS) " = *" --scale "* ]]; then \
 		exec $(CLEAN) $(PY) -m benchmarks.scale $(filter-out --scale,$(ARGS)); \
+	elif [[ " $(ARGS) " = *" --replicas "* ]]; then \
+		exec $(CLEAN) $(PY) -m benchmarks.replicas $(filter-out --replicas,$(ARGS)); \
 	else \
 		for part in benchmarks benchmarks.edge benchmarks.changes benchmarks.writes benchmarks.clones benchmarks.metrics; do \
 			$(CLEAN) $(PY) -m $$part $(ARGS) || exit; \

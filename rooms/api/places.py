@@ -1,5 +1,6 @@
 """Completing the names of places while they are typed."""
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,9 +14,13 @@ MAX_NAME = 100
 """Characters of a place's name, the longest of which has 58, and of its city, region or country."""
 
 
+VISIBLE = r"^[^\u0000]*[^\u0000-\u0020\u007f-\u00a0][^\u0000]*$"
+"""A text that is not all spaces and control characters: the same for Python and for JSON Schema."""
+
+
 def parse_beginning(text: str) -> str:
     """The text; ValueError with a message for the client."""
-    if not text.strip() or len(text) > MAX_NAME:
+    if not re.search(VISIBLE, text) or len(text) > MAX_NAME:
         raise ValueError(f"must be the beginning of a place's name, 1 to {MAX_NAME} characters")
     return text
 
@@ -25,7 +30,7 @@ QUERY = Parameter(
     "The beginning of a place's name, in any case and without regard to accents; after a comma the city, "
     "region or country, or its beginning.",
     "gràcia, barc",
-    {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": r"\S"},
+    {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": VISIBLE},
     parse_beginning,
 )
 

@@ -45,7 +45,7 @@ ORDERS = [
     "price_per_m2,price",
 ]
 
-DISCARDED = 50_000
+DISCARDED = COLLECTED
 """Rows of one filter's bitmap that another filter discards, where the planner takes no second index."""
 MOST = SMALL_PLACE + 2 * (FIRST_WALK + 3 * 101) + PLACE + LONG_WALK + COLLECTED + DISCARDED
 """Rows that all the attempts of a page read."""

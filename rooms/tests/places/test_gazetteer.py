@@ -113,6 +113,7 @@ def test_places_responds_with_coordinates_and_a_radius(client):
         ("?q=", {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
         ("?q=%20", {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
         ("?q=" + "a" * 101, {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
+        ("?q=%C2%85", {"q": "must be the beginning of a place's name, 1 to 100 characters"}),
         ("?q=a&q=b", {"q": "is given twice"}),
         ("?q=a&limit=3", {"limit": "does not apply to this address"}),
         ("?p=x", {"p": "unknown parameter", "q": "is needed: the beginning of a place's name"}),
