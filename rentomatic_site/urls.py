@@ -39,4 +39,4 @@ urlpatterns = [
 handler400 = "rooms.api.errors.bad_request"
 handler403 = "rentomatic_site.errors.forbidden"
 handler404 = "rentomatic_site.errors.not_found"
-handler500 = "rooms.api.errors.server_error"
+handler500 = "rentomatic_site.errors.server_error"

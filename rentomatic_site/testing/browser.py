@@ -30,9 +30,9 @@ class Browser:
         assert found, page
         return found[1]
 
-    def post(self, path: str, token: str, **fields: str) -> Response:
+    def post(self, path: str, token: str, Accept: str = "*/*", **fields: str) -> Response:
         body = urlencode({"csrfmiddlewaretoken": token, **fields})
-        return self.ask(path, "POST", body=body, Content_Type=FORM)
+        return self.ask(path, "POST", body=body, Content_Type=FORM, Accept=Accept)
 
     def login(self, username: str, password: str) -> None:
         path = "/admin/login/"

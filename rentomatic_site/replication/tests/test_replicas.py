@@ -103,13 +103,17 @@ def held_back(servers, *replicas):
             servers.sql("SELECT pg_wal_replay_resume()", replica)
 
 
-def change(boss, price):
-    """Save a price in the admin; what the anonymous API then shows to the same browser."""
+def form_of(boss):
     form = boss.ask(CHANGE).body.decode()
     names = ("csrfmiddlewaretoken", "loaded_version", "code", "size", "latitude", "longitude")
-    fields = {name: re.search(rf'name="{name}"[^>]*? value="([^"]*)"', form)[1] for name in names}
-    token = fields.pop("csrfmiddlewaretoken")
-    saved = boss.post(CHANGE, token, price=str(price), _save="Save", **fields)
+    found = {name: re.search(rf'name="{name}"[^>]*? value="([^"]*)"', form)[1] for name in names}
+    return found | {"_save": "Save"}
+
+
+def change(boss, price):
+    """Save a price in the admin; what the anonymous API then shows to the same browser."""
+    fields = form_of(boss)
+    saved = boss.post(CHANGE, fields.pop("csrfmiddlewaretoken"), price=str(price), **fields)
     assert saved.status == 302, re.findall(r'<ul class="errorlist".*?</ul>', saved.body.decode(), re.S)
     return json.loads(boss.ask(f"/rooms/{CODE}").body)["price"]
 
@@ -262,20 +266,28 @@ def test_a_replica_without_the_migrations_is_not_read_until_it_has_them(servers,
 
 
 def test_searches_go_on_without_the_primary_and_writes_are_refused_in_words(servers, boss):
+    fields = form_of(boss)
+    token = fields.pop("csrfmiddlewaretoken")
     with servers.load() as clients:
         clients.wait_for(20)
         servers.primary.stop()
         clients.wait_for(40)
-        refused = boss.ask(CHANGE, Accept="text/html")
+        refused = boss.post(CHANGE, token, Accept="text/html", **fields | {"price": "77"})
+        login = boss.post("/admin/login/", token, Accept="text/html", username="boss", password="secret")
         ready = servers.gunicorn.get("/readyz")
         servers.primary.start()
         clients.wait_for(20)
     assert set(clients.statuses()) == {200}
     assert refused.status == 503
     assert int(refused.headers["Retry-After"]) > 0
+    assert login.status == 503
+    assert b"secret" not in login.body
     assert ready.status == 200
     assert json.loads(ready.body)["writes"] is False
-    assert boss.ask(CHANGE).status == 200
+    # What was typed is in the page, and is sent again from there.
+    kept = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', refused.body.decode()))
+    assert kept["price"] == "77"
+    assert boss.post(CHANGE, kept.pop("csrfmiddlewaretoken"), **kept).status == 302
     rig.wait_until(lambda: json.loads(servers.gunicorn.get("/readyz").body) == {"ready": True}, "all is well")
 
 
