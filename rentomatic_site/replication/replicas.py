@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 INTERVAL = 0.25
 """Seconds between two questions to a server."""
 
-FRESH = 1.0
-"""Seconds after which a server that has not answered is taken for one that does not."""
+PATIENCE = 1.0
+"""Seconds after which a server that has not answered a question is taken for one that does not."""
 
 QUESTION = """
 SELECT
@@ -72,6 +72,8 @@ class Server:
         self.answer: Answer | None = None
         """The last one; None after an error."""
         self.error = "it has not answered yet"
+        self.waits_since = math.inf
+        """When it was asked what it has not answered."""
         self.places: deque[tuple[int, float]] = deque(maxlen=4096)
         """Of the primary, its place at each time that it was another one."""
         self.failed = -math.inf
@@ -83,13 +85,13 @@ class Server:
     def run(self) -> None:
         # Not the thread's own connection, for which Django's signals would count and trace.
         database = connections[self.alias].copy()
-        schema_fault_at = -math.inf
+        looked_at = -math.inf
         fault: str | None = None
         while True:
-            asked = time.monotonic()
+            asked = self.waits_since = time.monotonic()
             try:
-                if database.connection is None or (fault and asked - schema_fault_at > FRESH):
-                    fault, schema_fault_at = schema_fault(database), asked
+                if database.connection is None or (fault and asked - looked_at > PATIENCE):
+                    fault, looked_at = schema_fault(database), asked
                 with database.cursor() as cursor:
                     cursor.execute(QUESTION)
                     is_replica, place, cluster, version = cursor.fetchone()
@@ -99,7 +101,12 @@ class Server:
                 self.answer = None
                 with suppress(Error, psycopg2.Error):
                     database.close()
+            self.waits_since = math.inf
             time.sleep(INTERVAL)
+
+    @property
+    def silent(self) -> bool:
+        return time.monotonic() - self.waits_since > PATIENCE
 
     def hear(self, answer: Answer) -> None:
         if not answer.is_replica:
@@ -134,7 +141,7 @@ class Replicas:
         began = time.monotonic()
         while True:
             answered = all(server.answer for server in (self.primary, *self.servers.values()))
-            if answered or time.monotonic() - began > FRESH:
+            if answered or time.monotonic() - began > PATIENCE:
                 self.judge()
             time.sleep(INTERVAL / 5 if not self.judged.is_set() else INTERVAL)
 
@@ -162,7 +169,7 @@ class Replicas:
             return server.error
         if answer.asked <= server.failed:
             return "a request has failed there"
-        if time.monotonic() - answer.asked > FRESH:
+        if server.silent:
             return SILENT
         if not answer.is_replica:
             return "it accepts writes: it is the primary, or was promoted"
@@ -192,9 +199,12 @@ class Replicas:
         return places[-1][0] - place, known_until - first_missing[1]
 
     def readable(self) -> list[str]:
-        """The replicas that may be read, in random order."""
-        self.judged.wait(FRESH)
-        found = [alias for alias, server in self.servers.items() if self.fault(server) is None]
+        """The replicas that may be read, in random order; where no server answers, those that are silent."""
+        self.judged.wait(PATIENCE)
+        faults = {alias: self.fault(server) for alias, server in self.servers.items()}
+        found = [alias for alias, fault in faults.items() if fault is None]
+        if not found and (self.primary.silent or self.primary.answer is None):
+            found = [alias for alias, fault in faults.items() if fault == SILENT]
         random.shuffle(found)
         return found
 
