@@ -21,9 +21,14 @@ VOLUME = "/var/lib/postgresql"
 
 TRY_A_REPLICA = """
 gunicorn -c deploy/gunicorn.conf.py >/tmp/log 2>&1 &
+refused=0
 for try in $(seq 40); do
     sleep 1
     output=$(python deploy/healthcheck.py --questions 2>&1) && exec python -c "${QUESTIONS:-}"
+    case $output in *"gunicorn does not respond"*) continue ;; esac
+    # It has started: what it refuses again and again stays refused.
+    refused=$((refused + 1))
+    [ $refused -lt 5 ] || break
 done
 tail -n 5 /tmp/log
 echo "$output"
