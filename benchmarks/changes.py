@@ -21,6 +21,8 @@ from urllib.request import urlopen
 
 import django
 
+from benchmarks.stopping import stoppable
+
 EDITS = 500
 """Changes of one room, each in a transaction of its own."""
 TRIGGERS = ("room_change_insert", "room_change_update", "room_change_delete", "room_change_code")
@@ -30,6 +32,7 @@ Times = dict[str, list[tuple[float, float]]]
 """CPU seconds and seconds of each round, by what was measured."""
 
 
+@stoppable
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.changes", description=__doc__)
     parser.add_argument(

@@ -13,10 +13,13 @@ from statistics import median
 
 import django
 
+from benchmarks.stopping import stoppable
+
 CLONES = 20
 COLD, WARM, BARE = "cold", "warm", "CREATE DATABASE, connect"
 
 
+@stoppable
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clones", description=__doc__)
     parser.add_argument("--scenario", default="book_rooms", help="(default: book_rooms)")

@@ -20,6 +20,8 @@ from typing import Any
 
 import django
 
+from benchmarks.stopping import stoppable
+
 CLASSES = {
     "threads, 2 × 4 (as shipped)": ("2",),
     "threads, 1 × 8": ("1", "--threads", "8"),
@@ -29,6 +31,7 @@ CLASSES = {
 """WEB_WORKERS, and the arguments that differ from the shipped configuration."""
 
 
+@stoppable
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.edge", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="3 rounds of 0.5 seconds instead of 7 of 2")

@@ -20,6 +20,8 @@ from typing import Any
 
 import django
 
+from benchmarks.stopping import stoppable
+
 RESETS = 5
 SCENARIO, ALIAS = "million_rooms", "bench_reset"
 WITH_SPARE, WITHOUT_SPARE = "by a copy made in advance", "by a copy made now"
@@ -30,6 +32,7 @@ Times = dict[tuple[str, str], tuple[float, float]]
 """CPU seconds and seconds, by what was done and where."""
 
 
+@stoppable
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.writes", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100,000 rooms instead of 1,000,000; no reset")
