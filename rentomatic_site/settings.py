@@ -188,6 +188,8 @@ elif env_str("POSTGRES_HOSTNAME"):
         "password": env_str("POSTGRES_PASSWORD"),
         "dbname": env_str("POSTGRES_DB", "postgres"),
     }
+    if "," in POSTGRES["host"]:  # a primary and its replicas: libpq tries one after the other
+        POSTGRES["target_session_attrs"] = "primary"
     APPLICATION_DB = env_str("APPLICATION_DB", "application")
 elif DEBUG:
     EMBEDDED_POSTGRES = (BASE_DIR / env_str("EMBEDDED_POSTGRES_DIR", ".rentomatic/pg18")).resolve()

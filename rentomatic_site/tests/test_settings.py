@@ -217,6 +217,20 @@ def test_the_books_variables_and_a_role_for_the_web():
     assert (database["USER"], database["PASSWORD"], database["NAME"]) == ("web", "web's", "application")
 
 
+def test_of_several_hosts_the_primary_is_used_and_each_replica_by_itself():
+    several = {"DATABASE_URL": None, "POSTGRES_HOSTNAME": "db,replica1,replica2"}
+    urls = {"DATABASE_REPLICA_URLS": "postgres://db:5432,postgres://replica1:5432"}
+    found = settings(PRODUCTION | several | urls, "POSTGRES", "DATABASES")
+    assert found["POSTGRES"]["host"] == "db,replica1,replica2"
+    assert found["POSTGRES"]["target_session_attrs"] == "primary"
+    databases = found["DATABASES"]
+    assert databases["default"]["OPTIONS"]["target_session_attrs"] == "primary"
+    assert [databases[name]["HOST"] for name in ("replica1", "replica2")] == ["db", "replica1"]
+    assert "target_session_attrs" not in databases["replica1"]["OPTIONS"]
+    one = settings(PRODUCTION | several | {"POSTGRES_HOSTNAME": "db"}, "POSTGRES")
+    assert "target_session_attrs" not in one["POSTGRES"]
+
+
 def test_a_scenarios_database_replaces_the_applications():
     found = settings(
         PRODUCTION | {"SCENARIO": "book_rooms", "SCENARIOS_ALLOWED": "on"}, "DATABASES", "APPLICATION_DB"
