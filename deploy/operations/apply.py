@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.operations import https, pitr
+from deploy.operations import https, nodes, pitr
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
@@ -34,6 +34,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     with project.lock("apply", options.wait):
         https.choose(project, report, dry=options.dry_run)
         pitr.choose(project, report, dry=options.dry_run)
+        nodes.choose(project, report, dry=options.dry_run)
         Apply(Docker(project), report, options).run()
 
 
@@ -92,7 +93,9 @@ class Apply:
             pitr.prepare(self.docker)
         for service in changes.beside:
             self.report.step(f"Starting {service} …")
-            self.docker.compose("up", "--detach", "--no-deps", service)
+            # One replica after the other, so that one is there to be read from; a first copy may take long.
+            wait = ["--wait", "--wait-timeout", "60"] if service in nodes.NODES else []
+            self.docker.compose("up", "--detach", *wait, "--no-deps", service, check=not wait)
         for service in changes.surplus:
             self.report.step(f"Removing {service} …")
             self.docker("rm", "--force", *self.docker.containers(service), check=False)
@@ -131,12 +134,14 @@ class Apply:
             found.web = self.variables("web", outdated[0]) or ["its definition in compose.yml"]
         if len(serving) != self.wanted_replicas():
             found.web.append(f"WEB_REPLICAS: {len(serving)} → {self.wanted_replicas()}")
-        for service in ("db", "nginx"):
+        primary, *followers = nodes.services(self.docker.project)
+        for service in (primary, "nginx"):
             for container in self.docker.inspect(*self.docker.containers(service)):
                 if service in hashes and config_hash(container) != hashes[service]:
                     differing = self.variables(service, container)
                     found.made_anew[service] = differing or ["its definition in compose.yml, or its ports"]
-        for service in BESIDE:
+        of_database = followers or [name for name in nodes.NODES if name != primary]
+        for service in (*BESIDE, *of_database):
             running = self.docker.inspect(*self.docker.containers(service))
             if service not in hashes:
                 found.surplus += [service] if running else []

@@ -19,7 +19,7 @@ def literal(text: str) -> str:
 
 
 class Database:
-    """The server in the container `db`, or in another one."""
+    """The server of the primary, or the one in another container."""
 
     def __init__(self, docker: Docker, container: str = "") -> None:
         if docker.project.managed:
@@ -27,7 +27,7 @@ class Database:
                 "the database is a managed one; nothing was changed", "use its provider's tools for this"
             )
         self.docker = docker
-        self.container = container or docker.running("db")
+        self.container = container or docker.running(docker.project.primary)
 
     def execute(
         self, *statements: str, database: str = "postgres", check: bool = True, timeout: float | None = None
@@ -42,7 +42,10 @@ class Database:
         text = "".join(f"{statement};\n" for statement in statements)
         done = self.docker(*command, check=False, text=text, timeout=timeout)
         if check and not done:
-            raise Failure(f"the database refused: {done.text}", "docker compose logs --tail 20 db")
+            raise Failure(
+                f"the database refused: {done.text}",
+                f"docker compose logs --tail 20 {self.docker.project.primary}",
+            )
         return done
 
     def rows(

@@ -70,7 +70,8 @@ class Copy:
 
     def try_it(self) -> None:
         self.report.step("Trying it …")
-        inside = {"APPLICATION_DB": self.name}
+        # Not by the replicas of the database, which may not have it yet.
+        inside = {"APPLICATION_DB": self.name, "DATABASE_REPLICA_URLS": ""}
         # It may be of an earlier version; of a later one, the replica is not ready.
         migrated = self.docker.task("migrate", "./manage.py", "migrate", environment=inside)
         self.expect(migrated, "the migration of the backup failed")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from deploy.operations.docker import Docker
+from deploy.operations.nodes import NODES
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
 
@@ -18,7 +19,7 @@ PostgreSQL writes statements that fail or take longer than a second.
 
 REQUEST_ID is the response's X-Request-ID, which error pages show too."""
 
-SERVICES = ("nginx", "web", "db")
+SERVICES = ("nginx", "web", *NODES)
 LINE = re.compile(r"(?P<container>\S+)\s+\| (?P<time>\d{4}-\S+Z) (?P<text>.*)")
 PROCESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[(\d+)\] ")
 """How PostgreSQL's lines begin (log_line_prefix in compose.yml)."""
@@ -77,12 +78,12 @@ def lines_of(text: str, request_id: str) -> list[dict[str, str]]:
     connection serves one request at a time.
     """
     lines = list(read(text))
-    own = [line for line in lines if line.service != "db" and request_id in line.text]
+    own = [line for line in lines if line.service not in NODES and request_id in line.text]
     processes = {str(line.record["database_process"]) for line in own if "database_process" in line.record}
     found = list(own)
     began, ended = span(own) if own else (None, None)
     for line in lines:
-        if line.service == "db" and (process := PROCESS.match(line.text)):
+        if line.service in NODES and (process := PROCESS.match(line.text)):
             in_time = began and ended and began <= line.time <= ended and process[1] in processes
             if in_time or f"/*request_id='{request_id}'" in line.text:
                 found.append(line)
@@ -112,7 +113,7 @@ def read(text: str) -> Iterator[Line]:
         found = LINE.match(raw)
         if not found:
             continue
-        container = re.sub(r"^.*?-(?=(?:nginx|web|db)-\d+$)", "", found["container"])
+        container = re.sub(r"^.*?-(?=(?:nginx|web|db|replica[12])-\d+$)", "", found["container"])
         if last and container == last.container and found["text"].startswith("\t"):
             last.text = f"{last.text} {found['text'].strip()}"
             continue
@@ -122,7 +123,7 @@ def read(text: str) -> Iterator[Line]:
         written = PROCESS.match(last.text)
         if last.service == "web" and "time" in last.record:
             last.time = datetime.fromisoformat(last.record["time"])
-        elif last.service == "db" and written:
+        elif last.service in NODES and written:
             last.time = datetime.fromisoformat(f"{last.text[:23]}+00:00")
     if last:
         yield last
@@ -144,7 +145,7 @@ def record_of(text: str) -> dict[str, Any]:
 def words(line: Line) -> str:
     """A line of JSON as one for people."""
     record = line.record
-    if line.service == "db" or not record:
+    if line.service in NODES or not record:
         return line.text
     if "upstream" in record:  # nginx's
         shown = f"{record['method']} {record['target']} {record['status']} in {record['seconds']} s"

@@ -13,6 +13,7 @@ COMMANDS = {
     "rollout": "bring in the version in this folder; also the first start",
     "apply": "let what was changed in .env take effect",
     "rollback": "go back to a version that is kept",
+    "promote": "make a replica of the database the primary",
     "rotate": "put a new secret in the place of one",
     "doctor": "look whether all is well, and what mends what is not",
     "status": "how the site does, on one screen",

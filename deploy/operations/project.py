@@ -98,6 +98,11 @@ class Project:
         return f"{self.name}_front"
 
     @property
+    def primary(self) -> str:
+        """The service of the database that accepts writes; `promote` records another one than `db`."""
+        return self.setting("DATABASE_SERVICE", "db")
+
+    @property
     def managed(self) -> bool:
         """Whether the database is somebody else's, and no container."""
         return "compose.managed.yml" in self.setting("COMPOSE_FILE")

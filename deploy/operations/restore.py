@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.operations import manifest, process, site_settings
+from deploy.operations import manifest, nodes, process, site_settings
 from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
@@ -168,7 +168,7 @@ class Exchange:
         """Two databases change names, both or none; who is connected is cut off, and nobody connects."""
         names = f"({literal(out)}, {literal(incoming)})"
         with process.held():
-            return self.database.execute(
+            done = self.database.execute(
                 f"ALTER DATABASE {identifier(out)} ALLOW_CONNECTIONS false",
                 f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname IN {names}",
                 f"BEGIN; ALTER DATABASE {identifier(out)} RENAME TO {identifier(new_name)}; "
@@ -176,6 +176,8 @@ class Exchange:
                 f"ALTER DATABASE {identifier(new_name)} ALLOW_CONNECTIONS true",
                 check=False,
             )
+            nodes.end_sessions_on_replicas(self.docker, out, new_name, incoming)
+            return done
 
     def change_over(self) -> None:
         self.report.step("Changing over …")
@@ -209,7 +211,9 @@ class Exchange:
         self.report.say("It comes back with")
         self.report.say("    ./deploy/rentomatic restore --undo")
         self.report.say("and when it is not needed any more:")
-        self.report.say(f"    docker compose exec db dropdb --username postgres {self.before}")
+        self.report.say(
+            f"    docker compose exec {self.docker.project.primary} dropdb --username postgres {self.before}"
+        )
         if not replicas:
             self.report.say("The site is not running. Next: docker compose up -d --wait")
 

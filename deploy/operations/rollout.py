@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from deploy.operations import doctor, https, pitr, process
+from deploy.operations import doctor, https, nodes, pitr, process
 from deploy.operations.classify import hazards
 from deploy.operations.docker import Docker
 from deploy.operations.migrations import Migrations, Plan
@@ -43,6 +43,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     with project.lock("rollout", options.wait):
         https.choose(project, report, dry=options.dry_run)
         pitr.choose(project, report, dry=options.dry_run)
+        nodes.choose(project, report, dry=options.dry_run)
         Rollout(Docker(project), report, options).run()
 
 

@@ -40,6 +40,8 @@ WEB_REPLICAS=2
 RUN_AS={owner}
 # The major version of the database's files; ./deploy/rentomatic upgrade changes it.
 POSTGRES_VERSION=18
+# on: two more database servers, which are read from and can each become the primary (docs/scaling.md).
+REPLICAS=off
 # When backups are made, and the newest is proven, in the words of systemd's OnCalendar; then
 # ./deploy/rentomatic schedule.
 BACKUP_AT=03:15

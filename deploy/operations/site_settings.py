@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.operations import environment, manifest, seal
 from deploy.operations.docker import Docker
+from deploy.operations.doctor.files import OF_THE_SERVERS
 from deploy.operations.project import Project, now
 from deploy.operations.report import Failure, Report
 from deploy.operations.seal import Key
@@ -70,7 +71,7 @@ def restore(docker: Docker, dump: Path, report: Report, dry: bool) -> None:
         if path.exists():
             shutil.copy2(path, keep / path.name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        public = name == ".env" or path.name in {"fullchain.pem", "postgres_verifier"}
+        public = name == ".env" or path.name in {"fullchain.pem", *OF_THE_SERVERS}
         environment.replace(path, content.decode(), 0o644 if public else 0o600)
         give(path, environment.parse(text).get("RUN_AS", ""))
     report.say(

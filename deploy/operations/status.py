@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations import manifest, pitr
+from deploy.operations import manifest, nodes, pitr
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
 from deploy.operations.doctor.files import hours, proof_age
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         "containers": [described(one, now) for one in containers(docker)],
         "requests": summary(read_lines(log.stdout.splitlines())),
         "minutes": options.minutes,
+        "database": servers(docker),
         "backup": newest_backup(project, now),
         "since": reach(project),
         "last": [f"{note['at']} {note['command']}" for note in project.notes()[-3:]],
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
 
 
 def containers(docker: Docker) -> list[dict[str, Any]]:
-    ids = [one for service in ("db", "web", "nginx") for one in docker.containers(service)]
+    services = (*nodes.services(docker.project), "web", "nginx")
+    ids = [one for service in services for one in docker.containers(service)]
     return docker.inspect(*ids)
 
 
@@ -60,6 +62,23 @@ def described(container: dict[str, Any], now: datetime) -> dict[str, str]:
         "up": hours(now - time_of(state["StartedAt"])) if state["Running"] else "",
         "restarts": str(container["RestartCount"]),
     }
+
+
+def servers(docker: Docker) -> list[str]:
+    """The primary and its replicas in words; empty without replicas."""
+    if not nodes.wanted(docker.project):
+        return []
+    found = nodes.look_at_all(docker)
+    written = max(one.place for one in found)
+    return [f"{one.name}: {role(one, written)}" for one in found]
+
+
+def role(node: nodes.Node, written: int) -> str:
+    if not node.answers:
+        return "does not answer"
+    if node.accepts_writes:
+        return "the primary"
+    return f"a replica, {written - node.shown} bytes behind" + ("" if node.streams else ", receives nothing")
 
 
 def read_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
@@ -116,6 +135,8 @@ def screen(facts: dict[str, Any]) -> str:
     lines.append(f"errors: {requests['errors']}; from the cache: {requests['cached']}")
     for one in requests["slowest"]:
         lines.append(f"  {one['seconds']:7.3f} s  {one['status']}  {one['method']} {one['target'][:60]}")
+    if facts["database"]:
+        lines += ["", *facts["database"]]
     lines += ["", f"newest backup: {facts['backup'] or 'none'}"]
     if facts["since"]:
         lines.append(f"can go back to any second since {facts['since']}")

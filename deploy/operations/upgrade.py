@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.operations import pitr, process
+from deploy.operations import nodes, pitr, process
 from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, DatabaseCopy, expect
@@ -47,6 +47,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         )
     project = Project()
     with project.lock("upgrade", options.wait):
+        nodes.refuse(project, "upgrade")
         docker = Docker(project)
         if options.back:
             Back(docker, report, options).run()

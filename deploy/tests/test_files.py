@@ -57,6 +57,19 @@ def test_the_receiver_of_wal_is_hardened_and_keeps_it_outside_of_the_databases_v
     assert not [mount for mount in service["volumes"] if "DATABASE_VOLUME" in mount]
 
 
+@pytest.mark.parametrize("name", ["replica1", "replica2"])
+def test_a_replica_is_the_database_with_another_volume_and_name(name):
+    services = yaml.safe_load((PROJECT / "deploy/compose.replicas.yml").read_text())["services"]
+    replica, primary = services[name], services["db"]
+    assert replica["extends"] == {"file": "compose.yml", "service": "db"}
+    assert replica["environment"] == primary["environment"] | {"NODE": name}
+    assert {key: replica[key] for key in ("entrypoint", "secrets", "dns")} == {
+        key: primary[key] for key in ("entrypoint", "secrets", "dns")
+    }
+    assert f"${{{name.upper()}_VOLUME:-{name}}}:/var/lib/postgresql" in replica["volumes"]
+    assert "ports" not in replica
+
+
 def test_another_volume_of_the_database_is_another_definition_of_its_container():
     name = "${DATABASE_VOLUME_NAME:-}"
     assert SERVICES["db"]["labels"] == {"rentomatic.volume": name}
@@ -310,5 +323,5 @@ def test_shell_scripts_are_clean():
         for path in sorted(Path(PROJECT, "deploy").rglob("*"))
         if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
     ]
-    assert {path.name for path in scripts} == {"archive", "reload", "render", "renew"}
+    assert {path.name for path in scripts} == {"archive", "node", "reload", "render", "renew"}
     subprocess.run(["shellcheck", "-x", *scripts], cwd=PROJECT, check=True)

@@ -3,11 +3,11 @@
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from deploy.operations import https, pitr
+from deploy.operations import https, nodes, pitr
 from deploy.operations.docker import Docker
-from deploy.operations.doctor import containers, files, host, point_in_time, server, site
+from deploy.operations.doctor import containers, files, host, point_in_time, replication, server, site
 from deploy.operations.doctor.facts import Facts
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, error, ok, skipped
 from deploy.operations.pitr.archive import Archive
@@ -118,6 +118,21 @@ def receiver(facts: Facts) -> Finding:
     return on_server(lambda facts: point_in_time.receiver(facts.ask))(facts)
 
 
+def of_nodes(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
+    """A check of replicas."""
+
+    def check(facts: Facts) -> Finding:
+        if not nodes.wanted(facts.project):
+            return ok("off: one server has the database (REPLICAS=on adds two that follow it)")
+        return look(facts)
+
+    return check
+
+
+def followers(facts: Facts) -> Finding:
+    return replication.followers(facts.nodes, int(facts.project.setting("REPLICA_MAX_LAG_BYTES", "64000000")))
+
+
 def archive(facts: Facts) -> Finding:
     if not pitr.wanted(facts.project):
         return ok("no WAL is kept (PITR=on)")
@@ -167,6 +182,13 @@ CHECKS = (
     Check("checksums", "database", of_server(server.checksums)),
     Check("slots", "database", on_server(slots)),
     Check("point-in-time", "database", receiver),
+    Check(
+        "primary",
+        "database",
+        of_nodes(lambda facts: replication.one_primary(facts.nodes, facts.project.primary)),
+    ),
+    Check("replicas", "database", of_nodes(followers)),
+    Check("replica-logins", "database", of_nodes(lambda facts: replication.logins(facts.login_errors))),
     Check("wal", "database", of_server(server.write_ahead_log)),
     Check("locks", "database", of_server(server.locks), before_rollout=True),
     Check("transactions", "database", of_server(server.long_transactions)),
@@ -238,7 +260,10 @@ def status(levels: list[str]) -> int:
 def examine(check: Check, facts: Facts) -> Finding:
     """A check that fails itself, as where a file cannot be read, is an error with its words."""
     try:
-        return check.look(facts)
+        found = check.look(facts)
+        # The commands are written for `db`; another server is the primary after a promotion.
+        command = found.command.replace("exec db ", f"exec {facts.project.primary} ")
+        return replace(found, command=command)
     except (Failure, OSError, ValueError) as reason:
         return error(f"could not be looked at: {reason}", "docker compose ps --all")
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from deploy.operations import nodes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
@@ -111,6 +112,23 @@ class Facts:
         assert self.database is not None
         database = self.database
         return lambda query: database.rows(query, database=self.project.database)
+
+    @cached_property
+    def nodes(self) -> list[nodes.Node]:
+        """The primary and its replicas."""
+        return nodes.look_at_all(self.docker)
+
+    @property
+    def login_errors(self) -> dict[str, str]:
+        """Of each replica that runs and cannot log in at the primary, what that says."""
+        errors = {}
+        for one in self.nodes:
+            if one.answers and one.name != self.project.primary:
+                command = nodes.login(self.project.primary)
+                done = self.docker("exec", self.docker.running(one.name), *command, check=False, timeout=10)
+                if not done:
+                    errors[one.name] = done.text
+        return errors
 
     @cached_property
     def reason_of_readiness(self) -> str:

@@ -14,6 +14,8 @@ TELLING = re.compile(r"Detail:|detail|rror|Unable|refused|rateLimited|too many",
 
 OPERATORS = {"rclone.conf", seal.NAME, seal.FORMER}
 """Secrets that no container reads."""
+OF_THE_SERVERS = {"postgres_verifier", "replicator_verifier", "replicator_password"}
+"""Read by the image's user `postgres`, not their owner: others may read them, not look into the folder."""
 
 COPY = "copy a certificate and its key into deploy/certificates, then ./deploy/rentomatic apply"
 
@@ -88,7 +90,7 @@ def secret_files(folder: Path, owner: str) -> Finding:
     command = f"chown -R {owner} {folder} && chmod 700 {folder} && chmod 600 {folder}/*"
     for path in sorted(folder.iterdir()):
         status = path.stat()
-        readable = 0o044 if path.name == "postgres_verifier" else 0  # no secret: nobody can log in with it
+        readable = 0o044 if path.name in OF_THE_SERVERS else 0
         if status.st_mode & 0o077 & ~readable:
             return error(f"others may read or write {path.name} (mode {status.st_mode & 0o777:o})", command)
         if path.name in OPERATORS:

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from deploy.operations import environment, pitr, process
+from deploy.operations import environment, nodes, pitr, process
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import OVERLAY
 from deploy.operations.docker import Docker
@@ -32,12 +32,14 @@ def container_name(project: Project) -> str:
 
 def run(docker: Docker, options: argparse.Namespace, report: Report) -> None:
     if not options.at:
+        nodes.refuse(docker.project, "restore --undo, after a restore --at,")
         Undo(docker, report).run(dry=options.dry_run)
         return
     if options.file or options.undo or options.settings:
         raise Failure(
             "--at stands alone; nothing was changed", "./deploy/rentomatic restore --help", status=2
         )
+    nodes.refuse(docker.project, "restore --at")
     wanted = parse_at(options.at)
     if wanted and wanted > datetime.now(UTC):
         raise Failure(

@@ -89,7 +89,7 @@ def test_the_status_counts_requests_errors_and_what_the_cache_served():
 def test_the_screen_fits_one_without_a_request_or_a_backup():
     facts = {
         "image": "", "url": "https://localhost", "containers": [], "requests": summary([]), "minutes": 10,
-        "backup": "", "since": "2026-11-20 16:00:00 UTC", "last": [],
+        "database": [], "backup": "", "since": "2026-11-20 16:00:00 UTC", "last": [],
     }  # fmt: skip
     text = screen(facts)
     assert "nothing is released" in text

@@ -15,11 +15,13 @@ SETTINGS = re.findall(r"^#?([A-Z][A-Z_]+)=", (PROJECT / ".env.example").read_tex
 
 def names(heading: str, column: int) -> set[str]:
     """The variables that a column of a table names."""
-    return set(re.findall(r"`([A-Z][A-Z_]+)`", "".join(row[column] for row in DEPLOYMENT.rows(heading))))
+    return set(re.findall(r"`([A-Z][A-Z0-9_]+)`", "".join(row[column] for row in DEPLOYMENT.rows(heading))))
 
 
 def test_every_variable_of_compose_is_explained() -> None:
-    overlays = [PROJECT / "deploy" / f"compose.{name}.yml" for name in ("acme", "monitoring", "pitr")]
+    overlays = [
+        PROJECT / "deploy" / f"compose.{name}.yml" for name in ("acme", "monitoring", "pitr", "replicas")
+    ]
     files = [PROJECT / "compose.yml", *overlays]
     wanted = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
     wanted |= {

@@ -1,0 +1,179 @@
+"""
+REPLICAS=on: three database servers, one of them the primary, in the services `db`, `replica1`, `replica2`.
+
+deploy/postgres/node is their entry point: it decides by the data which one accepts writes. `.env` only says
+where commands find that one (DATABASE_SERVICE).
+"""
+
+import secrets
+from dataclasses import dataclass
+from functools import partial
+
+from deploy.operations import environment, process
+from deploy.operations.database import Database, literal
+from deploy.operations.docker import Docker
+from deploy.operations.https import give
+from deploy.operations.pitr.archive import position
+from deploy.operations.project import Project
+from deploy.operations.report import Failure, Report
+from deploy.operations.setup import scram
+
+OVERLAY = "deploy/compose.replicas.yml"
+NODES = ("db", "replica1", "replica2")
+PASSWORD, VERIFIER = "replicator_password", "replicator_verifier"
+"""
+Files of deploy/secrets, a folder that only its owner may look into. They are readable for all, because the
+user of the servers is the image's and not the owner.
+"""
+
+
+def wanted(project: Project) -> bool:
+    """Whether .env asks for replicas."""
+    value = project.setting("REPLICAS", "off")
+    if value not in {"on", "off"}:
+        raise Failure(f"REPLICAS={value} in .env is not known; nothing was changed", "REPLICAS=on, or off")
+    if value == "on" and project.managed:
+        raise Failure(
+            "REPLICAS=on is for a database of ours, and .env names a managed one; nothing was changed",
+            "the provider's own replicas; take REPLICAS out of .env",
+        )
+    if project.primary not in NODES:
+        raise Failure(
+            f"DATABASE_SERVICE={project.primary} in .env is no database; nothing was changed",
+            f"one of {', '.join(NODES)}",
+        )
+    if value == "off" and project.primary != "db":
+        raise Failure(
+            f"REPLICAS is off in .env, and {project.primary} is the primary; nothing was changed",
+            "REPLICAS=on, ./deploy/rentomatic promote db, then REPLICAS=off",
+        )
+    return value == "on"
+
+
+def refuse(project: Project, what: str) -> None:
+    """Failure where replicas follow the server that a command would replace."""
+    if wanted(project):
+        raise Failure(
+            f"{what} replaces the server that replicas follow; nothing was changed",
+            "./deploy/rentomatic promote db, REPLICAS=off in .env, ./deploy/rentomatic apply --accept; "
+            "then again, and REPLICAS=on",
+        )
+
+
+def choose(project: Project, report: Report, *, dry: bool = False) -> None:
+    """Name the overlay in COMPOSE_FILE, or not, as .env says, and make its secrets."""
+    on = wanted(project)
+    project.choose_overlay(OVERLAY, on, report, dry=dry)
+    if not on or dry:
+        return
+    files = [project.secrets / name for name in (PASSWORD, VERIFIER)]
+    if not all(file.exists() for file in files):
+        password = secrets.token_urlsafe(50)
+        for file, text in zip(files, (password, scram(password)), strict=True):
+            environment.replace(file, text, 0o644)
+    for file in files:
+        file.chmod(0o644)
+        give(file, project.setting("RUN_AS"))
+
+
+def services(project: Project) -> tuple[str, ...]:
+    """The services of the database, the primary first."""
+    if not wanted(project):
+        return ("db",)
+    return (project.primary, *(name for name in NODES if name != project.primary))
+
+
+STATE = """
+SELECT pg_is_in_recovery() AS is_replica,
+    system_identifier::text AS system,
+    current_setting('server_version_num')::int / 10000 AS version,
+    (CASE WHEN pg_is_in_recovery()
+        THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+        ELSE pg_current_wal_flush_lsn() END)::text AS place,
+    (CASE WHEN pg_is_in_recovery()
+        THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text AS shown,
+    (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming') = 1 AS streams
+FROM pg_control_system()
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a server says of itself; of one that does not answer only its name."""
+
+    name: str
+    answers: bool = False
+    is_replica: bool = False
+    system: str = ""
+    """The cluster's identifier."""
+    version: int = 0
+    place: int = 0
+    """Bytes of WAL that it has: written by a primary, received by a replica."""
+    shown: int = 0
+    """Bytes of WAL that readers see."""
+    streams: bool = False
+    """Whether a replica receives WAL as it is written."""
+
+    @property
+    def accepts_writes(self) -> bool:
+        return self.answers and not self.is_replica
+
+
+def node(name: str, rows: list[dict[str, object]]) -> Node:
+    """The node of which STATE has returned these rows."""
+    (row,) = rows
+    return Node(
+        name,
+        answers=True,
+        is_replica=bool(row["is_replica"]),
+        system=str(row["system"]),
+        version=int(str(row["version"])),
+        place=position(str(row["place"] or "0/0")),
+        shown=position(str(row["shown"] or "0/0")),
+        streams=bool(row["streams"]),
+    )
+
+
+def look(docker: Docker, name: str) -> Node:
+    """Ask the server of a service, by its socket."""
+    try:
+        return node(name, Database(docker, docker.running(name)).rows(STATE, timeout=10))
+    except (Failure, ValueError):
+        return Node(name)
+
+
+def look_at_all(docker: Docker) -> list[Node]:
+    return [look(docker, name) for name in services(docker.project)]
+
+
+def login(primary: str, port: int = 5432, passfile: str = "/tmp/replicator") -> list[str]:  # noqa: S108 - of a container
+    """The command by which a replica's container logs in at the primary, as the receiver of WAL does."""
+    where = (
+        f"host={primary} port={port} dbname=postgres user=replicator passfile={passfile} connect_timeout=3"
+    )
+    return ["psql", "--no-psqlrc", "--no-password", "--dbname", where, "--command", "SELECT 1"]
+
+
+def shows(docker: Docker, name: str, place: int) -> bool:
+    """Whether readers of a server see the WAL up to a place."""
+    return look(docker, name).shown >= place
+
+
+def end_sessions_on_replicas(docker: Docker, *databases: str) -> None:
+    """
+    Let readers of replicas connect anew, for databases that have changed names on the primary.
+
+    Their sessions would go on with the database that they have opened, whatever it is called now.
+    """
+    primary, *others = services(docker.project)
+    if not others:
+        return
+    reached = look(docker, primary).place
+    names = ", ".join(map(literal, databases))
+    for name in others:
+        if process.wait_for(partial(shows, docker, name, reached), 10, 0.2):
+            Database(docker, docker.running(name)).execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                f"WHERE backend_type = 'client backend' AND datname IN ({names})",
+                check=False,
+            )

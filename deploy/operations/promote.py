@@ -1,0 +1,292 @@
+"""`promote`: a replica of the database becomes the primary."""
+
+import argparse
+import re
+import time
+from typing import Any
+
+from deploy.operations import nodes, pitr, process
+from deploy.operations.database import Database
+from deploy.operations.docker import Docker
+from deploy.operations.nodes import NODES, Node
+from deploy.operations.pitr.archive import lsn, position
+from deploy.operations.project import Project
+from deploy.operations.report import Failure, Report
+
+HELP = """\
+Make a replica of the database the primary; with REPLICAS=on in .env.
+
+It takes the replica that has received most. The primary is stopped first and marked as a replica, so that it
+cannot write any more, whenever it starts. Where it still answers it is stopped cleanly, and no acknowledged
+write is lost. Where it is dead, what the replica has not received is lost; 1 MB and more is refused without
+--accept. Then the replica is promoted, .env names it (DATABASE_SERVICE), and the former primary comes back as
+its replica, by pg_rewind or a new copy. Searches go on; what is written meanwhile is 503 with Retry-After.
+
+When it fails before the promotion everything is as it was. It may be repeated: what was begun is finished."""
+
+FAR_BEHIND = 2**20
+"""Bytes of WAL that may be lost without --accept, or that a living primary may still have to send."""
+
+AS_REPLICA = """
+pg_controldata "$PGDATA" || exit
+touch "$PGDATA/standby.signal" && sync "$PGDATA/standby.signal"
+"""
+CONTROL = re.compile(r"^([^:]+): *(.*)$", re.M)
+END = re.compile(r" at ([0-9A-F]+/[0-9A-F]+)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "node", nargs="?", choices=NODES, metavar="NODE", help=f"this one: {', '.join(NODES)}"
+    )
+    parser.add_argument("--accept", action="store_true", help="also one that is far behind, or not connected")
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    project = Project()
+    if not nodes.wanted(project):
+        raise Failure(
+            "there are no replicas; nothing was changed", "REPLICAS=on in .env, ./deploy/rentomatic apply"
+        )
+    with project.lock("promote", options.wait):
+        Promotion(Docker(project), report, accept=options.accept).run(options.node, dry=options.dry_run)
+
+
+class Promotion:
+    """One change of the primary."""
+
+    def __init__(self, docker: Docker, report: Report, *, accept: bool) -> None:
+        self.docker = docker
+        self.project = docker.project
+        self.report = report
+        self.accept = accept
+        self.began = time.monotonic()
+        self.stopped: list[str] = []
+        """The container that ran until then."""
+
+    def run(self, wanted: str | None, *, dry: bool) -> None:
+        found = {one.name: one for one in nodes.look_at_all(self.docker)}
+        former = self.primary(found)
+        if wanted == former.name and former.accepts_writes:
+            self.report.say(f"{wanted} is the primary; nothing was done.")
+            self.record(wanted)
+            return
+        coming = self.choose(found, former, wanted)
+        self.report.data |= {"primary": coming.name, "former": former.name}
+        if former.accepts_writes:
+            self.expect_it_follows(coming, former)
+        if dry:
+            how = "stop it cleanly" if former.answers else "make sure that it is stopped"
+            self.report.say(
+                f"Would make {coming.name} the primary in the place of {former.name}, and {how} first."
+            )
+            return
+        with process.held():
+            self.change_over(coming, former)
+        self.bring_back(coming, [name for name in found if name != coming.name])
+
+    def primary(self, found: dict[str, Node]) -> Node:
+        """The one that accepts writes or, where none does, the one of .env."""
+        writing = [one for one in found.values() if one.accepts_writes]
+        if len(writing) > 1:
+            raise Failure(
+                f"{' and '.join(one.name for one in writing)} accept writes; nothing was changed",
+                "docker compose stop the one that was not promoted last",
+            )
+        return writing[0] if writing else found[self.project.primary]
+
+    def choose(self, found: dict[str, Node], former: Node, wanted: str | None) -> Node:
+        """The replica that was asked for, else the one that has most; Failure where it cannot be."""
+        replicas = [one for one in found.values() if one.is_replica]
+        if former.is_replica and wanted != former.name and len(replicas) > 1:
+            replicas.remove(former)  # a promotion was killed after that one was stopped
+        if not replicas:
+            raise Failure(
+                "no replica answers; nothing was changed",
+                "docker compose up -d, docker compose logs --tail 20",
+            )
+        most = max(replicas, key=lambda one: one.place)
+        coming = found[wanted] if wanted else most
+        if not coming.is_replica:
+            raise Failure(
+                f"{coming.name} does not answer; nothing was changed",
+                f"./deploy/rentomatic promote {most.name}",
+            )
+        if coming.system != most.system or (former.answers and coming.system != former.system):
+            raise Failure(
+                f"{coming.name} is of another cluster; nothing was changed", "./deploy/rentomatic doctor"
+            )
+        if most.place - coming.place > 0:
+            self.refuse(
+                f"{coming.name} has {most.place - coming.place:,} bytes of WAL less than {most.name}",
+                f"./deploy/rentomatic promote {most.name}",
+                severe=not former.answers,
+            )
+        return coming
+
+    def refuse(self, reason: str, otherwise: str, *, severe: bool = True) -> None:
+        """Failure without --accept; what is not severe is not even said."""
+        if not severe:
+            return
+        if not self.accept:
+            raise Failure(f"{reason}; nothing was changed", f"{otherwise}; or promote with --accept")
+        self.report.warn(reason)
+
+    def expect_it_follows(self, coming: Node, former: Node) -> None:
+        behind = former.place - coming.place
+        if not coming.streams:
+            self.refuse(
+                f"{coming.name} receives nothing from {former.name}, {behind:,} bytes of WAL would be lost",
+                "./deploy/rentomatic doctor",
+            )
+        elif behind > FAR_BEHIND:
+            self.refuse(
+                f"{coming.name} is {behind:,} bytes of WAL behind {former.name}", "wait until it has them"
+            )
+
+    # --- The change
+
+    def change_over(self, coming: Node, former: Node) -> None:
+        """The former primary cannot write any more before the other one can."""
+        self.stop(former)
+        try:
+            control = self.mark_as_replica(former)
+            self.expect_nothing_is_lost(coming, former, control)
+        except Failure as failure:
+            self.start_again(former)
+            raise Failure(f"{failure.reason}; everything is as it was", failure.next_step) from None
+        self.report.step(f"Promoting {coming.name} …")
+        database = Database(self.docker, self.docker.running(coming.name))
+        asked = time.monotonic()
+        # The second statement is a write, and is on the disk when it returns.
+        done = database.execute(
+            "SELECT pg_promote(true, 60)",
+            "SELECT pg_logical_emit_message(true, 'promote', '')",
+            check=False,
+            timeout=90,
+        )
+        if not done:
+            raise Failure(
+                f"{coming.name} was not promoted within 60 s, and {former.name} is stopped",
+                f"docker compose logs --tail 20 {coming.name}, then ./deploy/rentomatic promote",
+            )
+        seconds = time.monotonic() - asked
+        self.record(coming.name)
+        self.project.note("promote", primary=coming.name, former=former.name)
+        if pitr.wanted(self.project):
+            pitr.prepare(self.docker)
+        self.report.data |= {
+            "seconds_of_promotion": round(seconds, 2),
+            "seconds_to_writes": round(time.monotonic() - self.began, 2),
+        }
+        self.report.say(f"{coming.name} accepts writes, {seconds:.1f} s after it was asked to.")
+
+    def record(self, name: str) -> None:
+        """Where commands find the primary from now on."""
+        if self.project.primary != name:
+            self.project.record("DATABASE_SERVICE", None if name == "db" else name)
+
+    def stop(self, former: Node) -> None:
+        running = [one["Id"] for one in self.inspected(former) if one["State"]["Running"]]
+        if not running:
+            return
+        self.stopped = running
+        if former.answers:
+            self.report.step(f"Stopping {former.name} …")
+            self.docker("stop", "--time", "60", *running)
+        else:
+            self.report.step(f"Killing {former.name}, which does not answer …")
+            self.docker("kill", *running, check=False)
+        if any(one["State"]["Running"] for one in self.inspected(former)):
+            raise Failure(
+                f"{former.name} could not be stopped, and would go on to write; nothing was promoted",
+                f"docker kill {running[0][:12]}, then ./deploy/rentomatic promote",
+            )
+
+    def inspected(self, node: Node) -> list[dict[str, Any]]:
+        return self.docker.inspect(*self.docker.containers(node.name))
+
+    def in_its_volume(self, former: Node, script: str, timeout: float = 60) -> process.Done | None:
+        """Run a script beside the data of a node that is stopped; None where it has no container any more."""
+        containers = self.docker.containers(former.name)
+        if not containers:
+            return None
+        (container,) = self.docker.inspect(containers[0])
+        words = ["run", "--rm", "--network", "none", "--volumes-from", containers[0], "--user", "postgres"]
+        words += ["--env", next(line for line in container["Config"]["Env"] if line.startswith("PGDATA="))]
+        image = container["Config"]["Image"]
+        return self.docker(*words, "--entrypoint", "sh", image, "-c", script, check=False, timeout=timeout)
+
+    def mark_as_replica(self, former: Node) -> dict[str, str]:
+        """Whenever it starts, it is a replica; what pg_controldata says of it, nothing where it is lost."""
+        done = self.in_its_volume(former, AS_REPLICA)
+        if done is None:
+            return {}
+        if not done:
+            self.refuse(f"the data of {former.name} cannot be read: {done.text[-300:]}", "df -h")
+            return {}
+        return dict(CONTROL.findall(done.stdout))
+
+    def expect_nothing_is_lost(self, coming: Node, former: Node, control: dict[str, str]) -> None:
+        if not control:
+            self.report.warn(f"{former.name} is lost, and with it what {coming.name} had not received")
+            return
+        deadline = time.monotonic() + 30
+        while not (now := nodes.look(self.docker, coming.name)).answers:
+            if time.monotonic() > deadline:
+                raise Failure(f"{coming.name} does not answer any more")
+        received = now.place
+        written = self.written(former, control)
+        lost = max(0, written - received)
+        self.report.data["lost_bytes"] = lost
+        if former.answers:
+            if lost:
+                raise Failure(f"{coming.name} has not received the last {lost:,} bytes of WAL")
+        elif lost:
+            reason = (
+                f"{lost:,} bytes of WAL of {former.name} would be lost: {coming.name} ends at {lsn(received)}"
+            )
+            self.refuse(
+                reason, f"docker compose up -d {former.name}, if it can start", severe=lost >= FAR_BEHIND
+            )
+            self.report.warn(f"{lost:,} bytes of WAL are lost that {coming.name} had not received")
+
+    def written(self, former: Node, control: dict[str, str]) -> int:
+        """Where the WAL of a stopped server ends."""
+        start = control["Latest checkpoint location"]
+        if control["Database cluster state"] == "shut down":
+            return position(start)  # its last record; the replica has it where it has received beyond
+        timeline = control["Latest checkpoint's TimeLineID"]
+        script = f'pg_waldump --quiet --path "$PGDATA/pg_wal" --timeline {timeline} --start {start}'
+        done = self.in_its_volume(former, script, timeout=60)
+        found = END.findall(done.stderr) if done is not None else []
+        return position(found[-1]) if found else position(start)
+
+    def start_again(self, former: Node) -> None:
+        """A promotion that did not come: the former primary is one again."""
+        self.in_its_volume(former, 'rm -f "$PGDATA/standby.signal"')
+        if self.stopped:
+            self.docker("start", *self.stopped, check=False)
+
+    # --- Afterwards
+
+    def bring_back(self, coming: Node, others: list[str]) -> None:
+        began = time.monotonic()
+        self.report.step(f"Bringing back {', '.join(others)} …")
+        for name in others:
+            self.docker.compose("up", "--detach", "--no-deps", "--no-recreate", name, check=False)
+        away = list(others)
+
+        def all_follow() -> bool:
+            away[:] = [name for name in others if not nodes.look(self.docker, name).streams]
+            return not away
+
+        process.wait_for(all_follow, 120, 0.3)
+        seconds = time.monotonic() - began
+        self.report.data |= {"seconds_to_replicas": round(seconds, 2), "away": away}
+        if away:
+            self.report.warn(
+                f"{', '.join(away)} does not follow {coming.name} yet. Next: docker compose logs --tail 20 "
+                f"{away[0]}"
+            )
+        self.report.say(f"Done: {coming.name} is the primary; {len(others) - len(away)} replicas follow it.")

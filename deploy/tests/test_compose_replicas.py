@@ -1,0 +1,265 @@
+"""Three database servers: the primary is killed under load and changed on purpose; all is started anew."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from deploy.tests.stack import Stack
+from rentomatic_site.testing import rig
+from rentomatic_site.testing.browser import Browser
+from rentomatic_site.testing.plugin import needs
+
+pytestmark = [pytest.mark.compose, pytest.mark.needs("docker", "git")]
+
+ROOMS = (
+    "INSERT INTO room(code, size, price, longitude, latitude) "
+    "SELECT gen_random_uuid(), n % 90 + 10, n % 70 + 1, 2.1, 41.4 FROM generate_series(1, 2000) AS n"
+)
+BOSS = ("boss", "boss-of-all-rooms")
+ADD = "/admin/rooms/room/add/"
+CODE = "f853578c-fc0f-4e65-81b8-566c5dffa35a"
+NODES = ("db", "replica1", "replica2")
+
+
+class Staff(Browser):
+    """Somebody in the admin, over HTTPS."""
+
+    def ask(self, path: str, method: str = "GET", **options: Any) -> rig.Response:
+        return super().ask(path, method, Referer=f"{self.server.url}/", **options)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Stack]:
+    """A stack with two replicas, 2,000 rooms and an administrator."""
+    needs("docker", "git")
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("needs a running Docker engine")
+    stack = Stack(tmp_path_factory.mktemp("replicas"))
+    stack.set("REPLICAS", "on")
+    stack.set("SECOND_FACTOR", "optional")
+    try:
+        stack.run("./deploy/rentomatic", "rollout")
+        sql(stack, "db", ROOMS)
+        variables = dict(zip(("USERNAME", "PASSWORD"), BOSS, strict=True)) | {"EMAIL": "boss@example.com"}
+        words = [
+            word for name, text in variables.items() for word in ("-e", f"DJANGO_SUPERUSER_{name}={text}")
+        ]
+        stack.compose("exec", "-T", *words, "web", "./manage.py", "createsuperuser", "--noinput")
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.fixture(scope="module")
+def boss(site) -> Staff:
+    boss = Staff(site)
+    boss.login(*BOSS)
+    return boss
+
+
+def sql(stack: Stack, node: str, statement: str, check: bool = True) -> str:
+    command = ["psql", "-U", "postgres", "-d", "application", "-Atc", statement]
+    done = stack.inside(node, *command, check=check)
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip()
+
+
+def operate(stack: Stack, *words: str, check: bool = True) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(
+        stack.run("./deploy/rentomatic", *words, "--json", check=check).stdout
+    )
+    return result
+
+
+def roles(stack: Stack) -> dict[str, str]:
+    """Of each node what `status` says, without numbers."""
+    said = dict(line.split(": ") for line in operate(stack, "status")["database"])
+    return {name: text.partition(",")[0] for name, text in said.items()}
+
+
+def expect_primary(stack: Stack, primary: str) -> None:
+    wanted = {name: "the primary" if name == primary else "a replica" for name in NODES}
+    rig.wait_until(lambda: roles(stack) == wanted, f"{primary} is the primary, the others follow", 120)
+    (check,) = operate(stack, "doctor", "replicas", check=False)["checks"]
+    assert check["level"] == "ok", check
+
+
+def kill(stack: Stack, node: str) -> None:
+    (container,) = stack.containers(node)
+    stack.run("docker", "kill", container["Id"])
+
+
+UNSENT = (
+    "INSERT INTO room(code, size, price, longitude, latitude) VALUES (gen_random_uuid(), 20, 66666, 2, 41)"
+)
+
+
+def hold_back_replicas(stack: Stack) -> None:
+    """Let the primary send nothing more, so that it has what no replica has when it is killed."""
+    senders = sql(stack, "db", "SELECT string_agg(pid::text, ' ') FROM pg_stat_replication")
+    stack.inside("db", "sh", "-c", f"kill -STOP {senders}")
+
+
+class Writer:
+    """Writes rooms one by one, on whichever server takes them, and remembers which were acknowledged."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.password = (stack.folder / "deploy/secrets/application_password").read_text()
+        self.acknowledged: list[int] = []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.write)
+
+    def __enter__(self) -> "Writer":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join(60)
+
+    def hosts(self) -> str:
+        networks = [
+            one["NetworkSettings"]["Networks"] for node in NODES for one in self.stack.containers(node)
+        ]
+        return ",".join(own["IPAddress"] for each in networks for own in each.values() if own["IPAddress"])
+
+    def write(self) -> None:
+        number = 0
+        while not self.over.is_set():
+            try:
+                connection = psycopg2.connect(
+                    host=self.hosts(),
+                    dbname="application",
+                    user="application",
+                    password=self.password,
+                    target_session_attrs="primary",
+                    connect_timeout=2,
+                )
+                connection.autocommit = True
+                with connection.cursor() as cursor:
+                    while not self.over.is_set():
+                        number += 1
+                        cursor.execute(
+                            "INSERT INTO room(code, size, price, longitude, latitude) "
+                            "VALUES (gen_random_uuid(), 77, %s, -120, 30)",
+                            [number],
+                        )
+                        self.acknowledged.append(number)
+            except psycopg2.Error:
+                time.sleep(0.1)
+
+    def wait_for(self, writes: int) -> None:
+        goal = len(self.acknowledged) + writes
+        rig.wait_until(lambda: len(self.acknowledged) >= goal, f"{writes} writes", 60)
+
+
+# --- As it is from the first start on
+
+
+def test_both_replicas_stream_and_anonymous_reads_reach_them(site):
+    expect_primary(site, "db")
+    for number in range(40):
+        assert site.get(f"/rooms?filter_price__gte={number}&limit=1").status == 200
+    scans = "SELECT coalesce(sum(seq_scan + idx_scan), 0) FROM pg_stat_user_tables WHERE relname = 'room'"
+    for node in ("replica1", "replica2"):
+        rig.wait_until(lambda node=node: int(sql(site, node, scans)) > 0, f"reads on {node}", 30)
+    checks = operate(site, "doctor", "primary", "replicas", "replica-logins", "secrets")["checks"]
+    assert [check["level"] for check in checks] == ["ok"] * 4
+
+
+def test_a_write_to_a_replica_is_refused(site):
+    assert "read-only transaction" in sql(site, "replica1", "DELETE FROM room", check=False)
+
+
+# --- The primary dies
+
+
+def test_reads_go_on_when_the_primary_is_killed_and_writes_after_a_promotion(site, boss):
+    token = boss.token(ADD)
+    with site.load() as clients:
+        clients.wait_for(20, 60)
+        hold_back_replicas(site)
+        sql(site, "db", UNSENT)
+        kill(site, "db")
+        clients.wait_for(40, 60)
+        refused = boss.post(ADD, token, price="33", latitude="41", longitude="2", size="20")
+        assert refused.status == 503
+        assert refused.headers["Retry-After"]
+        (check,) = operate(site, "doctor", "primary", check=False)["checks"]
+        assert (check["level"], check["command"]) == ("error", "./deploy/rentomatic promote")
+        told = operate(site, "promote")
+        clients.wait_for(40, 60)
+    assert set(clients.statuses()) == {200}
+    assert told["former"] == "db"
+    assert told["away"] == []
+    assert told["lost_bytes"] > 0
+    assert f"{told['lost_bytes']:,} bytes of WAL are lost" in told["warnings"][0]
+    assert site.setting("DATABASE_SERVICE") == told["primary"]
+    expect_primary(site, told["primary"])
+    for node in NODES:
+        assert sql(site, node, "SELECT count(*) FROM room WHERE price = 66666") == "0"
+    log = site.compose("logs", "--no-color", "--no-log-prefix", "db").stdout.splitlines()
+    said = [line for line in log if "node: " in line or "pg_rewind" in line]
+    assert "pg_rewind: Done!" in "\n".join(said), said
+    assert "read-only transaction" in sql(site, "db", "DELETE FROM room", check=False)
+    # The session was not lost with the primary, and writes go through it.
+    saved = boss.post(ADD, boss.token(ADD), code=CODE, price="33", latitude="41", longitude="2", size="20")
+    assert saved.status == 302, saved.body
+    assert sql(site, told["primary"], "SELECT count(*) FROM room WHERE price = 33 AND latitude = 41") == "1"
+
+
+def test_other_commands_use_the_new_primary(site):
+    primary = site.setting("DATABASE_SERVICE")
+    assert operate(site, "backup")["ok"]
+    assert operate(site, "drill")["ok"]
+    refused = operate(site, "upgrade", "19", check=False)
+    assert "promote db" in refused["next"]
+    site.set("REPLICAS", "off")
+    try:
+        refused = operate(site, "apply", check=False)
+    finally:
+        site.set("REPLICAS", "on")
+    assert f"{primary} is the primary" in refused["error"]
+
+
+def test_a_restart_of_everything_comes_up_with_the_promoted_primary(site):
+    primary = site.setting("DATABASE_SERVICE")
+    before = sql(site, primary, "SELECT count(*) FROM room")
+    site.compose("down")
+    site.up()
+    expect_primary(site, primary)
+    assert sql(site, "db", "SELECT count(*) FROM room") == before
+    assert site.get("/rooms?limit=1").status == 200
+
+
+# --- A change on purpose
+
+
+def test_a_planned_promotion_loses_no_acknowledged_write(site):
+    with Writer(site) as writer, site.load() as clients:
+        writer.wait_for(20)
+        told = operate(site, "promote", "db")
+        writer.wait_for(20)
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert (told["primary"], told["lost_bytes"], told["away"]) == ("db", 0, [])
+    assert site.setting("DATABASE_SERVICE") == ""
+    expect_primary(site, "db")
+    kept = set(map(int, sql(site, "db", "SELECT price FROM room WHERE longitude = -120").split()))
+    assert set(writer.acknowledged) - kept == set()
+
+
+def test_a_restore_is_seen_by_readers_of_the_replicas_at_once(site):
+    rooms = sql(site, "db", "SELECT count(*) FROM room")
+    backup = operate(site, "backup")["file"]
+    sql(site, "db", "DELETE FROM room")
+    operate(site, "restore", backup)
+    for number in range(10):
+        response = site.get(f"/rooms?count=exact&limit=1&filter_price__lt={900_000 + number}")
+        assert response.headers["X-Total-Count"] == rooms
