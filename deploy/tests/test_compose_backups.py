@@ -124,22 +124,6 @@ def test_settings_are_not_replaced_where_a_site_runs(stack, place, name):
     assert (stack.folder / ".env").read_text() == before
 
 
-def test_doctor_names_a_database_that_a_died_exchange_has_left_closed(stack):
-    """As where the server dies while two databases change names."""
-    admin = ["psql", "-U", "postgres", "-c"]
-    stack.inside("db", *admin, "ALTER DATABASE application ALLOW_CONNECTIONS false")
-    try:
-        found = json.loads(
-            stack.run("./deploy/rentomatic", "doctor", "leftovers", "--json", check=False).stdout
-        )
-        command = found["checks"][0]["command"].split("; ")[-1]
-        assert "a database that lets nobody in" in found["checks"][0]["text"]
-        stack.run("sh", "-c", command)
-        assert stack.sql("SELECT 1") == "1"
-    finally:
-        stack.inside("db", *admin, "ALTER DATABASE application ALLOW_CONNECTIONS true")
-
-
 def test_a_backup_that_is_killed_at_any_moment_leaves_the_older_ones_and_no_half_one(stack, place):
     folder = stack.folder / "deploy/backups"
     stack.run("./deploy/rentomatic", "backup")

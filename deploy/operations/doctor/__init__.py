@@ -1,11 +1,13 @@
 """`doctor`: whether all is well, and what mends what is not."""
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deploy.operations import https, nodes, pitr
+from deploy.operations.database import identifier
 from deploy.operations.docker import Docker
 from deploy.operations.doctor import containers, files, host, point_in_time, replication, server, site
 from deploy.operations.doctor.facts import Facts
@@ -42,6 +44,12 @@ def database_reachable(facts: Facts) -> Finding:
         return error(
             "the database does not answer", "docker compose up -d db; docker compose logs --tail 30 db"
         )
+    if facts.is_closed:
+        allow = f"ALTER DATABASE {identifier(facts.project.database)} ALLOW_CONNECTIONS true"
+        return error(
+            "the database lets nobody in, as where it died in the middle of a restore",
+            f"{server.PSQL} -c {shlex.quote(allow)}",
+        )
     return ok("the database answers")
 
 
@@ -65,7 +73,7 @@ def connections(facts: Facts) -> Finding:
 
 def versions(facts: Facts) -> Finding:
     found = facts.versions
-    if facts.database:
+    if facts.database and not facts.is_closed:
         found["PostgreSQL"] = server.version(facts.ask)
     return host.versions(found)
 
@@ -74,7 +82,7 @@ def on_server(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
     """A check that needs the database."""
 
     def check(facts: Facts) -> Finding:
-        if facts.database is None:
+        if facts.database is None or facts.is_closed:
             return skipped("not looked at: no database of ours answers")
         return look(facts)
 
@@ -199,7 +207,7 @@ CHECKS = (
         "site",
         lambda facts: site.cache(facts.site, facts.project.setting("NGINX_MICROCACHE", "on") == "on"),
     ),
-    Check("login", "site", lambda facts: site.login(facts.site)),
+    Check("login", "site", lambda facts: site.login(facts.site, facts.is_under_maintenance)),
     Check("static-files", "site", lambda facts: site.static_files(facts.site)),
     Check("map-file", "site", lambda facts: site.map_file(facts.site, facts.project.setting("MAP_PMTILES"))),
     Check(

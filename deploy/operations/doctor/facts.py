@@ -53,9 +53,11 @@ class Facts:
     def memory_kills(self) -> dict[str, int]:
         """By the container's id; empty where the kernel does not tell."""
         found = {}
+        # Of the second and of the first version of control groups; a host has one of them.
+        files = "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"
         for one in self.containers:
             if one["State"]["Running"]:
-                events = self.docker("exec", one["Id"], "cat", "/sys/fs/cgroup/memory.events", check=False)
+                events = self.docker("exec", one["Id"], "cat", *files, check=False)
                 if killed := re.search(r"^oom_kill (\d+)", events.stdout, re.M):
                     found[one["Id"]] = int(killed[1])
         return found
@@ -105,6 +107,13 @@ class Facts:
         except (Failure, ValueError):
             return None
         return found
+
+    @cached_property
+    def is_closed(self) -> bool:
+        """Whether nobody may connect to the application's database."""
+        name = literal(self.project.database)
+        query = f"SELECT FROM pg_database WHERE datname = {name} AND NOT datallowconn"
+        return self.database is not None and bool(self.database.rows(query))
 
     @property
     def ask(self) -> Ask:
@@ -166,6 +175,10 @@ class Facts:
     def site(self) -> Site:
         return Site(self.host, self.ports[1])
 
+    @property
+    def is_under_maintenance(self) -> bool:
+        return (self.project.deploy / "rendered" / "maintenance").exists()
+
     # --- What commands that were killed have left
 
     @cached_property
@@ -192,7 +205,7 @@ class Facts:
             yield "images without a name", f"docker image prune --force --filter label={self.docker.label}"
         if any((self.project.deploy / "backups").glob(".*.partial")):
             yield "a backup that was cut off", "rm deploy/backups/.*.partial"
-        if (self.project.deploy / "rendered" / "maintenance").exists():
+        if self.is_under_maintenance:
             yield "the maintenance page, in place of the admin", "rm deploy/rendered/maintenance"
         yield from self.leftovers_of_recoveries(names)
         if (self.project.secrets / "secret_key_next").exists():
@@ -220,9 +233,7 @@ class Facts:
         ):
             drop = f"docker compose exec db dropdb -U postgres {row['name']}"
             yield f"database {row['name']}, of a restore or a drill", drop
-        if database.rows(f"SELECT FROM pg_database WHERE datname = {literal(base)} AND NOT datallowconn"):
-            allow = f"ALTER DATABASE {identifier(base)} ALLOW_CONNECTIONS true"
-            yield "a database that lets nobody in", f"{PSQL} -c '{allow}'"
+        if self.is_closed:
             return  # nothing more can be asked of it
         yield from self.leftovers_of_upgrades(database)
         role = f"{self.project.role}_rotating"

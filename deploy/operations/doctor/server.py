@@ -1,5 +1,7 @@
 """PostgreSQL, by its own views. `ask` runs a query and returns its rows by the names of the columns."""
 
+import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,10 @@ from deploy.operations.doctor.finding import Finding, error, ok, warning
 
 Ask = Callable[[str], list[dict[str, Any]]]
 PSQL = "docker compose exec db psql -U postgres"
+VACUUM = "docker compose exec db vacuumdb -U postgres"
+
+OF_A_REBUILD = re.compile(r'_cc(new|old)\d*"?$')
+"""How PostgreSQL names what an interrupted REINDEX CONCURRENTLY leaves beside the index."""
 
 
 def version(ask: Ask) -> str:
@@ -15,15 +21,16 @@ def version(ask: Ask) -> str:
 
 def invalid_indexes(ask: Ask) -> Finding:
     rows = ask(
-        "SELECT indexrelid::regclass::text AS name, indrelid::regclass::text AS of FROM pg_index "
+        "SELECT indexrelid::regclass::text AS name, current_database() AS database FROM pg_index "
         "WHERE NOT indisvalid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p "
         "WHERE p.index_relid = indexrelid) ORDER BY 1"
     )
     if rows:
-        names = ", ".join(row["name"] for row in rows)
+        names, name = ", ".join(row["name"] for row in rows), rows[0]["name"]
+        action = "DROP INDEX" if OF_A_REBUILD.search(name) else "REINDEX INDEX CONCURRENTLY"
         return error(
             f"an interrupted build has left invalid indexes, which cost writes and serve no reader: {names}",
-            f"{PSQL} application -c 'REINDEX INDEX CONCURRENTLY {rows[0]['name']}'",
+            f"{PSQL} {shlex.quote(rows[0]['database'])} -c {shlex.quote(f'{action} {name}')}",
         )
     return ok("all indexes are valid")
 
@@ -31,10 +38,14 @@ def invalid_indexes(ask: Ask) -> Finding:
 def wraparound(ask: Ask) -> Finding:
     """Age of the oldest transaction id: autovacuum begins at 200 million, writes end at 2,147 million."""
     (row,) = ask(
-        "SELECT datname AS name, age(datfrozenxid)::bigint AS age FROM pg_database ORDER BY 2 DESC LIMIT 1"
+        "SELECT datname AS name, age(datfrozenxid)::bigint AS age, datallowconn AS open FROM pg_database "
+        "ORDER BY 2 DESC, 3 DESC LIMIT 1"
     )
     text = f"the oldest transaction id is {row['age'] / 10**6:.0f} million old, in {row['name']}"
-    command = f"docker compose exec db vacuumdb -U postgres --freeze {row['name']}"
+    command = f"{VACUUM} --all --freeze"
+    if not row["open"]:  # template0, which nobody may connect to
+        allow = f"{PSQL} -c 'ALTER DATABASE {row['name']} ALLOW_CONNECTIONS"
+        command = f"{allow} true'; {VACUUM} --freeze {row['name']}; {allow} false'"
     if row["age"] > 1_200_000_000:
         return error(text, command)
     return ok(text) if row["age"] < 500_000_000 else warning(text, command)
@@ -43,30 +54,30 @@ def wraparound(ask: Ask) -> Finding:
 def bloat(ask: Ask) -> Finding:
     """Tables of which more than a third are dead rows."""
     rows = ask(
-        "SELECT relid::regclass::text AS name, n_dead_tup AS dead, n_live_tup AS live "
+        "SELECT relid::regclass::text AS name, n_dead_tup AS dead, n_live_tup AS live, "
+        "current_database() AS database "
         "FROM pg_stat_user_tables WHERE n_dead_tup > 10000 AND n_dead_tup > n_live_tup / 2 "
         "ORDER BY n_dead_tup DESC"
     )
     if rows:
         names = ", ".join(f"{row['name']} ({row['dead']} dead rows beside {row['live']})" for row in rows)
-        return warning(
-            f"bloated: {names}",
-            f"docker compose exec db vacuumdb -U postgres --table {rows[0]['name']} application",
-        )
+        table, database = shlex.quote(rows[0]["name"]), shlex.quote(rows[0]["database"])
+        return warning(f"bloated: {names}", f"{VACUUM} --table {table} {database}")
     return ok("no table is mostly dead rows")
 
 
 def statistics(ask: Ask) -> Finding:
     """Tables with more than a thousand rows of which a third has changed since the planner's look, or all."""
     rows = ask(
-        "SELECT relid::regclass::text AS name FROM pg_stat_user_tables WHERE n_live_tup > 1000 "
+        "SELECT relid::regclass::text AS name, current_database() AS database "
+        "FROM pg_stat_user_tables WHERE n_live_tup > 1000 "
         "AND (n_mod_since_analyze > n_live_tup / 3 OR coalesce(last_analyze, last_autoanalyze) IS NULL) "
         "ORDER BY 1"
     )
     if rows:
         return warning(
             f"the planner's statistics are old: {', '.join(row['name'] for row in rows)}",
-            "docker compose exec db vacuumdb -U postgres --analyze-only application",
+            f"{VACUUM} --analyze-only {shlex.quote(rows[0]['database'])}",
         )
     return ok("the planner's statistics are fresh")
 
@@ -84,7 +95,8 @@ def checksums(ask: Ask) -> Finding:
     if row["state"] != "on":
         return warning(
             "pages have no checksums, so that a damaged disk is not noticed",
-            "pg_checksums --enable, while it is stopped",
+            "docker compose stop db && docker compose run --rm --no-deps --entrypoint pg_checksums db "
+            "--enable && docker compose up -d --wait",
         )
     return ok("pages have checksums, and none has failed")
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from deploy.operations.doctor.finding import Finding, error, ok, warning
+from deploy.operations.doctor.finding import Finding, error, ok, skipped, warning
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,12 @@ def cache(site: Site, wanted: bool) -> Finding:
     )
 
 
-def login(site: Site) -> Finding:
+def login(site: Site, is_under_maintenance: bool = False) -> Finding:
+    if is_under_maintenance:
+        return error(
+            "the maintenance page is in place of the admin",
+            "wait for the end of restore or upgrade; where none is under way, rm deploy/rendered/maintenance",
+        )
     status, _, text = site.get("/admin/login/")
     if status == 200 and "csrfmiddlewaretoken" in text:
         return ok("the admin's login page comes")
@@ -67,7 +72,9 @@ def login(site: Site) -> Finding:
 
 
 def static_files(site: Site) -> Finding:
-    text = site.get("/admin/login/")[2]
+    status, _, text = site.get("/admin/login/")
+    if status != 200:
+        return skipped("not looked at: the login page, which names them, does not come")
     paths = re.findall(r'(?:href|src)="(/static/[^"]+)"', text)
     missing = [path for path in paths if site.get(path)[0] != 200]
     if missing or not paths:

@@ -3,19 +3,15 @@
 import os
 import shutil
 import subprocess
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from psycopg2.extras import RealDictCursor
 
-from deploy.operations.doctor import CHECKS, containers, files, host, server, site, status
+from deploy.operations.doctor import CHECKS, containers, files, host, site, status
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING
 from deploy.operations.doctor.site import Site
 from rentomatic_site.testing import rig
-from rentomatic_site.testing.cluster import Cluster
 from rentomatic_site.testing.plugin import needs
 from rentomatic_site.testing.proxy import self_signed
 
@@ -302,159 +298,6 @@ def test_backups_that_do_not_reach_their_other_place_are_said():
     assert files.copy_age("nas:rooms", [copied(60)], NOW).level == ERROR
 
 
-# --- A real server
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    options = {
-        "max_prepared_transactions": "2",
-        "wal_level": "replica",
-        "autovacuum": "off",
-        "max_wal_size": "32MB",
-        "wal_keep_size": "0",
-    }
-    with Cluster(tmp_path_factory.mktemp("doctor"), **options) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def ask(cluster):
-    """Queries as `doctor` asks them, in a session of their own."""
-
-    def ask(query: str) -> list[dict]:
-        with cluster.session(cursor_factory=RealDictCursor) as cursor:
-            cursor.execute(query)
-            return [dict(row) for row in cursor.fetchall()]
-
-    return ask
-
-
-@pytest.fixture
-def sql(cluster):
-    def sql(*statements: str) -> None:
-        with cluster.session() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
-    return sql
-
-
-@contextmanager
-def table(sql, name: str, rows: int):
-    sql(f"CREATE TABLE {name} AS SELECT n FROM generate_series(1, {rows}) AS n")
-    try:
-        yield
-    finally:
-        sql(f"DROP TABLE {name}")
-
-
-LOOKS = (
-    server.invalid_indexes,
-    server.wraparound,
-    server.bloat,
-    server.statistics,
-    server.checksums,
-    server.slots,
-    server.write_ahead_log,
-    server.locks,
-    server.long_transactions,
-    lambda ask: server.connections(ask, 2, 2, 4),
-)
-
-
-@pytest.mark.parametrize("check", LOOKS)
-def test_a_fresh_server_is_well(ask, check):
-    assert check(ask).level == OK
-
-
-def test_an_invalid_index_is_an_error_with_the_command_that_builds_it(ask, sql):
-    with table(sql, "doubled", 3):
-        sql("INSERT INTO doubled VALUES (1)")
-        with pytest.raises(Exception, match="could not create unique index"):
-            sql("CREATE UNIQUE INDEX CONCURRENTLY doubled_n ON doubled (n)")
-        found = server.invalid_indexes(ask)
-    assert found.level == ERROR
-    assert "REINDEX INDEX CONCURRENTLY doubled_n" in found.command
-
-
-@pytest.mark.parametrize(("age", "level"), [(10, OK), (600_000_000, WARNING), (1_500_000_000, ERROR)])
-def test_an_old_transaction_id_is_said(age, level):
-    """Of a server's answer: to make one so old takes a day."""
-    assert server.wraparound(lambda query: [{"name": "application", "age": age}]).level == level
-
-
-def test_dead_rows_and_old_statistics_are_said(ask, sql):
-    with table(sql, "changed", 12_000):
-        sql("SELECT pg_stat_force_next_flush()")
-        assert server.statistics(ask).text == "the planner's statistics are old: changed"
-        sql("ANALYZE changed", "SELECT pg_stat_force_next_flush()")
-        assert server.statistics(ask).level == OK
-        assert server.bloat(ask).level == OK
-        sql("UPDATE changed SET n = n + 1", "SELECT pg_stat_force_next_flush()")
-        assert "changed (12000 dead rows" in server.bloat(ask).text
-
-
-def test_damaged_pages_and_missing_checksums_are_said():
-    assert server.checksums(lambda query: [{"state": "on", "failures": 2}]).level == ERROR
-    assert server.checksums(lambda query: [{"state": "off", "failures": 0}]).level == WARNING
-
-
-def test_a_slot_that_nobody_reads_is_an_error(ask, sql):
-    sql("SELECT pg_create_physical_replication_slot('forgotten', true)")
-    try:
-        found = server.slots(ask)
-    finally:
-        sql("SELECT pg_drop_replication_slot('forgotten')")
-    assert found.level == ERROR
-    assert "pg_drop_replication_slot('forgotten')" in found.command
-
-
-@pytest.mark.parametrize(
-    ("changed", "level"),
-    [({}, OK), ({"bytes": 10**9}, WARNING), ({"failing": True}, ERROR), ({"archive": "on"}, OK)],
-)
-def test_a_growing_log_or_a_failing_archive_is_said(ask, changed, level):
-    rows: list[dict] = []
-    server.write_ahead_log(lambda query: rows.extend(ask(query)) or rows)
-    assert server.write_ahead_log(lambda query: [rows[0] | {"age": 3, "wal": "00A"} | changed]).level == level
-
-
-def test_a_prepared_transaction_and_a_long_one_are_said(ask, sql, cluster):
-    def long(query: str) -> list[dict]:
-        return ask(query.replace("10 minutes", "0 seconds"))
-
-    with table(sql, "held", 1):
-        sql("BEGIN; INSERT INTO held VALUES (2); PREPARE TRANSACTION 'forgotten'")
-        found = server.long_transactions(long)
-        sql("ROLLBACK PREPARED 'forgotten'")
-    assert "ROLLBACK PREPARED 'forgotten'" in found.command
-
-
-def test_a_session_that_waits_for_a_lock_is_an_error_that_names_the_holder(ask, sql, cluster):
-    with table(sql, "held", 1), cluster.session() as holder:
-        holder.execute("BEGIN; LOCK TABLE held")
-        holder.execute("SELECT pg_backend_pid()")
-        (pid,) = holder.fetchone()
-        waiter = threading.Thread(target=sql, args=["SELECT * FROM held"])
-        waiter.start()
-
-        def soon(query: str) -> list[dict]:
-            return ask(query.replace("10 seconds", "0 seconds"))
-
-        rig.wait_until(lambda: server.locks(soon).level == ERROR, "a session that waits")
-        assert f"pg_terminate_backend({pid})" in server.locks(soon).command
-        assert server.locks(ask).level == OK  # not yet ten seconds
-        holder.execute("ROLLBACK")
-        waiter.join()
-
-
-def test_more_threads_than_connections_are_an_error(ask):
-    found = server.connections(ask, 8, 2, 4)
-    assert found.level == ERROR
-    assert "a rollout needs 170" in found.text
-
-
 # --- The site, through nginx
 
 
@@ -480,7 +323,25 @@ def test_a_site_without_upstreams_fails_its_checks(nginx):
     at = Site("localhost", nginx(rig.free_port()).https)
     assert site.answer(at).text.startswith("/rooms is 502")
     assert site.login(at).text == "/admin/login/ is 502"
-    assert site.static_files(at).level == ERROR
+    assert site.static_files(at).level == SKIPPED
+
+
+def test_a_static_file_that_is_gone_is_an_error(nginx, live_site, tmp_path):
+    static = tmp_path / "static"
+    shutil.copytree(live_site.variables["STATIC_ROOT"], static)
+    variables = live_site.variables | {"HTTPS": "on", "STATIC_ROOT": str(static)}
+    with rig.Gunicorn(tmp_path, **variables) as gunicorn:
+        at = Site("localhost", nginx(gunicorn.port).https)
+        assert site.static_files(at).level == OK
+        (gone,) = (static / "admin/css").glob("login.*.css")
+        for path in gone.parent.glob(f"{gone.name}*"):
+            path.unlink()
+        found = site.static_files(at)
+        assert (found.level, found.text) == (
+            ERROR,
+            f"static files are missing: /static/admin/css/{gone.name}",
+        )
+        assert site.answer(at).level == site.login(at).level == OK
 
 
 def test_a_cache_that_is_switched_off_is_noticed(site_without_cache):
