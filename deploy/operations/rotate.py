@@ -4,7 +4,7 @@ import argparse
 import secrets
 from datetime import UTC, datetime, timedelta
 
-from deploy.operations import environment, process, seal
+from deploy.operations import environment, pitr, process, seal
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.project import Project, parse_time
@@ -20,11 +20,13 @@ secret_key            Signs sessions and page cursors. What the former key has s
 application_password  The password of the site's role. Replicas are replaced twice; in between they use a role
                       that is removed at the end.
 postgres_password     The superuser's password, which only `migrate` uses. No replica is replaced.
+archive_password      That of the role which receives the WAL (PITR=on). The receiver begins anew; the server
+                      keeps what is written meanwhile, and a base backup that is under way is made again.
 backup_key            What backups are encrypted with, the first one too. Former keys open older backups.
 
 When it is interrupted the site goes on; the same command again finishes what was begun."""
 
-SECRETS = ("secret_key", "application_password", "postgres_password", "backup_key")
+SECRETS = ("secret_key", "application_password", "postgres_password", "archive_password", "backup_key")
 KEPT = timedelta(days=15)
 """How long a former key is kept: sessions live for ten hours, links to a page stand in notes and mails."""
 
@@ -44,6 +46,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
             "secret_key": rotation.secret_key,
             "application_password": rotation.application_password,
             "postgres_password": rotation.postgres_password,
+            "archive_password": rotation.archive_password,
             "backup_key": rotation.backup_key,
         }[options.secret]()
         project.note("rotate", secret=options.secret)
@@ -170,6 +173,46 @@ class Rotation:
         database.execute(f"ALTER ROLE postgres PASSWORD {literal(verifier)}")
         self.project.write_secret("postgres_password", password)
         environment.replace(self.project.secrets / "postgres_verifier", verifier, 0o644)
+
+    # --- The role of the archive
+
+    def archive_password(self) -> None:
+        """The file first, from which the server and the receiver get it: a repetition mends a half."""
+        if not pitr.wanted(self.project):
+            raise Failure(
+                "no WAL is received, so that there is no such password; nothing was changed",
+                "PITR=on in .env, then ./deploy/rentomatic apply",
+            )
+        database = Database(self.docker)
+        name = f"{pitr.SLOT}_password"
+        old = self.project.secret(name)
+        with process.held():
+            self.project.write_secret(name, new_secret())
+            if reason := self.receive_anew(database):
+                self.project.write_secret(name, old)
+                self.receive_anew(database)
+        if reason:
+            raise Failure(
+                f"no WAL came with the new password ({reason}); the old one is back",
+                "./deploy/rentomatic doctor point-in-time",
+            )
+
+    def receive_anew(self, database: Database) -> str:
+        """Let a new receiver use the password of the file; why all WAL of now does not come, else empty."""
+        pitr.prepare(self.docker)
+        (row,) = database.rows("SELECT pg_current_wal_flush_lsn()::text AS place, now()::text AS time")
+        # The file is mounted: a running container keeps the former one.
+        words = ["up", "--detach", "--no-deps", "--force-recreate", pitr.SLOT]
+        up = self.docker.compose(*words, check=False)
+        if not up:
+            return up.text[-500:]
+        received = (
+            f"SELECT 1 FROM pg_stat_replication WHERE usename = '{pitr.SLOT}' "
+            f"AND backend_start > {literal(row['time'])} AND flush_lsn >= {literal(row['place'])}"
+        )
+        if process.wait_for(lambda: bool(database.rows(received)), 60):
+            return ""
+        return self.docker.compose("logs", "--no-log-prefix", "--tail", "1", pitr.SLOT, check=False).text
 
     # --- The key of the backups
 

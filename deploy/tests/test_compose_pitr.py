@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -307,6 +308,26 @@ def test_a_receiver_that_is_killed_goes_on_without_a_gap(site):
     rentomatic(site, "restore", "--at", "latest", "--dry-run", check=True)
 
 
+def test_a_rotated_password_of_the_archive_loses_no_wal_and_the_old_one_lets_nobody_in(site):
+    secret = site.folder / "deploy/secrets/archive_password"
+    old, owner, before = secret.read_text(), secret.stat().st_uid, bases(site)
+    with Writer(site) as writer:
+        rig.wait_until(lambda: len(writer.acknowledged) > 50, "rooms that are written", 60)
+        rentomatic(site, "rotate", "archive_password", check=True)
+        written = len(writer.acknowledged)
+        rig.wait_until(lambda: len(writer.acknowledged) > written, "a writer that goes on", 60)
+    assert secret.read_text() != old
+    assert (secret.stat().st_mode & 0o777, secret.stat().st_uid) == (0o600, owner)
+    rig.wait_until(lambda: is_received(site), "all WAL", 60)
+    assert set(gaps(site)) == {""}
+    assert bases(site) == before  # the same run goes on
+    login = f"PGPASSWORD='{old}' psql -h db -U archive -d postgres -c 'SELECT 1'"
+    refused = site.inside("archive", "sh", "-c", login, check=False)
+    assert "password authentication failed" in refused.stderr
+    assert diagnosis(site, "point-in-time")["level"] == "ok"
+    site.sql("DELETE FROM room WHERE longitude = -120")
+
+
 def test_a_full_archive_is_an_error_of_doctor_and_what_was_kept_back_comes_later(site):
     folder = site.folder / "deploy/archive"
     status = os.statvfs(folder)
@@ -383,6 +404,44 @@ def test_a_damaged_base_backup_is_passed_over_for_the_one_before(site):
     assert f"the base backup {newest.folder.name} is damaged" in done.stderr
     assert json.loads(done.stdout)["base"] == older.folder.name
     file.write_bytes(content)
+
+
+def test_a_base_backup_of_another_version_is_refused_with_the_way_to_it(site):
+    served, before, rooms = archive(site).served[-1], volume(site), count(site)
+    names = {
+        base.folder: base.folder.with_name(f"{base.folder.name[:-2]}17")
+        for base in archive(site).bases(served.system)
+    }
+    for folder, other in names.items():
+        folder.rename(other)
+    try:
+        done = rentomatic(site, "restore", "--at", "latest")
+    finally:
+        for folder, other in names.items():
+            other.rename(folder)
+    assert done.returncode == 1
+    assert "is of PostgreSQL 17, and 18 serves" in done.stderr
+    assert "nothing was changed" in done.stderr
+    assert "./deploy/rentomatic upgrade --back" in done.stderr
+    expect_as_before(site, before, rooms)
+
+
+def test_a_disk_without_room_for_the_restored_files_is_refused(site, tmp_path):
+    """Of a folder as the volume: the disk of the engine cannot be filled for a test."""
+    before, rooms = volume(site), count(site)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,mode=777", "none", tmp_path], check=True)
+    variables = (site.folder / ".env").read_text()
+    site.set("DATABASE_VOLUME", str(tmp_path))
+    try:
+        done = rentomatic(site, "restore", "--at", "latest")
+    finally:
+        (site.folder / ".env").write_text(variables)
+        subprocess.run(["umount", tmp_path], check=True)
+    assert done.returncode == 1
+    assert re.search(
+        r"has [\d.]+ MB free, and the restore needs \d{3}[\d.]* MB; nothing was changed", done.stderr
+    )
+    expect_as_before(site, before, rooms)
 
 
 def test_a_corrupt_page_is_mended_from_the_wal_and_gets_into_no_base_backup(site):

@@ -20,6 +20,8 @@ OVERLAY = "deploy/compose.pitr.yml"
 SLOT = "archive"
 """The name of the replication slot, of its role, and of the service."""
 
+FIRST_VERSION = 18
+
 ALLOWED = f"host replication {SLOT} all scram-sha-256"
 """The line of pg_hba.conf: its other lines let nobody replicate from another container."""
 
@@ -40,6 +42,13 @@ def wanted(project: Project) -> bool:
 def choose(project: Project, report: Report, *, dry: bool = False) -> None:
     """Name the overlay in COMPOSE_FILE, or not, as .env says, and make its folder and its secret."""
     on = wanted(project)
+    version = project.setting("POSTGRES_VERSION", str(FIRST_VERSION))
+    if on and int(version) < FIRST_VERSION:
+        raise Failure(
+            f"PITR=on needs PostgreSQL {FIRST_VERSION}, whose tools verify a compressed base backup, and "
+            f"{version} serves; nothing was changed",
+            f"PITR=off in .env; then ./deploy/rentomatic upgrade {FIRST_VERSION}",
+        )
     project.choose_overlay(OVERLAY, on, report, dry=dry)
     if on and not dry:
         for name, low, high in (("PITR_BASE_HOURS", 1, 24 * 365), ("PITR_KEEP", 1, 10_000)):

@@ -93,6 +93,7 @@ class Planner:
         self.project = docker.project
         self.archive = Archive(self.project)
         self.volumes = Volumes(docker)
+        self.version = self.project.setting("POSTGRES_VERSION", "18")
 
     def plan(self, wanted: datetime | None) -> Plan:
         all_served = self.archive.served
@@ -110,7 +111,6 @@ class Planner:
                 served = one
         # A base backup is named a second after its end: the latest time is behind it all the same.
         base = self.sound_base(served, wanted or now + timedelta(seconds=1))
-        self.expect_version(base)
         way = self.archive.way(base, served.timeline)
         scanned = self.scan(base.system, way)
         newest = self.archive.newest(served.system, served.timeline)
@@ -169,6 +169,8 @@ class Planner:
             base for base in self.archive.bases(served.system)
             if base.time <= before and self.archive.way(base, served.timeline)
         ]  # fmt: skip
+        if bases:
+            self.expect_version(bases[-1])  # whose tools alone can read it
         for base in reversed(bases):
             folder = str(base.folder.relative_to(self.archive.folder))
             done = self.tool("verify", f"/archive/{folder}")
@@ -187,7 +189,7 @@ class Planner:
         for served in self.archive.served:
             newest = self.archive.newest(served.system, served.timeline)
             end = served.until or (newest[1] if newest else served.time)
-            bases = self.archive.bases(served.system)
+            bases = [base for base in self.archive.bases(served.system) if base.version == self.version]
             base = next((base for base in bases if self.archive.way(base, served.timeline)), None)
             if base and base.time <= end:
                 begin = max(base.time, served.time)
@@ -199,12 +201,12 @@ class Planner:
         return f"Can be reached: {' and '.join(ranges)} (UTC)" if ranges else "Nothing can be reached yet"
 
     def expect_version(self, base: Base) -> None:
-        version = self.project.setting("POSTGRES_VERSION", "18")
-        if base.version != version:
+        if base.version != self.version:
             raise Failure(
-                f"the base backup of {shown(base.time)} is of PostgreSQL {base.version}, and {version} "
-                "serves; nothing was changed",
-                f"./deploy/rentomatic upgrade --back, or --at a time after the upgrade to {version}",
+                f"the base backup of {shown(base.time)} is of PostgreSQL {base.version}, and {self.version} "
+                f"serves. {self.ranges()}; nothing was changed",
+                f"a time of that; or, where PostgreSQL {base.version} served then, "
+                "./deploy/rentomatic upgrade --back first",
             )
 
     def scan(self, system: str, way: list[Part]) -> Scanned:
