@@ -11,6 +11,7 @@ import pytest
 from deploy.operations.doctor import CHECKS, containers, files, host, site, status
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING
 from deploy.operations.doctor.site import Site
+from deploy.tests.test_compose_doctor import BREAKS
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
 from rentomatic_site.testing.proxy import self_signed
@@ -21,6 +22,42 @@ NOW = datetime(2026, 11, 20, 16, tzinfo=UTC)
 def test_there_are_thirty_checks_each_with_a_name_of_its_own():
     names = [check.name for check in CHECKS]
     assert len(set(names)) == len(names) >= 30
+
+
+PROOFS = {
+    "disk": "test_a_full_disk_is_an_error",
+    "inodes": "test_a_full_disk_is_an_error",
+    "memory": "test_little_memory_is_said",
+    "clock": "test_a_clock_that_went_back_or_is_not_synchronised_is_said",
+    "versions": "test_an_engine_with_a_known_fault_is_said",
+    "ports": "test_a_port_that_nobody_listens_on_is_an_error",
+    "health": "test_doctor_says_what_is_broken_and_nothing_else",
+    "leftovers": "test_a_killed_restore_is_named_by_doctor_and_cleared_by_the_next",
+    "secrets": "test_a_secret_that_others_may_read_is_an_error",
+    "renewal": "test_a_renewal_that_fails_or_does_not_come_is_noticed",
+    "copy": "test_backups_that_do_not_reach_their_other_place_are_said",
+    "drill": "test_a_drill_that_fails_is_an_error_of_doctor_and_leaves_nothing",
+    "archive": "test_a_gap_an_old_base_backup_and_an_empty_archive_are_said",
+    "wraparound": "test_an_old_transaction_id_is_said_and_its_commands_freeze_each_database",
+    "bloat": "test_dead_rows_are_said_and_their_command_removes_them",
+    "checksums": "test_a_damaged_page_is_an_error",
+    "point-in-time": "test_a_full_archive_is_an_error_of_doctor_and_what_was_kept_back_comes_later",
+    "wal": "test_an_archive_that_refuses_is_an_error_and_one_that_takes_is_well",
+    "locks": "test_a_session_that_waits_for_a_lock_is_an_error_and_its_command_frees_it",
+    "transactions": "test_a_long_transaction_is_said_and_its_command_ends_it",
+    "answer": "test_a_site_without_upstreams_fails_its_checks",
+    "cache": "test_a_cache_that_is_switched_off_is_noticed",
+    "login": "test_a_site_without_upstreams_fails_its_checks",
+    "static-files": "test_a_static_file_that_is_gone_is_an_error",
+    "map-file": "test_the_file_of_the_map_has_to_come_by_ranges",
+}
+"""The test that breaks what a check looks at; BREAKS of test_compose_doctor.py has the other checks."""
+
+
+def test_each_check_has_a_test_that_breaks_what_it_looks_at():
+    assert {check.name for check in CHECKS} == {*PROOFS, *BREAKS}
+    tests = "".join(path.read_text() for path in (rig.PROJECT / "deploy/tests").rglob("test_*.py"))
+    assert [name for name in PROOFS.values() if f"def {name}(" not in tests] == []
 
 
 def test_the_status_is_that_of_the_worst():
