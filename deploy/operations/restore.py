@@ -151,6 +151,7 @@ class Exchange:
         self.name = docker.project.database
         self.coming = coming
         self.before = f"{self.name}_before_{now()}"
+        self.has_begun = False
 
     @contextmanager
     def or_as_it_was(self, *statements: str) -> Iterator[None]:
@@ -165,15 +166,19 @@ class Exchange:
                 self.put_back("interrupted", statements, status=130)
 
     def swap(self, out: str, new_name: str, incoming: str) -> Done:
-        """Two databases change names, both or none; who is connected is cut off, and nobody connects."""
+        """
+        Two databases change names, both or none; who is connected is cut off, and nobody connects.
+
+        Where the server dies before they do, the first one lets nobody in, which doctor says.
+        """
         names = f"({literal(out)}, {literal(incoming)})"
         with process.held():
             done = self.database.execute(
                 f"ALTER DATABASE {identifier(out)} ALLOW_CONNECTIONS false",
                 f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname IN {names}",
                 f"BEGIN; ALTER DATABASE {identifier(out)} RENAME TO {identifier(new_name)}; "
-                f"ALTER DATABASE {identifier(incoming)} RENAME TO {identifier(out)}; COMMIT",
-                f"ALTER DATABASE {identifier(new_name)} ALLOW_CONNECTIONS true",
+                f"ALTER DATABASE {identifier(incoming)} RENAME TO {identifier(out)}; "
+                f"ALTER DATABASE {identifier(new_name)} ALLOW_CONNECTIONS true; COMMIT",
                 check=False,
             )
             nodes.end_sessions_on_replicas(self.docker, out, new_name, incoming)
@@ -181,6 +186,9 @@ class Exchange:
 
     def change_over(self) -> None:
         self.report.step("Changing over …")
+        # First the note: where this is killed, --undo knows that a database was replaced, and not the volume.
+        self.docker.project.note("restore", begun=self.before)
+        self.has_begun = True
         swapped = self.swap(self.name, self.before, self.coming)
         if not swapped:
             raise Failure(f"the databases could not change names: {swapped.text}")
@@ -227,6 +235,8 @@ class Exchange:
         """Everything as it was, then Failure with the reason."""
         if self.database.exists(self.before):
             self.swap(self.name, self.coming, self.before)
+        if self.has_begun:
+            self.docker.project.note("restore", put_back=self.before)
         allow = f"ALTER DATABASE {identifier(self.name)} ALLOW_CONNECTIONS true"
         if not self.database.execute(allow, *statements, check=False):
             raise Failure(

@@ -41,7 +41,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
         "database": servers(docker),
         "backup": newest_backup(project, now),
         "since": reach(project),
-        "last": [f"{note['at']} {note['command']}" for note in project.notes()[-3:]],
+        "last": [
+            f"{note['at']} {note['command']}"
+            for note in [one for one in project.notes() if not {"begun", "put_back"} & one.keys()][-3:]
+        ],
     }
     report.data |= facts
     report.say(screen(facts))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.tests.stack import Stack
+from rentomatic_site.testing import rig
 
 pytestmark = pytest.mark.compose
 
@@ -138,6 +139,51 @@ def test_ctrl_c_puts_everything_back(stack, saved, step):
     assert stack.sql("SELECT count(*) FROM room") == "0"
     assert set(clients.statuses()) <= {200, 503}
     assert [web["State"]["Running"] for web in stack.containers("web")] == [True, True]
+
+
+def killed(stack: Stack, saved: str, step: str) -> None:
+    """A restore that nobody could end in good order, in the middle of a step."""
+    restore = subprocess.Popen(
+        ["./deploy/rentomatic", "restore", saved], cwd=stack.folder, stdout=subprocess.PIPE, text=True
+    )
+    for line in restore.stdout:
+        if line.startswith(step):
+            break
+    time.sleep(0.3)  # into the step
+    restore.kill()
+    restore.wait()
+
+
+def diagnosis(stack: Stack) -> dict[str, dict[str, str]]:
+    done = stack.run("./deploy/rentomatic", "doctor", "leftovers", "login", "database", "--json", check=False)
+    return {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+
+
+def test_a_killed_restore_is_named_by_doctor_and_cleared_by_the_next(stack, saved):
+    """What it has asked the server for is done all the same: the names are changed, both or none."""
+    before = databases(stack)
+    with stack.load() as clients:
+        killed(stack, saved, "Trying")
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert room_count(stack) == 0
+    assert "application_incoming" in diagnosis(stack)["leftovers"]["text"]
+    killed(stack, saved, "Changing")
+    rig.wait_until(lambda: "application_before_" in databases(stack), "databases that have changed names")
+    assert room_count(stack) == 1
+    found = diagnosis(stack)
+    assert "rm deploy/rendered/maintenance" in found["login"]["command"]
+    assert "application_before_" in found["leftovers"]["text"]
+    assert "application_incoming" not in found["leftovers"]["text"]
+    assert found["database"]["level"] == "ok"
+    stack.run("./deploy/rentomatic", "restore", "--undo")
+    assert room_count(stack) == 0
+    found = diagnosis(stack)
+    assert "maintenance" not in found["leftovers"]["text"]
+    assert found["login"]["level"] == "ok"
+    (replaced,) = set(databases(stack).split()) - set(before.split())
+    stack.inside("db", "dropdb", "-U", "postgres", replaced.removesuffix("true"))
+    assert databases(stack) == before
 
 
 def test_a_backup_restores_and_what_was_there_stays(stack, saved):

@@ -4,6 +4,7 @@ import argparse
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from deploy.operations import environment, nodes, pitr, process
 from deploy.operations.database import Database, identifier, literal
@@ -50,10 +51,17 @@ def run(docker: Docker, options: argparse.Namespace, report: Report) -> None:
     Recovery(docker, report).run(wanted, dry=options.dry_run)
 
 
+def last_restore(project: Project) -> dict[str, Any]:
+    """The journal's line of the last restore that was not put back; empty where there is none."""
+    notes = project.notes("restore")
+    put_back = {note["put_back"] for note in notes if "put_back" in note}
+    kept = [note for note in notes if "put_back" not in note and note.get("begun") not in put_back]
+    return kept[-1] if kept else {}
+
+
 def was_last(project: Project) -> bool:
     """Whether the last restore was one to a point in time."""
-    notes = project.notes("restore")
-    return bool(notes) and "volume" in notes[-1]
+    return "volume" in last_restore(project)
 
 
 class Change:
@@ -105,7 +113,7 @@ class Undo(Change):
     """The way back to the volume before the last restore, and with a second one forth again."""
 
     def run(self, *, dry: bool) -> None:
-        before = str(self.project.notes("restore")[-1]["before"])
+        before = str(last_restore(self.project)["before"])
         replaced = self.volumes.current
         if dry:
             self.report.say(f"Would let {before} serve again, and keep {replaced}.")

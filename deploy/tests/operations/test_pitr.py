@@ -10,6 +10,7 @@ import pytest
 from deploy.operations import pitr
 from deploy.operations.doctor import point_in_time
 from deploy.operations.doctor.finding import ERROR, OK, WARNING
+from deploy.operations.pitr import recovery
 from deploy.operations.pitr.archive import SEGMENT_BYTES, Archive, Part, lsn, position
 from deploy.operations.pitr.plan import ended_early
 from deploy.operations.pitr.times import parse_at, shown
@@ -69,6 +70,7 @@ def test_a_dry_run_writes_nothing(project):
     [
         ({"PITR": "yes"}, "PITR=yes in .env is not known"),
         ({"PITR": "on", "COMPOSE_FILE": "compose.yml:deploy/compose.managed.yml"}, "a managed one"),
+        ({"PITR": "on", "POSTGRES_VERSION": "17"}, "needs PostgreSQL 18, .* and 17 serves"),
         ({"PITR": "on", "PITR_KEEP": "0"}, "PITR_KEEP=0 in .env is no number from 1"),
         ({"PITR": "on", "PITR_BASE_HOURS": "٣"}, "PITR_BASE_HOURS=٣ in .env is no number"),
     ],
@@ -268,6 +270,25 @@ def test_only_at_the_end_of_the_newest_segment_may_wal_end(end, newest, words, r
     part = Part("00000001", position("0/2000028"), position(end) if end else None)
     assert reason in ended_early(part, position(newest), words)
     assert bool(reason) == bool(ended_early(part, position(newest), words))
+
+
+# --- What --undo returns to
+
+
+@pytest.mark.parametrize(
+    ("later", "volume"),
+    [
+        ([], True),
+        ([{"begun": "application_before_1"}], False),  # killed while it changed over
+        ([{"begun": "application_before_1"}, {"put_back": "application_before_1"}], True),
+        ([{"begun": "application_before_1"}, {"file": "x.dump", "before": "application_before_1"}], False),
+    ],
+)
+def test_the_last_restore_is_the_last_that_was_not_put_back(project, later, volume):
+    site = project()
+    for facts in [{"volume": "new", "before": "old"}, *later]:
+        site.note("restore", **facts)
+    assert recovery.was_last(site) == volume
 
 
 # --- What doctor says
