@@ -1,5 +1,7 @@
 """A copy of the site's database in a server of another major version, beside the one that serves."""
 
+import re
+
 from deploy.operations import process
 from deploy.operations.database import Database, identifier
 from deploy.operations.docker import Docker
@@ -11,6 +13,9 @@ OVERLAY = "deploy/compose.upgrade.yml"
 VOLUME = "/var/lib/postgresql"
 INCOMING = f"{VOLUME}/incoming"
 DUMP = f"{INCOMING}/dump"
+
+FULL = re.compile("no space left|check free disk space", re.I)
+"""PostgreSQL's words for a full disk; the second where a part of a page found room."""
 
 # In a container of the new version. The old server's password comes by stdin: no process has it in its list.
 FROM_STDIN = "IFS= read -r PGPASSWORD; export PGPASSWORD; "
@@ -24,7 +29,7 @@ def copy_container(project: Project) -> str:
 def expect(done: Done, reason: str) -> None:
     """Failure with this reason and what the command said, unless it succeeded."""
     if not done:
-        full = "no space left" in done.text.lower()
+        full = FULL.search(done.text)
         raise Failure(
             f"{reason}: {done.text[-1500:]}",
             "docker compose exec db df -h /var/lib/postgresql" if full else "",
@@ -51,15 +56,15 @@ class DatabaseCopy:
             # A service of its own: `docker compose exec db` goes on to mean the server that serves.
             "COMPOSE_FILE": f"{self.project.setting('COMPOSE_FILE', 'compose.yml')}:{OVERLAY}",
         }
-        words = ["run", "--detach", "--rm", "--no-deps", "--name", self.container]
+        words = ["run", "--detach", "--no-deps", "--name", self.container]
         words += ["--env", f"PGDATA={INCOMING}/docker"]
         started = self.docker.compose(*words, "db-next", variables=variables, check=False)
         expect(started, f"PostgreSQL {self.version} does not start")
-        # Over TCP: the server that the image starts for its own preparations listens on a socket only.
-        ready = ["exec", self.container, "pg_isready", "--quiet", "--host", "127.0.0.1"]
-        if not process.wait_for(lambda: bool(self.docker(*ready, check=False)), 120):
-            words_of_it = self.docker("logs", "--tail", "5", self.container, check=False).text
-            raise Failure(f"PostgreSQL {self.version} does not start: {words_of_it}")
+        if not process.wait_for(lambda: self.is_ready() or not self.is_running(), 120) or not self.is_ready():
+            said = self.docker("logs", "--tail", "20", self.container, check=False).text
+            told = [line for line in said.splitlines() if re.search("FATAL|PANIC|HINT", line)]
+            words = "\n".join(told) or said
+            expect(Done([], 1, "", words), f"PostgreSQL {self.version} does not start")
         self.copy_roles()
         name = self.project.database
         # Parallel, so not from a pipe. The history of changes means nothing in another server (docs/api.md).
@@ -82,6 +87,14 @@ class DatabaseCopy:
         expect(self.docker(*psql, check=False, text=reset), "the copy could not be opened for writing")
         analyse = 'vacuumdb --username postgres --analyze-only --quiet --dbname "$0"'
         expect(self.inside(analyse, name), "the copy could not be analysed")
+
+    def is_ready(self) -> bool:
+        """Over TCP: the server that the image starts for its own preparations listens on a socket only."""
+        ready = ["exec", self.container, "pg_isready", "--quiet", "--host", "127.0.0.1"]
+        return bool(self.docker(*ready, check=False))
+
+    def is_running(self) -> bool:
+        return any(found["State"]["Running"] for found in self.docker.inspect(self.container))
 
     def copy_roles(self) -> None:
         """With their passwords, the superuser's too; only that he is there already may be refused."""
@@ -123,7 +136,7 @@ class DatabaseCopy:
     def move_into_place(self) -> None:
         """Stop its server; its data are then where `db` of that version looks for them."""
         self.docker("stop", "--time", "60", self.container)
-        self.docker("wait", self.container, check=False)
+        self.docker("rm", self.container)
         place = f"{VOLUME}/{self.version}"
         moved = f"rm -f {INCOMING}/roles && mkdir {place} && mv {INCOMING}/docker {place}/"
         expect(self.database.shell(moved), "the copy could not be put into its place")

@@ -110,6 +110,34 @@ def test_a_dry_run_and_a_rehearsal_change_nothing(older):
     expect_as_before(older)
 
 
+def test_a_disk_that_fills_up_in_the_rehearsal_leaves_everything_as_it_was(older):
+    disk = older.setting("DATABASE_VOLUME")
+    with older.load() as clients:
+        upgrade = subprocess.Popen(
+            ["./deploy/rentomatic", "upgrade", "18"],
+            cwd=older.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in upgrade.stdout:
+            if line.startswith("Rehearsing"):
+                break
+        status = os.statvfs(disk)
+        used = (status.f_blocks - status.f_bfree) * status.f_frsize
+        subprocess.run(["mount", "-o", f"remount,size={used + 20_000_000}", disk], check=True)
+        try:
+            output = upgrade.communicate(timeout=200)[1]
+        finally:
+            subprocess.run(["mount", "-o", "remount,size=3g", disk], check=True)
+        clients.wait_for(20, 60)
+    assert upgrade.returncode == 1
+    assert re.search("No space left on device|Check free disk space", output)
+    assert "everything is as it was. Next: docker compose exec db df -h" in output
+    assert set(clients.statuses()) == {200}
+    expect_as_before(older)
+
+
 @pytest.mark.parametrize("step", ["Rehearsing", "Trying", "Copying"])
 def test_ctrl_c_leaves_everything_as_it_was(older, step):
     with older.load() as clients:

@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.operations import environment, nodes, pitr, process
 from deploy.operations.database import Database, identifier, literal
-from deploy.operations.database_copy import OVERLAY
+from deploy.operations.database_copy import FULL, OVERLAY
 from deploy.operations.docker import Docker
 from deploy.operations.https import give
 from deploy.operations.incoming import TRY_A_REPLICA
@@ -323,7 +323,7 @@ class Recovery(Change):
 
     def expect(self, done: Done, reason: str) -> None:
         if not done:
-            raise Failure(f"{reason}: {done.text[-1500:]}", "df -h" if "space left" in done.text else "")
+            raise Failure(f"{reason}: {done.text[-1500:]}", "df -h" if FULL.search(done.text) else "")
 
     def put_back(self) -> None:
         self.docker("rm", "--force", self.container, check=False)
