@@ -63,8 +63,8 @@ class DatabaseCopy:
         if not process.wait_for(lambda: self.is_ready() or not self.is_running(), 120) or not self.is_ready():
             said = self.docker("logs", "--tail", "20", self.container, check=False).text
             told = [line for line in said.splitlines() if re.search("FATAL|PANIC|HINT", line)]
-            words = "\n".join(told) or said
-            expect(Done([], 1, "", words), f"PostgreSQL {self.version} does not start")
+            reason = "\n".join(told) or said
+            expect(Done([], 1, "", reason), f"PostgreSQL {self.version} does not start")
         self.copy_roles()
         name = self.project.database
         # Parallel, so not from a pipe. The history of changes means nothing in another server (docs/api.md).

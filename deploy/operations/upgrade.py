@@ -218,6 +218,8 @@ class Upgrade(Server):
 
     def change_over(self) -> None:
         """The new server in the place of the old; the old one again where the site does not answer."""
+        if pitr.wanted(self.project):
+            pitr.prepare(self.docker, self.copy.container)  # the receiver tries it as soon as it is there
         self.copy.move_into_place()
         self.record(self.wanted, self.wanted_image)
         if reason := self.start_recorded():

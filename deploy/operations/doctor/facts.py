@@ -221,8 +221,7 @@ class Facts:
         unfinished = volumes.unfinished()
         for name in volumes.kept():
             why = "of a restore that was killed" if name in unfinished else "replaced by a restore"
-            remove = f"rm -r {name}" if volumes.is_folder else f"docker volume rm {name}"
-            yield f"volume {name}, {why}", remove
+            yield f"volume {name}, {why}", volumes.removal(name)
 
     def leftovers_of_the_server(self, database: Database) -> Iterator[tuple[str, str]]:
         base = self.project.database

@@ -131,7 +131,7 @@ class Undo(Change):
         self.tell(replaced)
         self.report.say(f"Done: {before} serves again. What was written since is in {replaced};")
         self.report.say(
-            f"to have that again: {UNDO}; when it is not needed any more: docker volume rm {replaced}"
+            f"to have that again: {UNDO}; when it is not needed any more: {self.volumes.removal(replaced)}"
         )
 
 
@@ -180,7 +180,7 @@ class Recovery(Change):
             f"Restored in {seconds:.0f} s. Rooms: {rooms}. What was there before is the volume {before}:"
         )
         self.report.say(f"    {UNDO}")
-        self.report.say(f"    docker volume rm {before}        when it is not needed any more")
+        self.report.say(f"    {self.volumes.removal(before)}        when it is not needed any more")
 
     def remove_leftovers(self) -> None:
         """What a restore that was killed has left: the lock says that none is under way in this project."""

@@ -64,6 +64,14 @@ class Volumes:
         else:
             self.docker("volume", "rm", "--force", name, check=False)
 
+    def removal(self, name: str) -> str:
+        """The command for a volume that is not needed any more."""
+        if not self.is_folder:
+            return f"docker volume rm {name}"
+        # The first folder holds those of the restores, too.
+        version = self.project.setting("POSTGRES_VERSION", "18")
+        return f"rm -r {name}/{version}" if name == self.first else f"rm -r {name}"
+
     def kept(self) -> list[str]:
         """Those besides the one that serves."""
         if self.is_folder:
