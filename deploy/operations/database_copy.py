@@ -136,11 +136,11 @@ class DatabaseCopy:
     def move_into_place(self) -> None:
         """Stop its server; its data are then where `db` of that version looks for them."""
         self.docker("stop", "--time", "60", self.container)
-        self.docker("rm", self.container)
+        self.docker("rm", "--volumes", self.container)
         place = f"{VOLUME}/{self.version}"
         moved = f"rm -f {INCOMING}/roles && mkdir {place} && mv {INCOMING}/docker {place}/"
         expect(self.database.shell(moved), "the copy could not be put into its place")
 
     def remove(self) -> None:
-        self.docker("rm", "--force", self.container, check=False)
+        self.docker("rm", "--force", "--volumes", self.container, check=False)
         expect(self.database.shell(f"rm -rf {INCOMING}"), "the copy could not be removed")

@@ -231,7 +231,7 @@ class Upgrade(Server):
 
     def put_back(self) -> None:
         """No copy, and a database that can be written to."""
-        self.docker("rm", "--force", self.copy.container, check=False)
+        self.docker("rm", "--force", "--volumes", self.copy.container, check=False)
         self.database.shell(f"rm -rf {INCOMING}")
         self.let_write()
         (Nginx(self.docker).folder / "maintenance").unlink(missing_ok=True)
