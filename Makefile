@@ -25,6 +25,10 @@ run: install-running .env ## serve some 2,000 demo rooms; PORT=8000
 test: install-testing ## the whole suite on all cores, with a PostgreSQL of its own; ARGS="-n 0 -k paging"
 	@$(PY) -m pytest -n auto $(ARGS)
 
+.PHONY: test-pooler
+test-pooler: install-testing ## the tests of rooms through PgBouncer in transaction mode; ARGS="-k undo"
+	@TEST_POOLER=on $(PY) -m pytest -n auto rooms $(ARGS)
+
 .PHONY: test-compose
 test-compose: install-testing ## build the containers and try the deployment; needs docker
 	@$(PY) -m pytest -m compose $(ARGS)

@@ -9,7 +9,8 @@ class SiteConfig(AppConfig):
     def ready(self) -> None:
         from rentomatic_site import checks, logs, postgres, sqlcommenter  # noqa: F401 - checks registers them
 
-        connection_created.connect(logs.remember_database_process)
+        if not settings.POOLED:  # which changes from one transaction to the next
+            connection_created.connect(logs.remember_database_process)
         if settings.SQL_COMMENTS:
             connection_created.connect(sqlcommenter.connected)
         if settings.TRACES_ENDPOINT:

@@ -8,7 +8,12 @@ from urllib.parse import urlsplit
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
-from django.core.checks import CheckMessage, register
+from django.core.checks import CheckMessage, Tags, register
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+
+from rentomatic_site import postgres
+from rentomatic_site.pooling import limits
+from rentomatic_site.sockets import cut_after
 
 
 @register()
@@ -55,4 +60,45 @@ def check_second_factor(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
             "manage people can do so.",
             hint="SECOND_FACTOR=privileged",
             id="rentomatic_site.W002",
+        )
+
+
+ANSWERS_WITHIN = 5
+"""Seconds in which a pooler has to answer; one that is paused, or whose server is frozen, would never."""
+
+
+@register(Tags.database)
+def check_limits(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterator[CheckMessage]:
+    """A pooler drops what a connection asks for, such as statement_timeout; the role has to have it."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return
+    used = connections[DEFAULT_DB_ALIAS].copy()
+    if settings.POOLED:
+        used.settings_dict.update(settings.POOLED)
+    try:
+        used.ensure_connection()
+        with cut_after(ANSWERS_WITHIN, used.connection.fileno()), used.cursor() as cursor:
+            lacking = limits.lacking(cursor) if postgres.is_pooled(cursor) else {}
+    except Error as error:
+        if settings.POOLED:
+            yield checks.Warning(
+                f"The pooler of DATABASE_POOLER_URL does not lead to the database: {str(error).strip()}",
+                hint="The web processes connect to it: look whether it runs there, and knows this role.",
+                id="rentomatic_site.W003",
+            )
+        return
+    finally:
+        used.close()
+    if lacking:
+        role = used.settings_dict["USER"]
+        wanted = {name: settings.LIMITS[name] for name in lacking}
+        yield checks.Warning(
+            "The database is reached through a pooler, which drops the limits of requests: "
+            + ", ".join(f"{name} is {value}" for name, value in lacking.items()),
+            hint="; ".join(f'ALTER ROLE "{role}" SET {name} = {value}' for name, value in wanted.items())
+            + "; as ./manage.py init_postgres does for APPLICATION_USER. Connections that the pooler has "
+            "keep theirs until it makes them anew (RECONNECT, server_lifetime).",
+            id="rentomatic_site.W004",
         )

@@ -23,6 +23,11 @@ from psycopg2.extras import wait_select
 
 from rentomatic_site.embedded import server as embedded_server
 
+POOLED = (
+    "The database is reached through a pooler, which has no session of its own for this. Next: name the "
+    "server itself in DATABASE_URL or POSTGRES_HOSTNAME, and the pooler in DATABASE_POOLER_URL."
+)
+
 unguarded_connect = psycopg2._connect  # type: ignore[attr-defined]  # see guarded_connect
 
 _closed: set[str] = set()
@@ -104,11 +109,12 @@ def session(dbname: str | None = None) -> Iterator[cursor]:
 
 def url(dbname: str | None = None) -> str:
     """
-    The URL of a database, by default the application's, for libpq and DATABASE_URL.
+    The URL of a database, by default the application's, for libpq and DATABASE_URL: on the server itself.
 
     It contains the password, if there is one.
     """
-    parameters = django_connection.get_connection_params()
+    place = {name: settings.POSTGRES[name] for name in ("host", "port")}
+    parameters = django_connection.get_connection_params() | place
     tls = ("sslmode", "sslrootcert", "sslcert", "sslkey")
     query: dict[str, str] = {name: parameters[name] for name in tls if name in parameters}
     host = parameters.get("host", "")
@@ -284,7 +290,13 @@ def advisory_lock(
 
 
 def take_lock(holder: Any, name: str, waiting: Callable[[], None] | None = None) -> None:
-    """`advisory_lock` on the session of a cursor, psycopg2's or Django's, until that session ends."""
+    """
+    `advisory_lock` on the session of a cursor, psycopg2's or Django's, until that session ends.
+
+    psycopg2.OperationalError where a pooler shares the session with others.
+    """
+    if is_pooled(holder):
+        raise psycopg2.OperationalError(POOLED)
     for attempt in count():
         holder.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
         if holder.fetchone() == (True,):
@@ -292,6 +304,16 @@ def take_lock(holder: Any, name: str, waiting: Callable[[], None] | None = None)
         if waiting and attempt == 0:
             waiting()
         time.sleep(0.05)  # a wait inside PostgreSQL would delay Ctrl-C
+
+
+def is_pooled(used: Any) -> bool:
+    """
+    Whether a pooler is between the cursor, psycopg2's or Django's, and PostgreSQL.
+
+    The process id that a connection begins with is one of the pooler's own then, for cancelling statements.
+    """
+    used.execute("SELECT pg_backend_pid()")
+    return bool(used.fetchone() != (used.connection.info.backend_pid,))
 
 
 @contextmanager

@@ -19,12 +19,14 @@ from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage
 from django.core.checks.urls import check_url_config
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.template.loader import get_template
+
+from rentomatic_site.sockets import cut_after
 
 logger = logging.getLogger(__name__)
 
@@ -108,13 +110,17 @@ def unready_reason() -> str | None:
     """
     What requests would miss in the database; None where it is nothing.
 
-    It connects anew: a kept connection to a frozen database would block without limit.
+    It connects anew: a kept connection to a frozen database would block without limit. So would one to a
+    pooler, which takes connections all the same; it is cut then.
     """
     probe = connection.copy()
-    probe.settings_dict["OPTIONS"]["options"] += " -c statement_timeout=1000"
+    if "options" in probe.settings_dict["OPTIONS"]:  # which a pooler drops
+        probe.settings_dict["OPTIONS"]["options"] += " -c statement_timeout=1000"
     try:
-        return schema_fault(probe)
-    except DatabaseError as error:
+        probe.ensure_connection()
+        with cut_after(1.5, probe.connection.fileno()):
+            return schema_fault(probe)
+    except (DatabaseError, InterfaceError) as error:
         logger.warning("not ready: %s", str(error).strip())
         return NO_RESPONSE
     finally:

@@ -22,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rentomatic_site import logs
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.env import env, env_bool, env_int, env_list, env_str, read_env_file
+from rentomatic_site.pooling.address import pooled
 from rentomatic_site.replication.addresses import replica_databases
 from rentomatic_site.scenarios.ancestors import scenario_of_ancestors
 
@@ -212,6 +213,17 @@ APPLICATION_USER = env_str("APPLICATION_USER")
 """The login role of the web processes, made by `init_postgres`; empty: the one in POSTGRES."""
 APPLICATION_PASSWORD = env_str("APPLICATION_PASSWORD")
 
+LIMITS = {
+    "statement_timeout": STATEMENT_TIMEOUT,
+    "lock_timeout": 2000,
+    "idle_in_transaction_session_timeout": 10000,
+    "client_connection_check_interval": 500,
+}
+"""
+PostgreSQL's settings of a request's connection, in milliseconds: requests fail rather than wait for long, and
+the statement of a killed worker is cancelled.
+"""
+
 DATABASES = {
     "default": {
         "ENGINE": "rentomatic_site.embedded.backend",
@@ -230,12 +242,8 @@ DATABASES = {
                 if key not in {"host", "port", "user", "password", "dbname"}
             },
             "application_name": env_str("APPLICATION_NAME", "rentomatic"),
-            # Milliseconds. Requests fail rather than wait for long, and the statement of a killed worker is
-            # cancelled.
-            "options": (
-                f"{POSTGRES.get('options', '')} -c statement_timeout={STATEMENT_TIMEOUT} "
-                "-c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 "
-                "-c client_connection_check_interval=500"
+            "options": " ".join(
+                [POSTGRES.get("options", ""), *(f"-c {name}={value}" for name, value in LIMITS.items())]
             ),
             # Seconds; tcp_user_timeout in milliseconds: a lost peer is detected within 15 s.
             "keepalives": 1,
@@ -264,8 +272,25 @@ if env_str("DATABASE_REPLICA_URLS") and not SCENARIO:
     MIDDLEWARE.append("rentomatic_site.replication.written.remember_place")
 REPLICAS = [alias for alias in DATABASES if alias != "default"]
 
-PREPARED_STATEMENTS = env_bool("PREPARED_STATEMENTS", True)
+# --- A pooler, which the web processes connect to; commands connect to the server itself
+
+POOLED: dict[str, Any] | None = None
+"""The entry of the web processes in DATABASES (pooling/), where there is a pooler."""
+if env_str("DATABASE_POOLER_URL") and not SCENARIO:
+    try:
+        POOLED = pooled(env_str("DATABASE_POOLER_URL"), DATABASES["default"])
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"DATABASE_POOLER_URL: {error}. Example: DATABASE_POOLER_URL=postgres://pooler:6432"
+        ) from None
+
+PREPARED_STATEMENTS = env_bool("PREPARED_STATEMENTS", not POOLED)
 """Whether statements are prepared where the plan cannot depend on their values (rooms/api/prepared.py)."""
+if PREPARED_STATEMENTS and POOLED:
+    raise ImproperlyConfigured(
+        "PREPARED_STATEMENTS is on, and DATABASE_POOLER_URL is set: the next transaction may be on another "
+        "connection, which has not prepared them. Next: take PREPARED_STATEMENTS out"
+    )
 SQL_COMMENTS = env_bool("SQL_COMMENTS", not DEBUG)
 """Whether statements name their request in a comment (sqlcommenter.py)."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

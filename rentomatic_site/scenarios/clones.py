@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import psycopg2
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg2 import errors
 from psycopg2.extensions import cursor
@@ -115,7 +116,8 @@ class Clones:
         large = template.size >= FILE_COPY_FROM
         databases.copy(session, name, template.name, "FILE_COPY" if large else self.strategy)
         wrapper = connections[DEFAULT_DB_ALIAS]
-        parameters = {**wrapper.get_connection_params(), "dbname": name, **isolation.options(name)}
+        place = {"host": settings.POSTGRES["host"], "port": settings.POSTGRES["port"], "dbname": name}
+        parameters = {**wrapper.get_connection_params(), **place, **isolation.options(name)}
         return Clone(name, scenario, wrapper.get_new_connection(parameters))
 
     def work(self) -> None:

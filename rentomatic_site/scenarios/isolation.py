@@ -39,7 +39,7 @@ def django_on(name: str, opened: Any = None) -> Iterator[None]:
     # The connections of all threads share this dictionary, and other processes read the environment; an
     # assignment to `connection.settings_dict` would change the connection of this thread only.
     shared = connections.settings[DEFAULT_DB_ALIAS]
-    usual = {key: shared[key] for key in ("NAME", "OPTIONS")}
+    usual = {key: shared[key] for key in ("NAME", "OPTIONS", "HOST", "PORT")}
     alias = name.removeprefix(TARGET_PREFIX)
     threads = set(threading.enumerate())
     connection.close()
@@ -50,6 +50,8 @@ def django_on(name: str, opened: Any = None) -> Iterator[None]:
     ):
         shared["NAME"] = name
         shared["OPTIONS"] = {**usual["OPTIONS"], **options(name)}
+        # The server itself: tests may have a pooler, which drops these options.
+        shared["HOST"], shared["PORT"] = settings.POSTGRES["host"], settings.POSTGRES["port"]
         if opened is not None:
             use(opened)
         try:

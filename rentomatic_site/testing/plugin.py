@@ -14,11 +14,15 @@ Fixtures:
   type it; its exit status and output are for the test to judge.
 - `live_site`: a running gunicorn with production settings on a migrated database of its own.
 
+With TEST_POOLER=on (`make test-pooler`) Django's connection of the tests, and the web processes that they
+start on the tests' database, go through PgBouncer. `@pytest.mark.unpooled("reason")` leaves a test out.
+
 Tools that a machine may lack: `@pytest.mark.needs("nginx", "root")`, or `needs("chromium")` within a test or
 a fixture. Without the tool the test is skipped with the reason; with REQUIRE_ALL_TOOLS=1 it fails.
 """
 
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -28,7 +32,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
     from xdist.workermanage import WorkerController
 
+    from rentomatic_site.testing.pooler import Pooler
     from rentomatic_site.testing.rig import Gunicorn
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -67,6 +72,10 @@ if not IS_WORKER:  # which inherits all of this
             Path(tempfile.gettempdir()) / f"rentomatic-tests-{secrets.token_hex(8)}.ephemeral"
         )
 
+
+THROUGH_POOLER = os.environ.get("TEST_POOLER") == "on"
+if THROUGH_POOLER:  # each worker of pytest-xdist has one of its own
+    os.environ["DATABASE_POOLER_URL"] = f"postgres://127.0.0.1:{random.randrange(12_000, 32_000)}"
 
 MIGRATED_ROWS = pytest.StashKey[dict[str, str]]()
 LEFT = pytest.StashKey[list[str]]()
@@ -161,6 +170,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Sche
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Workers begin with what takes longest; without them the files' order stays."""
+    if THROUGH_POOLER:
+        for item in items:
+            for mark in item.iter_markers("unpooled"):
+                item.add_marker(pytest.mark.skip(reason=f"through a pooler: {mark.args[0]}"))
     if IS_WORKER:
         from rentomatic_site.testing import scheduling
 
@@ -180,11 +193,14 @@ def django_db_setup(
 
     from rentomatic_site.testing import database
 
-    connection_created.connect(let_transactions_idle)
     with ExitStack() as stack:
         with django_db_blocker.unblock():
             name = stack.enter_context(database.own_name())
             stack.enter_context(database.migrated(name))
+            if THROUGH_POOLER:
+                stack.enter_context(pooler(request.getfixturevalue("tmp_path_factory").mktemp("pooler")))
+            else:
+                connection_created.connect(let_transactions_idle)
             usual = connection.settings_dict["NAME"]
             connection.settings_dict["NAME"] = name
             request.config.stash[MIGRATED_ROWS] = database.stored_rows()
@@ -192,6 +208,28 @@ def django_db_setup(
         with django_db_blocker.unblock():
             connection.close()
         connection.settings_dict["NAME"] = usual
+
+
+def pooler(folder: Path) -> "Pooler":
+    """PgBouncer, which Django's connections of this process use from now on."""
+    from django.conf import settings
+
+    from rentomatic_site import pooling
+    from rentomatic_site.testing.pooler import Pooler
+
+    # What a role has in production, but for the time that a test may take.
+    pooled: dict[str, Any] = settings.POOLED or {}
+    limits = settings.LIMITS | {"idle_in_transaction_session_timeout": 0}
+    commands = "; ".join(f"SET {name} = {value}" for name, value in limits.items())
+    pooling.use()
+    return Pooler(
+        folder,
+        settings.POSTGRES["host"],
+        settings.POSTGRES["port"],
+        [pooled["USER"]],
+        listen_port=pooled["PORT"],
+        parameters=f"connect_query='{commands}'",
+    )
 
 
 def let_transactions_idle(connection: "BaseDatabaseWrapper", **kwargs: object) -> None:

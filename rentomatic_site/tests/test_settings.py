@@ -72,6 +72,12 @@ def startup_error(env: dict[str, str | None]) -> str:
         ({"DATABASE_URL": "sqlite:///db"}, ["DATABASE_URL is not of the form postgres://"]),
         ({"DATABASE_URL": "postgres://u:hidden@h:port/db"}, ["DATABASE_URL is not of the form", "%40 for @"]),
         ({"DATABASE_URL": "postgres://u:hidden@h"}, ["DATABASE_URL is not of the form"]),
+        ({"DATABASE_POOLER_URL": "pooler:6432"}, ["DATABASE_POOLER_URL: it is not of the form", "Example:"]),
+        ({"DATABASE_POOLER_URL": "postgres://u:hidden@h:p"}, ["DATABASE_POOLER_URL: it is not of the form"]),
+        (
+            {"DATABASE_POOLER_URL": "postgres://pooler:6432", "PREPARED_STATEMENTS": "on"},
+            ["PREPARED_STATEMENTS is on", "Next: take PREPARED_STATEMENTS out"],
+        ),
         ({"DEBUG": "maybe"}, ["DEBUG is neither on nor off: 'maybe'", "DEBUG=on"]),
         ({"STATEMENT_TIMEOUT": "5s"}, ["STATEMENT_TIMEOUT is not a whole number: '5s'", "=5000"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT is neither text nor json: 'xml'"]),
@@ -101,6 +107,25 @@ def test_production_passes_the_deployment_check():
     assert settings(PRODUCTION, "SILENCED_SYSTEM_CHECKS") == {
         "SILENCED_SYSTEM_CHECKS": ["security.W005", "security.W021"]
     }
+
+
+def test_a_pooler_gets_no_options_and_replicas_and_commands_keep_theirs():
+    variables = {
+        "DATABASE_POOLER_URL": "postgres://pooler:6432",
+        "DATABASE_REPLICA_URLS": "postgres://replica:5432",
+        "STATEMENT_TIMEOUT": "7000",
+    }
+    found = settings(PRODUCTION | variables, "POOLED", "DATABASES", "PREPARED_STATEMENTS", "LIMITS")
+    pooled, databases = found["POOLED"], found["DATABASES"]
+    place = ("HOST", "PORT", "USER", "PASSWORD", "NAME")
+    assert [pooled[name] for name in place] == ["pooler", 6432, "rooms", "p@ss", "rooms"]
+    assert databases["default"]["HOST"] == "db.example.com"
+    assert found["LIMITS"]["statement_timeout"] == 7000
+    assert "options" not in pooled["OPTIONS"]
+    assert pooled["OPTIONS"]["sslmode"] == "require"
+    for alias in ("default", "replica1"):
+        assert "-c statement_timeout=7000 -c lock_timeout=2000" in databases[alias]["OPTIONS"]["options"]
+    assert found["PREPARED_STATEMENTS"] is False
 
 
 def test_hsts_says_nothing_about_other_hosts_unless_told_to():

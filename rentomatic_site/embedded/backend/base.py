@@ -31,6 +31,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             return super().get_new_connection(conn_params)
         except psycopg2.OperationalError as error:
+            if "unsupported startup parameter" in str(error):
+                raise psycopg2.OperationalError(postgres.POOLED) from None
             if settings.SCENARIO and "does not exist" in str(error):
                 raise psycopg2.OperationalError(
                     f"The scenario {settings.SCENARIO} is not loaded. "

@@ -8,6 +8,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor, encrypt_password
 
 from rentomatic_site import postgres
+from rentomatic_site.pooling import limits
 
 NO_PRIVILEGES = {
     "rolsuper": "NOSUPERUSER",
@@ -35,7 +36,8 @@ class Command(BaseCommand):
         "Creates the application's database APPLICATION_DB through the maintenance database POSTGRES_DB "
         "and, with APPLICATION_USER and APPLICATION_PASSWORD set, its owner, a login role: no superuser, no "
         "CREATEDB and CREATEROLE. What exists already is kept; the role's password, powers and ownership are "
-        "brought up to date. Safe to repeat, and to run several times at once."
+        "brought up to date. With DATABASE_POOLER_URL the role also gets the limits of requests, such "
+        "as STATEMENT_TIMEOUT, which a pooler drops. Safe to repeat, and to run several times at once."
     )
     requires_system_checks = []
 
@@ -55,6 +57,8 @@ class Command(BaseCommand):
         with postgres.advisory_lock("rentomatic init_postgres") as server:
             if role:
                 self.create_role(server, role)
+                if settings.POOLED and limits.give(server, role):
+                    self.stdout.write(f"Role '{role}' got the limits of requests.")
             self.create_database(server, settings.APPLICATION_DB, role or None)
             self.add_statistics(server)
 
