@@ -11,7 +11,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, reset_queries
 from django.urls import reverse
 
-from rentomatic_site import pooling
+from rentomatic_site.pooling import connecting
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -20,7 +20,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
 
 django_application = get_wsgi_application()
 if settings.POOLED:
-    pooling.use()
+    connecting.use()
 # Load every view, also the admin's, before gunicorn forks: its workers share the memory.
 reverse("admin:index")
 # What Django does for every request and this site does not need: 8 % of what it takes outside the database.

@@ -214,14 +214,14 @@ def pooler(folder: Path) -> "Pooler":
     """PgBouncer, which Django's connections of this process use from now on."""
     from django.conf import settings
 
-    from rentomatic_site import pooling
+    from rentomatic_site.pooling import connecting
     from rentomatic_site.testing.pooler import Pooler
 
     # What a role has in production, but for the time that a test may take.
     pooled: dict[str, Any] = settings.POOLED or {}
     limits = settings.LIMITS | {"idle_in_transaction_session_timeout": 0}
     commands = "; ".join(f"SET {name} = {value}" for name, value in limits.items())
-    pooling.use()
+    connecting.use()
     return Pooler(
         folder,
         settings.POSTGRES["host"],

@@ -296,6 +296,7 @@ def test_an_env_file_in_the_project_is_read(tmp_path):
     """A copy of the project's own code, since nobody's .env is touched by tests."""
     used = ["__init__.py", "settings.py", "env.py", "logs.py", "embedded/__init__.py", "embedded/server.py"]
     used += ["replication/__init__.py", "replication/addresses.py"]
+    used += ["pooling/__init__.py", "pooling/address.py"]
     for name in [*used, "scenarios/__init__.py", "scenarios/ancestors.py"]:
         copy = tmp_path / "rentomatic_site" / name
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -258,6 +258,7 @@ def before_rounding(transactional_db):
     call_command("migrate", verbosity=0)
 
 
+@pytest.mark.unpooled("migrate locks a session of its own; as a command it has one")
 def test_rooms_from_before_are_rounded_by_the_migration(before_rounding, client):
     points = [(float(latitude), float(longitude)) for latitude, longitude, *_ in ODD[:6]]
     for number, (latitude, longitude) in enumerate(points):
@@ -275,6 +276,7 @@ def test_rooms_from_before_are_rounded_by_the_migration(before_rounding, client)
     assert client.get("/rooms?near=0,0").status_code == 200
 
 
+@pytest.mark.unpooled("migrate locks a session of its own; as a command it has one")
 def test_the_migration_waits_for_a_locked_room_and_locks_no_other(before_rounding):
     for number in range(3):
         by_sql_with(UUID(int=number), 51.123456789, number)
@@ -307,6 +309,7 @@ def test_the_migration_waits_for_a_locked_room_and_locks_no_other(before_roundin
         assert left() == 0
 
 
+@pytest.mark.unpooled("migrate locks a session of its own; as a command it has one")
 def test_the_migration_takes_a_room_after_the_other(before_rounding):
     """Batches end within the rooms: none is left out between two of them."""
     with connection.cursor() as cursor:

@@ -7,7 +7,10 @@ from rooms.interleaving import BlockedByCaller, in_parallel
 from rooms.models import Room
 from rooms.seeding import room
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.unpooled("in_parallel knows a session by its process id"),
+]
 
 
 def test_steps_alternate_in_the_order_of_the_functions() -> None:

@@ -202,6 +202,7 @@ def test_the_models_and_the_migrations_agree():
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 
 
+@pytest.mark.unpooled("migrate locks a session of its own; as a command it has one")
 @pytest.mark.django_db(transaction=True)
 def test_the_migrations_go_back_and_forth():
     def schema():

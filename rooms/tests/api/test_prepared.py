@@ -13,7 +13,7 @@ from rooms.factories import varied_rooms
 from rooms.models import Room
 from rooms.tests.api.test_pagination import next_link
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.unpooled("nothing is prepared there")]
 
 
 @pytest.fixture(autouse=True)

@@ -344,8 +344,8 @@ def start_import():
         text=True,
         env={
             **os.environ,
-            "POSTGRES_HOSTNAME": str(database["HOST"]),
-            "POSTGRES_PORT": str(database["PORT"]),
+            "POSTGRES_HOSTNAME": str(settings.POSTGRES["host"]),
+            "POSTGRES_PORT": str(settings.POSTGRES["port"]),
             "POSTGRES_USER": str(database["USER"]),
             "POSTGRES_PASSWORD": str(database["PASSWORD"]),
             "APPLICATION_DB": str(database["NAME"]),
