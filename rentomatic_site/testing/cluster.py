@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,12 +72,15 @@ class Cluster:
 
     def freeze(self) -> None:
         """Stop every process of it in the middle of what it does, as a machine that swaps or a lost disk."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def thaw(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def send(self, number: signal.Signals) -> None:
         for pid in self.processes():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # its client has gone meanwhile
+                os.kill(pid, number)
 
     def processes(self) -> list[int]:
         return [self.process.pid, *children(self.process.pid)]

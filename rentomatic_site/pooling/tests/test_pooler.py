@@ -287,7 +287,7 @@ def test_a_full_pool_is_503_with_retry_after(site):
 
 
 def test_a_frozen_server_makes_the_site_not_ready(site):
-    assert site.gunicorn.get("/readyz").status == 200
+    rig.wait_until(lambda: site.gunicorn.get("/readyz").status == 200, "ready, whatever was a second ago")
     site.cluster.freeze()
     try:
         rig.wait_until(lambda: site.gunicorn.get("/readyz").status == 503, "not ready")
