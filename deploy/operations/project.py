@@ -15,6 +15,8 @@ from deploy.operations.report import Failure, Report
 
 FOLDER = Path(__file__).resolve().parent.parent.parent
 
+OF_THE_SERVERS = {"postgres_verifier", "replicator_verifier", "replicator_password"}
+"""Secrets that the image's user `postgres` reads: others may read these files, not look into their folder."""
 
 TIME = "%Y%m%dT%H%M%SZ"
 

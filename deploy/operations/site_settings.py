@@ -8,8 +8,7 @@ from pathlib import Path
 
 from deploy.operations import environment, manifest, seal
 from deploy.operations.docker import Docker
-from deploy.operations.doctor.files import OF_THE_SERVERS
-from deploy.operations.project import Project, now
+from deploy.operations.project import OF_THE_SERVERS, Project, now
 from deploy.operations.report import Failure, Report
 from deploy.operations.seal import Key
 

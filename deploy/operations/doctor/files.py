@@ -7,15 +7,13 @@ from typing import Any
 
 from deploy.operations import manifest, process, seal
 from deploy.operations.doctor.finding import Finding, error, ok, warning
-from deploy.operations.project import parse_time
+from deploy.operations.project import OF_THE_SERVERS, parse_time
 
 TELLING = re.compile(r"Detail:|detail|rror|Unable|refused|rateLimited|too many", re.I)
 """Of certbot's output the lines that name the cause."""
 
 OPERATORS = {"rclone.conf", seal.NAME, seal.FORMER}
 """Secrets that no container reads."""
-OF_THE_SERVERS = {"postgres_verifier", "replicator_verifier", "replicator_password"}
-"""Read by the image's user `postgres`, not their owner: others may read them, not look into the folder."""
 
 COPY = "copy a certificate and its key into deploy/certificates, then ./deploy/rentomatic apply"
 

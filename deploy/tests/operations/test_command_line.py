@@ -162,3 +162,21 @@ def test_a_program_gets_no_ctrl_c_of_the_terminal(tmp_path):
 
 def test_a_program_that_hangs_ends_with_124(tmp_path):
     assert "124" in interrupted("print(process.run(['sleep', '60'], timeout=0.2).returncode)")
+
+
+def test_each_module_can_be_imported_first():
+    """A cycle of imports shows only where its wrong end comes first."""
+    modules = [
+        ".".join(path.relative_to(rig.PROJECT).with_suffix("").parts)
+        for path in (rig.PROJECT / "deploy/operations").rglob("[!_]*.py")
+    ]
+    assert len(modules) > 40
+    script = (
+        "import importlib, sys\n"
+        f"for name in {modules}:\n"
+        "    for known in [known for known in sys.modules if known.startswith('deploy.')]:\n"
+        "        del sys.modules[known]\n"
+        "    importlib.import_module(name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=rig.PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
