@@ -308,6 +308,9 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     }
 }
+# Pages name no other files, and maps are for developers' tools: this is two thirds of collectstatic's time.
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["gif", "jpg", "map", "png", "woff2"]
 WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 # --- Security

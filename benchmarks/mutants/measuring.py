@@ -23,8 +23,8 @@ from rentomatic_site.embedded import server as embedded_server
 HANGS = 120.0
 """Seconds after which the tests to begin with count as failed; a fault may let them wait for ever."""
 
-UNUSED_PLUGINS = ["schemathesis", "hypothesispytest", "faker", "anyio", "xdist", "cacheprovider"]
-"""Plugins of pytest that the tests here do without: to import them takes longer than most tests."""
+UNUSED_PLUGINS = ["xdist", "cacheprovider"]
+"""Plugins of pytest that a run of a few tests does without; pytest.ini leaves out more."""
 
 
 class Run:

@@ -24,7 +24,7 @@ FILES = {
         "def test_older():\n    assert [older(n) for n in (16, 17, 18, 19)] == [False, False, True, True]\n"
     ),
     "tests/test_uncovered.py": "import app.uncovered\n\n\ndef test_it():\n    assert app.uncovered.price\n",
-    "pytest.ini": "[pytest]\naddopts = -p no:django\n",
+    "pytest.ini": "[pytest]\naddopts = -p no:django -p no:schemathesis -p no:hypothesispytest -p no:faker\n",
 }
 RUN = """
 import sys

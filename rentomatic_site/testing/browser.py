@@ -24,6 +24,13 @@ class Browser:
             self.cookies[name] = value
         return response
 
+    def fields(self, path: str, *names: str) -> dict[str, str]:
+        """The values of a form's fields."""
+        page = self.ask(path).body.decode()
+        found = {name: re.search(rf'name="{name}"[^>]*? value="([^"]*)"', page) for name in names}
+        assert all(found.values()), page
+        return {name: match[1] for name, match in found.items() if match}
+
     def token(self, path: str) -> str:
         page = self.ask(path).body.decode()
         found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)

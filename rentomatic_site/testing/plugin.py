@@ -29,7 +29,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,7 +77,6 @@ THROUGH_POOLER = os.environ.get("TEST_POOLER") == "on"
 if THROUGH_POOLER:  # each worker of pytest-xdist has one of its own
     os.environ["DATABASE_POOLER_URL"] = f"postgres://127.0.0.1:{random.randrange(12_000, 32_000)}"
 
-MIGRATED_ROWS = pytest.StashKey[dict[str, str]]()
 LEFT = pytest.StashKey[list[str]]()
 
 
@@ -190,6 +189,7 @@ def django_db_setup(
     """
     from django.db import connection
     from django.db.backends.signals import connection_created
+    from django.test import TransactionTestCase
 
     from rentomatic_site.testing import database
 
@@ -203,7 +203,11 @@ def django_db_setup(
                 connection_created.connect(let_transactions_idle)
             usual = connection.settings_dict["NAME"]
             connection.settings_dict["NAME"] = name
-            request.config.stash[MIGRATED_ROWS] = database.stored_rows()
+            rows = database.stored_rows(database.django_tables())
+            # A transactional test ends with what the next one may count on, such as the groups.
+            patch = pytest.MonkeyPatch()
+            stack.callback(patch.undo)
+            patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: database.restore(rows))
         yield
         with django_db_blocker.unblock():
             connection.close()
@@ -238,27 +242,6 @@ def let_transactions_idle(connection: "BaseDatabaseWrapper", **kwargs: object) -
         cursor.execute("SET idle_in_transaction_session_timeout = 0")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """
-    Restore what the migrations store, such as the groups: a transactional test ends with empty tables.
-
-    Tests of other modules may follow on the same worker; pytest-django sorts within a module only there.
-    """
-    yield
-    mark = item.get_closest_marker("django_db")
-    transactional = mark is not None and mark.kwargs.get("transaction", False)
-    if nextitem and (
-        transactional or {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", []))
-    ):
-        from pytest_django.plugin import blocking_manager_key
-
-        from rentomatic_site.testing import database
-
-        with item.config.stash[blocking_manager_key].unblock():
-            database.restore_rows(item.config.stash[MIGRATED_ROWS])
-
-
 @pytest.fixture(scope="session")
 def site_env(django_db_setup: None) -> dict[str, str]:
     """The environment of processes that use the tests' database."""
@@ -282,8 +265,21 @@ def manage(site_env: dict[str, str]) -> Manage:
 
 
 @pytest.fixture(scope="session")
+def static_root(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of the static files of a site with production settings."""
+    from rentomatic_site.testing import rig
+
+    folder = str(tmp_path_factory.mktemp("static"))
+    rig.manage("collectstatic", "--noinput", STATIC_ROOT=folder, **rig.server_variables())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def live_site(
-    django_db_setup: None, django_db_blocker: "DjangoDbBlocker", tmp_path_factory: pytest.TempPathFactory
+    static_root: str,
+    django_db_setup: None,
+    django_db_blocker: "DjangoDbBlocker",
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> "Iterator[Gunicorn]":
     """
     A running gunicorn with production settings on an empty, migrated database of its own.
@@ -299,8 +295,7 @@ def live_site(
     with ExitStack() as stack:
         with django_db_blocker.unblock():
             variables = stack.enter_context(rig.database(f"{connection.settings_dict['NAME']}_live"))
-        variables["STATIC_ROOT"] = str(folder / "static")
-        rig.manage("collectstatic", "--noinput", **variables)
+        variables["STATIC_ROOT"] = static_root
         yield stack.enter_context(rig.Gunicorn(folder, **variables))
 
 

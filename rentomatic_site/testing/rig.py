@@ -105,19 +105,22 @@ def get(
     return Response(response.status, response.msg, body, time.monotonic() - began)
 
 
-@contextmanager
-def database(name: str) -> Iterator[dict[str, str]]:
-    """A migrated database on the tests' server for the time of the block; yields its variables."""
+def server_variables() -> dict[str, str]:
+    """The variables that name the tests' server."""
     server = settings.POSTGRES
-    variables = {
+    return {
         "POSTGRES_HOSTNAME": str(server["host"]),
         "POSTGRES_PORT": str(server["port"]),
         "POSTGRES_USER": str(server["user"]),
         "POSTGRES_PASSWORD": str(server["password"]),
-        "APPLICATION_DB": name,
     }
+
+
+@contextmanager
+def database(name: str) -> Iterator[dict[str, str]]:
+    """A migrated database on the tests' server for the time of the block; yields its variables."""
     with migrated(name):
-        yield variables
+        yield {**server_variables(), "APPLICATION_DB": name}
 
 
 def environment(**variables: str) -> dict[str, str]:

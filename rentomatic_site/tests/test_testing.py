@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import django.db.models
 import pytest
+from _pytest.assertion.rewrite import AssertionRewritingHook
 from django.contrib.auth.models import Group
 
 from rentomatic_site.testing.plugin import PROJECT, needs
@@ -57,6 +59,13 @@ def test_a_tool_that_is_there_is_no_obstacle():
     needs("sh")
 
 
+def test_pytest_starts_without_unused_plugins_and_leaves_django_compiled(pytestconfig):
+    loaded = {name for name, plugin in pytestconfig.pluginmanager.list_name_plugin() if plugin}
+    assert loaded.isdisjoint({"django", "schemathesis", "hypothesispytest", "faker", "anyio"})
+    assert "pytest_django.plugin" in loaded
+    assert not isinstance(django.db.models.__loader__, AssertionRewritingHook)
+
+
 LEAVES = """
 import subprocess
 
@@ -70,20 +79,27 @@ def test_database(db, django_db_blocker):
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_that_leaves_something_behind_fails_and_names_it(tmp_path, workers):
-    (tmp_path / "test_leaves.py").write_text(LEAVES)
+def test_a_run_that_leaves_something_behind_fails_and_names_it(tmp_path):
     server = {"DATABASE_URL", "DATABASE_URL_FILE", "POSTGRES_HOSTNAME"}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "-c", PROJECT / "pytest.ini"]
-    done = subprocess.run(
-        [*command, "--rootdir", PROJECT, "--basetemp", tmp_path / "tmp", tmp_path],
-        cwd=PROJECT,
-        env={name: value for name, value in os.environ.items() if name not in server},
-        capture_output=True,
-        text=True,
-    )
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    process, database = re.findall(r"^ERROR a test left behind: (.*)$", done.stdout, re.MULTILINE)
-    os.kill(int(re.fullmatch(r"process (\d+): sleep 600", process)[1]), signal.SIGKILL)
-    assert database == "database scenario_forgotten"
+    runs = []
+    for workers in ("0", "2"):  # at the same time: each waits for what is left
+        folder = tmp_path / workers
+        folder.mkdir()
+        (folder / "test_leaves.py").write_text(LEAVES)
+        command = [sys.executable, "-m", "pytest", "-q", "-n", workers, "-c", PROJECT / "pytest.ini"]
+        run = subprocess.Popen(
+            [*command, "--rootdir", PROJECT, "--basetemp", folder / "tmp", folder],
+            cwd=PROJECT,
+            env={name: value for name, value in os.environ.items() if name not in server},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        runs.append(run)
+    for run in runs:
+        output, _ = run.communicate()
+        assert "2 passed" in output, output
+        assert run.returncode == pytest.ExitCode.TESTS_FAILED
+        process, database = re.findall(r"^ERROR a test left behind: (.*)$", output, re.MULTILINE)
+        os.kill(int(re.fullmatch(r"process (\d+): sleep 600", process)[1]), signal.SIGKILL)
+        assert database == "database scenario_forgotten"

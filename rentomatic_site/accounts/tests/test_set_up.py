@@ -114,7 +114,7 @@ def test_the_key_of_somebody_elses_page_is_refused(boss, editor):
     assert "This page is too old." in page_text(page)
 
 
-def test_wrong_passwords_at_the_set_up_are_throttled(boss):
+def test_wrong_passwords_at_the_set_up_are_throttled(boss, clock):
     client = log_in(boss)
     assert [set_up(client, boss, password="wrong").status_code for _ in range(6)] == [200] * 5 + [429]
 

@@ -117,10 +117,8 @@ def held_back(servers, *replicas):
 
 
 def form_of(boss):
-    form = boss.ask(CHANGE).body.decode()
     names = ("csrfmiddlewaretoken", "loaded_version", "code", "size", "latitude", "longitude")
-    found = {name: re.search(rf'name="{name}"[^>]*? value="([^"]*)"', form)[1] for name in names}
-    return found | {"_save": "Save"}
+    return boss.fields(CHANGE, *names) | {"_save": "Save"}
 
 
 def change(boss, price):

@@ -118,7 +118,8 @@ FILES = {
     "pytest.ini": """
         [pytest]
         DJANGO_SETTINGS_MODULE = shop_settings
-        addopts = -p django -p rentomatic_site.scenarios.pytest_plugin
+        addopts = -p no:django -p pytest_django.plugin -p rentomatic_site.scenarios.pytest_plugin
+            -p no:schemathesis -p no:hypothesispytest -p no:faker
     """,
 }
 

@@ -19,11 +19,10 @@ Run = Callable[[Command], str]
 
 
 @contextmanager
-def site_with(scenario: str, folder: Path) -> Iterator[Run]:
+def site_with(scenario: str, static_root: str, folder: Path) -> Iterator[Run]:
     """A site with the rooms of a scenario, and what runs a command against it as a shell would."""
     with rig.database(f"test_documents_{scenario}_{os.getpid()}") as variables:  # one for each worker
-        variables["STATIC_ROOT"] = str(folder / "static")
-        rig.manage("collectstatic", "--noinput", **variables)
+        variables["STATIC_ROOT"] = static_root
         fill = f"from rooms.seeding import seed; from scenarios import {scenario}; seed(1); {scenario}.run()"
         rig.manage("shell", "-c", fill, **variables)
         with rig.Gunicorn(folder, **variables) as site:
@@ -38,12 +37,12 @@ def site_with(scenario: str, folder: Path) -> Iterator[Run]:
 
 
 @pytest.fixture(scope="session")
-def on_book_rooms(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    with site_with("book_rooms", tmp_path_factory.mktemp("book_rooms")) as run:
+def on_book_rooms(static_root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with site_with("book_rooms", static_root, tmp_path_factory.mktemp("book_rooms")) as run:
         yield run
 
 
 @pytest.fixture(scope="session")
-def on_demo(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    with site_with("demo", tmp_path_factory.mktemp("demo")) as run:
+def on_demo(static_root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with site_with("demo", static_root, tmp_path_factory.mktemp("demo")) as run:
         yield run
