@@ -139,18 +139,27 @@ def find(server: cursor, name: str) -> Database | None:
             f"{name} is the application's or the maintenance database, which scenarios never touch. "
             "Next: give the scenario's file another name."
         )
-    if not postgres.database_exists(server, name):
-        return None
-    for database in with_metadata(server, name):
+    # One query: another process may drop the database, or finish it, at any time.
+    for _, database in described(server, name):
+        if database is None:
+            raise ScenarioError(
+                f"The database {name} was not made by load_scenario, which therefore leaves it alone. "
+                f"Next: rename it (ALTER DATABASE {name} RENAME TO …), or give the scenario another name."
+            )
         return database
-    raise ScenarioError(
-        f"The database {name} was not made by load_scenario, which therefore leaves it alone. "
-        f"Next: rename it (ALTER DATABASE {name} RENAME TO …), or give the scenario another name."
-    )
+    return None
 
 
-def with_metadata(server: cursor, only: str | None = None) -> Iterator[Database]:
-    """The databases that have metadata, in the order of their names, or only that one; no protected ones."""
+def with_metadata(server: cursor) -> Iterator[Database]:
+    """The databases that have metadata, in the order of their names; no protected ones."""
+    return (database for _, database in described(server) if database)
+
+
+def described(server: cursor, only: str | None = None) -> Iterator[tuple[str, Database | None]]:
+    """
+    The names of the databases that are named as scenarios' are, in their order, or only that one; no
+    protected ones. With each the database, None where it has no metadata.
+    """
     server.execute(
         # The size of a database that is being dropped is an error as soon as it is gone.
         "SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT') AND datconnlimit <> -2"
@@ -161,10 +170,13 @@ def with_metadata(server: cursor, only: str | None = None) -> Iterator[Database]
         [only, protected()],
     )
     for name, size, comment, droppable, broken in server.fetchall():
-        if metadata := read_metadata(comment, name):
-            # Earlier versions stored no owner.
-            mine = droppable and (metadata.owner, metadata.checkout) in {identity(), ("", "")}
-            yield Database(name, size or 0, metadata, mine, broken)
+        metadata = read_metadata(comment, name)
+        if metadata is None:
+            yield name, None
+            continue
+        # Earlier versions stored no owner.
+        mine = droppable and (metadata.owner, metadata.checkout) in {identity(), ("", "")}
+        yield name, Database(name, size or 0, metadata, mine, broken)
 
 
 def without_metadata(server: cursor) -> list[tuple[str, int]]:

@@ -56,6 +56,30 @@ def test_a_comment_of_an_earlier_version_is_that_of_an_incomplete_load(workshop:
     assert workshop.prices("t_one") == [30]
 
 
+def test_a_database_that_another_process_renames_is_there_or_not(workshop: Workshop) -> None:
+    """Each load ends with such a change of names."""
+    away, there = "scenario_t_away", "scenario_t_there"
+    over = threading.Event()
+
+    def rename() -> None:
+        with postgres.session() as server:
+            while not over.is_set():
+                server.execute(f"ALTER DATABASE {away} RENAME TO {there}")
+                server.execute(f"ALTER DATABASE {there} RENAME TO {away}")
+
+    with postgres.session() as server:
+        postgres.create_database(server, away)
+        databases.write_metadata(server, away, databases.Metadata(databases.TARGET, "t_away"))
+        thread = threading.Thread(target=rename)
+        thread.start()
+        try:
+            found = [databases.find(server, there) for _ in range(500)]
+        finally:
+            over.set()
+            thread.join()
+    assert {one.name if one else None for one in found} == {there, None}
+
+
 def test_a_broken_database_of_another_name_stays_and_has_no_size(workshop: Workshop) -> None:
     """It was being dropped; only a load of that name, or drop_scenario, goes on with it."""
     workshop.write("t_one", ONE)
