@@ -111,8 +111,7 @@ STATEMENTS = (
         r"(WITH\b.*)?(UPDATE|DELETE\s+FROM)\b",
         "lock",
         "it locks every row that it changes until the migration's end, and who writes one waits",
-        "change the rows in batches of some thousand, each committed by itself, in a migration with atomic = "
-        "False or a command",
+        "UpdateInBatches (rooms/online) in a migration with atomic = False, which commits batch by batch",
     ),
     Rule(r"DO\b", "unknown", "a block of code cannot be judged by its text", "read it; then --accept"),
 )
@@ -137,7 +136,8 @@ ACTIONS = (
         r"ALTER\s+(COLUMN\s+)?" + NAME + r"\s+(SET\s+DATA\s+)?TYPE\b",
         "rewrite",
         "it writes the whole table anew and blocks readers and writers meanwhile",
-        "add a column of the new type, fill it in batches, let one release write both, then drop the old one",
+        "AlterFieldOnline (rooms/online) in a migration with atomic = False, where the old version can live "
+        "with the new type: it fills a second column in batches, builds its indexes, and exchanges the two",
     ),
     Rule(
         r"ALTER\s+(COLUMN\s+)?" + NAME + r"\s+SET\s+NOT\s+NULL",
@@ -177,7 +177,8 @@ REWRITING_COLUMN = Rule(
     r"ADD\b",
     "rewrite",
     "each row gets a value of its own, so it writes the whole table anew and blocks all meanwhile",
-    "add the column without a default, give new rows one, and fill the old ones in batches",
+    "AddField with null=True; in the next migration a db_default, which only new rows get; in a third one, "
+    "with atomic = False, UpdateInBatches (rooms/online) for the others",
 )
 MISSING_VALUE = Rule(
     r"ADD\b",

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from django.db import connection, models
 from django.db.migrations.loader import MigrationLoader
 
 from deploy.operations.classify import hazards, unsafe
 from deploy.operations.migrations import INSPECT, Plan, targets
 from deploy.operations.statements import statements
 from rentomatic_site.testing.plugin import run_manage
+from rooms.online import AlterFieldOnline, UpdateInBatches
 
 
 def kinds(sql: str) -> list[str]:
@@ -132,6 +134,21 @@ def test_the_projects_migrations_are_judged_by_what_django_prints(plan):
     assert not [kind for migration, kind in found if migration == "rooms.0006_drop_size_order"]
     # Python code.
     assert ("rooms.0002_groups", "unknown") in found
+
+
+def test_the_steps_that_are_named_as_safe_are_taken_for_safe():
+    """By what sqlmigrate prints of them, where the rules for their statements would find faults."""
+    state = MigrationLoader(None).project_state()
+    for operation in (
+        AlterFieldOnline("room", "price", models.BigIntegerField()),
+        UpdateInBatches("room", "price = 1,\n size = 1", "price > 1"),
+    ):
+        after = state.clone()
+        operation.state_forwards("rooms", after)
+        with connection.schema_editor(collect_sql=True, atomic=False) as editor:
+            operation.database_forwards("rooms", editor, state, after)
+        assert editor.collected_sql
+        assert kinds("\n".join(editor.collected_sql)) == []
 
 
 def test_a_migration_without_a_way_back_is_said_to_have_none():
