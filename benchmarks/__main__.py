@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ import time
 import django
 import psycopg2
 from django.core.exceptions import ImproperlyConfigured
+
+from benchmarks.stopping import stoppable
 
 MODES = "The full run takes about seven minutes, --quick one and a half."
 
@@ -53,6 +54,7 @@ def report_progress(line: str) -> None:
     sys.stderr.flush()
 
 
+@stoppable
 def main() -> int:
     chosen = parse_arguments()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rentomatic_site.settings")
@@ -80,8 +82,6 @@ def main() -> int:
     generator = chosen.generator or load.generator()
     cores = machine.cores()
     machine_description = machine.description()
-    # SIGTERM ends the run like Ctrl-C: the servers are stopped, the databases dropped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = {}
     try:
         report_progress(MODES)

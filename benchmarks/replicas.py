@@ -11,8 +11,6 @@ On a primary and two replicas of the run's own, which share this machine's cores
 
 import argparse
 import os
-import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,8 @@ from typing import Any
 import django
 import psycopg2
 
+from benchmarks.stopping import stoppable
+
 BOSS = {"DJANGO_SUPERUSER_USERNAME": "boss", "DJANGO_SUPERUSER_PASSWORD": "boss-of-rooms"}
 ROOMS = """
 INSERT INTO room (code, size, price, latitude, longitude)
@@ -37,6 +37,7 @@ STEPS = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0]
 """Upper bounds of the histogram, in seconds."""
 
 
+@stoppable
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.replicas", description=__doc__.split("\n\n")[0]
@@ -53,7 +54,6 @@ def main() -> int:
     from benchmarks import load, machine, report
     from benchmarks.__main__ import report_progress
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     quick = chosen.quick
     try:
         sys.stdout.write(f"{machine.description()}\n\n")
@@ -79,9 +79,6 @@ def main() -> int:
     except (load.LoadError, psycopg2.Error, subprocess.CalledProcessError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; its servers are gone.\n")
-        return 130
     return 0
 
 
@@ -204,8 +201,7 @@ def staleness(servers: Servers, pairs: int) -> int:
         boss.login("boss", "boss-of-rooms")
         path = "/admin/rooms/room/1/change/"
         names = ("csrfmiddlewaretoken", "loaded_version", "code", "size", "latitude", "longitude")
-        form = boss.ask(path).body.decode()
-        fields = {name: re.search(rf'name="{name}"[^>]*? value="([^"]*)"', form)[1] for name in names}  # type: ignore[index]
+        fields = boss.fields(path, *names)
         token = fields.pop("csrfmiddlewaretoken")
         version = int(fields.pop("loaded_version"))
         for number in range(pairs):

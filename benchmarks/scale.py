@@ -12,7 +12,6 @@ import argparse
 import math
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -20,13 +19,15 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import django
 import psycopg2
+
+from benchmarks.stopping import stoppable
 
 SIZES = [10_000, 100_000, 1_000_000, 10_000_000]
 WORKERS = [1, 2, 4]
@@ -66,12 +67,13 @@ REASONS = {
     "nearest": "rings around the place are divided where rooms are denser, which takes more statements",
     "circle of 2 km, nearest first": "all rooms of the rings up to the page's last room are read, and a ring "
     "has more of them where rooms are denser",
-    "clusters of all rooms": "all rooms are read up to the size of the sample, which is fixed",
+    "clusters of all rooms": "all rooms are read up to the size of the sample, which is fixed; their "
+    "number is estimated before",
     "clusters of London, filtered": "the sample is searched until enough of its rooms match, at most to its "
     "end, an eighth of all rooms",
     "statistics of a filter": "the sample is searched until enough of its rooms match, at most to its end, "
     "an eighth of all rooms",
-    "count, estimated": "few rooms are counted, more are estimated from a sample of fixed size",
+    "count, estimated": "few rooms are counted; more are estimated from a sample, a 64th of all at first",
     "count, exact": "every room that matches is counted, from the filter's index",
     IMPORT: "the indexes are deeper, and less of them is in the caches of the processor and of PostgreSQL",
 }
@@ -88,9 +90,14 @@ class Cost(NamedTuple):
 
 
 Costs = dict[str, dict[int, Cost]]
-"""By question and number of rooms."""
+"""By question and number of rooms; none where the API refuses the question, as it would cost too much."""
 
 
+class RefusedError(Exception):
+    """The API refuses a question for so many rooms."""
+
+
+@stoppable
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument(
@@ -117,8 +124,6 @@ def main() -> int:
     from benchmarks import databases, load, machine, report
     from benchmarks.__main__ import report_progress
 
-    # SIGTERM ends the run like Ctrl-C: the servers are stopped, the databases dropped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failures = (
         databases.DatabaseInTheWayError,
         load.LoadError,
@@ -207,7 +212,8 @@ def measure(
         def ask(path: str = path) -> None:
             get(client, path)
 
-        costs.setdefault(question, {})[database.rooms] = cost_of(ask, rounds, seconds)
+        with suppress(RefusedError):
+            costs.setdefault(question, {})[database.rooms] = cost_of(ask, rounds, seconds)
     report_progress(f"{database.rooms:,} rooms: {IMPORT}")
     least = cost_of(import_and_roll_back, rounds, 0, at_least=1)
     costs.setdefault(IMPORT, {})[database.rooms] = Cost(least.cpu / IMPORTED, least.blocks / IMPORTED)
@@ -218,6 +224,8 @@ def get(client: Any, path: str) -> Any:
     from benchmarks import load
 
     response = client.get(path)
+    if response.status_code == 400 and b"many rooms" in response.content:
+        raise RefusedError
     if response.status_code != 200:
         raise load.LoadError(f"{response.status_code}: {path}: {response.content[:200]!r}")
     return response.getvalue() if response.streaming else response.content
@@ -310,7 +318,7 @@ def tables(costs: Costs) -> str:
         ):
             slopes.append(exponent(values))
             digits = 3 if rows is cpu else 1
-            cells = [f"{value:,.{digits}f}" for value in values.values()]
+            cells = [f"{values[rooms]:,.{digits}f}" if rooms in values else "refused" for rooms in sizes]
             rows.append([question, *cells, f"{slopes[-1]:.2f}"])
         if max(slopes) > FLAT:
             growing.append(f"- {question} ({max(slopes):.2f}): {REASONS.get(question, UNEXPLAINED)}")

@@ -116,6 +116,15 @@ def test_a_cost_that_grows_is_named_with_its_reason():
     assert lines[-2] == ""
 
 
+def test_a_question_that_the_api_refuses_has_no_cost():
+    cost = scale.Cost
+    costs = {
+        "first page": {1000: cost(0.001, 4), 10_000: cost(0.001, 4)},
+        "count, exact": {1000: cost(0.001, 4)},
+    }
+    assert "| count, exact | 1.000 | refused | 0.00 |" in scale.tables(costs).splitlines()
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
