@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.operations import https, nodes, pitr
+from deploy.operations import nodes, overlays, pitr, pooling
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
@@ -32,13 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("apply", options.wait):
-        https.choose(project, report, dry=options.dry_run)
-        pitr.choose(project, report, dry=options.dry_run)
-        nodes.choose(project, report, dry=options.dry_run)
+        overlays.choose(project, report, dry=options.dry_run)
         Apply(Docker(project), report, options).run()
 
 
-BESIDE = ("acme", "archive", "prometheus", "postgres_exporter", "nginx_exporter", "node_exporter", "grafana")
+BESIDE = (
+    "acme",
+    "archive",
+    *nodes.ETCD,
+    "prometheus",
+    "postgres_exporter",
+    "nginx_exporter",
+    "node_exporter",
+    "grafana",
+)
 """Services that answer no request: they are made anew without asking."""
 
 
@@ -47,6 +54,8 @@ class Changes:
     """What differs between what runs and what the files say."""
 
     web: list[str] = field(default_factory=list)
+    pooler: list[str] = field(default_factory=list)
+    """What it takes before the replicas are replaced: its start, its configuration."""
     nginx: list[str] = field(default_factory=list)
     made_anew: dict[str, list[str]] = field(default_factory=dict)
     """Services of which there is only one container, with what differs."""
@@ -56,7 +65,7 @@ class Changes:
     """Services that no file names any more."""
 
     def __bool__(self) -> bool:
-        return bool(self.web or self.nginx or self.made_anew or self.beside or self.surplus)
+        return bool(self.web or self.pooler or self.nginx or self.made_anew or self.beside or self.surplus)
 
 
 class Apply:
@@ -80,6 +89,8 @@ class Apply:
             return
         self.replicas.remove_leftovers()
         slot = self.nginx.prepare()
+        if pooling.wanted(self.docker.project):
+            self.prepare_pooler(changes)
         if changes.web or self.options.force:
             self.replace(serving, slot)
         elif slot:
@@ -101,9 +112,20 @@ class Apply:
             self.docker("rm", "--force", *self.docker.containers(service), check=False)
         if "archive" in changes.surplus:
             pitr.retire(self.docker)
+        if pooling.SERVICE in changes.surplus:
+            pooling.retire(self.docker)
         if changes or self.options.force:
             self.docker.project.note("apply", changes=self.report.data["changes"])
         self.report.say("Done." if changes or self.options.force else "Nothing differs; nothing was done.")
+
+    def prepare_pooler(self, changes: Changes) -> None:
+        """Before the replicas that use it."""
+        if changes.pooler:
+            pooling.start(self.docker, self.report)
+        else:
+            pooling.prepare(self.docker)
+        if changes.web:
+            pooling.give_limits(self.docker)
 
     def replace(self, serving: list[dict[str, Any]], slot: str | None) -> None:
         count = self.wanted_replicas()
@@ -134,20 +156,30 @@ class Apply:
             found.web = self.variables("web", outdated[0]) or ["its definition in compose.yml"]
         if len(serving) != self.wanted_replicas():
             found.web.append(f"WEB_REPLICAS: {len(serving)} → {self.wanted_replicas()}")
-        primary, *followers = nodes.services(self.docker.project)
-        for service in (primary, "nginx"):
+        primary, *followers = nodes.services(self.docker.project, self.docker.primary)
+        for service in (primary, "nginx", pooling.SERVICE):
             for container in self.docker.inspect(*self.docker.containers(service)):
                 if service in hashes and config_hash(container) != hashes[service]:
                     differing = self.variables(service, container)
                     found.made_anew[service] = differing or ["its definition in compose.yml, or its ports"]
         of_database = followers or [name for name in nodes.NODES if name != primary]
-        for service in (*BESIDE, *of_database):
+        for service in (*BESIDE, *of_database, pooling.SERVICE):
             running = self.docker.inspect(*self.docker.containers(service))
             if service not in hashes:
                 found.surplus += [service] if running else []
+            elif service == pooling.SERVICE:
+                found.pooler = self.of_pooler(running, found)
             elif [config_hash(one) for one in running if one["State"]["Running"]] != [hashes[service]]:
                 found.beside.append(service)
         return found
+
+    def of_pooler(self, containers: list[dict[str, Any]], found: Changes) -> list[str]:
+        """What differs of the pooler, and costs no request."""
+        if not any(one["State"]["Running"] for one in containers):
+            return ["to be started"]
+        if any(one["Image"] != pooling.built(self.docker) for one in containers):
+            found.made_anew.setdefault(pooling.SERVICE, ["its image"])
+        return ["its configuration"] if pooling.differs(self.docker.project) else []
 
     def variables(self, service: str, container: dict[str, Any]) -> list[str]:
         """The variables that differ, `NAME: old → new`."""
@@ -157,6 +189,7 @@ class Apply:
     def tell(self, changes: Changes) -> None:
         self.report.data["changes"] = {
             "web": changes.web,
+            "pooler": changes.pooler,
             "nginx": changes.nginx,
             "made_anew": changes.made_anew,
             "beside": changes.beside,
@@ -168,6 +201,8 @@ class Apply:
             self.report.say(f"{service:6} to be removed")
         for line in changes.web:
             self.report.say(f"web    {line}")
+        for line in changes.pooler:
+            self.report.say(f"pooler {line}")
         for line in changes.nginx:
             self.report.say(f"nginx  {line}")
         for service, lines in changes.made_anew.items():

@@ -27,7 +27,7 @@ class Database:
                 "the database is a managed one; nothing was changed", "use its provider's tools for this"
             )
         self.docker = docker
-        self.container = container or docker.running(docker.project.primary)
+        self.container = container or docker.running(docker.primary)
 
     def execute(
         self, *statements: str, database: str = "postgres", check: bool = True, timeout: float | None = None
@@ -44,7 +44,7 @@ class Database:
         if check and not done:
             raise Failure(
                 f"the database refused: {done.text}",
-                f"docker compose logs --tail 20 {self.docker.project.primary}",
+                f"docker compose logs --tail 20 {self.docker.primary}",
             )
         return done
 
@@ -76,3 +76,12 @@ class Database:
         options = [*(["-i"] if stdin else []), *environment_options(environment)]
         words = ["exec", *options, self.container, *command]
         return self.docker(*words, check=False, stdin=stdin, stdout=stdout)
+
+
+def execute_where_it_runs(docker: Docker, *statements: str) -> None:
+    """Take back what a service that is gone has left; nothing where the database does not run, or refuses."""
+    try:
+        database = Database(docker)
+    except Failure:
+        return
+    database.execute(*statements, check=False)

@@ -2,13 +2,16 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from deploy.operations import process
 from deploy.operations.process import Done
 from deploy.operations.project import Project
 from deploy.operations.report import Failure
+
+SERVERS = ("db", "replica1", "replica2")
+"""The services of the database's servers, as far as there are replicas."""
 
 # .env alone says which project and which version this folder's are, not a variable that came from elsewhere.
 NOT_INHERITED = {"COMPOSE_PROJECT_NAME", "IMAGE"}
@@ -84,21 +87,34 @@ class Docker:
                 return str(container["Id"])
         raise Failure(f"{service} is not running; nothing was changed", "docker compose up -d --wait")
 
+    @property
+    def primary(self) -> str:
+        """The service of the server that accepts writes: by .env, or with Patroni by what the servers say."""
+        if self.project.automatic:
+            for name in SERVERS:
+                for container in self.containers(name):
+                    query = ["psql", "--username", "postgres", "-Atc", "SELECT pg_is_in_recovery()"]
+                    if self("exec", container, *query, check=False, timeout=5).stdout.strip() == "f":
+                        return name
+        return self.project.primary
+
     def task(
         self,
         service: str,
         *command: str,
         variables: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        volumes: Sequence[str] = (),
         stdin: IO[bytes] | None = None,
     ) -> Done:
         """
         Run a command in a new container of a service, which is removed also when we are interrupted.
 
-        `variables` are Compose's, `environment` is the container's.
+        `variables` are Compose's, `environment` is the container's, `volumes` are as Docker's -v takes them.
         """
         name = f"{self.project.name}-task-{os.getpid()}"
         inside = environment_options(environment)
+        inside += [word for volume in volumes for word in ("--volume", volume)]
         words = ["run", "--rm", "--no-deps", "-T", "--name", name, *inside, service, *command]
         try:
             return self.compose(*words, variables=variables, stdin=stdin, check=False)

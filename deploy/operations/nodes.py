@@ -1,8 +1,9 @@
 """
-REPLICAS=on: three database servers, one of them the primary, in the services `db`, `replica1`, `replica2`.
+REPLICAS: three database servers, one of them the primary, in the services `db`, `replica1`, `replica2`.
 
-deploy/postgres/node is their entry point: it decides by the data which one accepts writes. `.env` only says
-where commands find that one (DATABASE_SERVICE).
+REPLICAS=on: deploy/postgres/node is their entry point. It decides by the data which one accepts writes; .env
+only says where commands find that one (DATABASE_SERVICE). REPLICAS=automatic: deploy/patroni/node is their
+entry point. Patroni decides, and commands ask the servers.
 """
 
 import secrets
@@ -11,7 +12,7 @@ from functools import partial
 
 from deploy.operations import environment, process
 from deploy.operations.database import Database, literal
-from deploy.operations.docker import Docker
+from deploy.operations.docker import SERVERS, Docker
 from deploy.operations.https import give
 from deploy.operations.pitr.archive import position
 from deploy.operations.project import Project
@@ -19,8 +20,12 @@ from deploy.operations.report import Failure, Report
 from deploy.operations.setup import scram
 
 OVERLAY = "deploy/compose.replicas.yml"
-NODES = ("db", "replica1", "replica2")
-PASSWORD, VERIFIER = "replicator_password", "replicator_verifier"
+AUTOMATIC = "deploy/compose.ha.yml"
+"""On top of the other one."""
+
+NODES = SERVERS
+ETCD = ("etcd1", "etcd2", "etcd3")
+PASSWORD, VERIFIER, PATRONI = "replicator_password", "replicator_verifier", "patroni_password"
 """
 Files of deploy/secrets, a folder that only its owner may look into. They are readable for all, because the
 user of the servers is the image's and not the owner.
@@ -29,29 +34,47 @@ user of the servers is the image's and not the owner.
 
 def wanted(project: Project) -> bool:
     """Whether .env asks for replicas."""
-    value = project.setting("REPLICAS", "off")
-    if value not in {"on", "off"}:
-        raise Failure(f"REPLICAS={value} in .env is not known; nothing was changed", "REPLICAS=on, or off")
-    if value == "on" and project.managed:
-        raise Failure(
-            "REPLICAS=on is for a database of ours, and .env names a managed one; nothing was changed",
-            "the provider's own replicas; take REPLICAS out of .env",
-        )
+    on = project.switched_on("REPLICAS", instead="replicas", values=("on", "automatic"))
     if project.primary not in NODES:
         raise Failure(
             f"DATABASE_SERVICE={project.primary} in .env is no database; nothing was changed",
             f"one of {', '.join(NODES)}",
         )
-    if value == "off" and project.primary != "db":
+    if not on and project.primary != "db":
         raise Failure(
             f"REPLICAS is off in .env, and {project.primary} is the primary; nothing was changed",
             "REPLICAS=on, ./deploy/rentomatic promote db, then REPLICAS=off",
         )
-    return value == "on"
+    if project.automatic:
+        refuse_what_patroni_cannot(project)
+    elif AUTOMATIC in project.setting("COMPOSE_FILE"):
+        raise Failure(
+            "the servers' data has Patroni's settings, which have to be taken out first; nothing was changed",
+            f"REPLICAS=automatic in .env; {BACK}",
+        )
+    return on
+
+
+BACK = "docs/scaling.md has the steps back to one server"
+
+
+def refuse_what_patroni_cannot(project: Project) -> None:
+    if project.primary != "db":
+        raise Failure(
+            f"REPLICAS=automatic begins with db, and {project.primary} is the primary; nothing was changed",
+            "REPLICAS=on, ./deploy/rentomatic promote db, then REPLICAS=automatic",
+        )
+    if project.setting("PITR", "off") != "off":
+        raise Failure(
+            "PITR=on receives from a primary that changes only by `promote`; nothing was changed",
+            "PITR=off with REPLICAS=automatic, or REPLICAS=on with PITR=on",
+        )
 
 
 def refuse(project: Project, what: str) -> None:
     """Failure where replicas follow the server that a command would replace."""
+    if wanted(project) and project.automatic:
+        raise Failure(f"{what} replaces the server that Patroni looks after; nothing was changed", BACK)
     if wanted(project):
         raise Failure(
             f"{what} replaces the server that replicas follow; nothing was changed",
@@ -64,6 +87,7 @@ def choose(project: Project, report: Report, *, dry: bool = False) -> None:
     """Name the overlay in COMPOSE_FILE, or not, as .env says, and make its secrets."""
     on = wanted(project)
     project.choose_overlay(OVERLAY, on, report, dry=dry)
+    project.choose_overlay(AUTOMATIC, project.automatic, report, dry=dry)
     if not on or dry:
         return
     files = [project.secrets / name for name in (PASSWORD, VERIFIER)]
@@ -71,16 +95,21 @@ def choose(project: Project, report: Report, *, dry: bool = False) -> None:
         password = secrets.token_urlsafe(50)
         for file, text in zip(files, (password, scram(password)), strict=True):
             environment.replace(file, text, 0o644)
+    if project.automatic:
+        files.append(project.secrets / PATRONI)
+        if not files[-1].exists():
+            environment.replace(files[-1], secrets.token_urlsafe(50), 0o644)
     for file in files:
         file.chmod(0o644)
         give(file, project.setting("RUN_AS"))
 
 
-def services(project: Project) -> tuple[str, ...]:
-    """The services of the database, the primary first."""
+def services(project: Project, primary: str = "") -> tuple[str, ...]:
+    """The services of the database, the primary first: that of .env, or the one that was found."""
     if not wanted(project):
         return ("db",)
-    return (project.primary, *(name for name in NODES if name != project.primary))
+    first = primary or project.primary
+    return (first, *(name for name in NODES if name != first))
 
 
 STATE = """
@@ -143,7 +172,7 @@ def look(docker: Docker, name: str) -> Node:
 
 
 def look_at_all(docker: Docker) -> list[Node]:
-    return [look(docker, name) for name in services(docker.project)]
+    return [look(docker, name) for name in services(docker.project, docker.primary)]
 
 
 def login(primary: str, port: int = 5432, passfile: str = "/tmp/replicator") -> list[str]:  # noqa: S108 - of a container
@@ -165,7 +194,7 @@ def end_sessions_on_replicas(docker: Docker, *databases: str) -> None:
 
     Their sessions would go on with the database that they have opened, whatever it is called now.
     """
-    primary, *others = services(docker.project)
+    primary, *others = services(docker.project, docker.primary)
     if not others:
         return
     reached = look(docker, primary).place

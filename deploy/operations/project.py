@@ -15,7 +15,7 @@ from deploy.operations.report import Failure, Report
 
 FOLDER = Path(__file__).resolve().parent.parent.parent
 
-OF_THE_SERVERS = {"postgres_verifier", "replicator_verifier", "replicator_password"}
+OF_THE_SERVERS = {"postgres_verifier", "replicator_verifier", "replicator_password", "patroni_password"}
 """Secrets that the image's user `postgres` reads: others may read these files, not look into their folder."""
 
 TIME = "%Y%m%dT%H%M%SZ"
@@ -101,13 +101,38 @@ class Project:
 
     @property
     def primary(self) -> str:
-        """The service of the database that accepts writes; `promote` records another one than `db`."""
+        """
+        The service of the database that accepts writes, as .env says; `promote` records others than `db`.
+
+        With Patroni it is another question: Docker.primary.
+        """
         return self.setting("DATABASE_SERVICE", "db")
 
     @property
     def managed(self) -> bool:
         """Whether the database is somebody else's, and no container."""
         return "compose.managed.yml" in self.setting("COMPOSE_FILE")
+
+    @property
+    def automatic(self) -> bool:
+        """Whether Patroni decides which server of the database is the primary."""
+        return self.setting("REPLICAS") == "automatic"
+
+    def switched_on(self, name: str, *, instead: str, values: tuple[str, ...] = ("on",)) -> bool:
+        """Whether .env has one of these; Failure with a managed database, whose provider has `instead`."""
+        value = self.setting(name, "off")
+        if value not in {"off", *values}:
+            raise Failure(
+                f"{name}={value} in .env is not known; nothing was changed",
+                ", ".join(f"{name}={one}" for one in values) + ", or off",
+            )
+        if value != "off" and self.managed:
+            raise Failure(
+                f"{name}={value} is for a database of ours, and .env names a managed one; "
+                "nothing was changed",
+                f"the provider's own {instead}; take {name} out of .env",
+            )
+        return value != "off"
 
     # --- Secrets
 

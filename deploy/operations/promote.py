@@ -5,7 +5,7 @@ import re
 import time
 from typing import Any
 
-from deploy.operations import nodes, pitr, process
+from deploy.operations import nodes, pitr, pooling, process
 from deploy.operations.database import Database
 from deploy.operations.docker import Docker
 from deploy.operations.nodes import NODES, Node
@@ -47,6 +47,11 @@ def run(options: argparse.Namespace, report: Report) -> None:
     if not nodes.wanted(project):
         raise Failure(
             "there are no replicas; nothing was changed", "REPLICAS=on in .env, ./deploy/rentomatic apply"
+        )
+    if project.automatic:
+        raise Failure(
+            "Patroni decides which server is the primary (REPLICAS=automatic); nothing was changed",
+            "docker compose exec db patronictl switchover",
         )
     with project.lock("promote", options.wait):
         Promotion(Docker(project), report, accept=options.accept).run(options.node, dry=options.dry_run)
@@ -175,6 +180,7 @@ class Promotion:
         self.project.note("promote", primary=coming.name, former=former.name)
         if pitr.wanted(self.project):
             pitr.prepare(self.docker)
+        pooling.follow(self.docker, self.report)
         self.report.data |= {
             "seconds_of_promotion": round(seconds, 2),
             "seconds_to_writes": round(time.monotonic() - self.began, 2),

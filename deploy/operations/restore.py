@@ -220,7 +220,7 @@ class Exchange:
         self.report.say("    ./deploy/rentomatic restore --undo")
         self.report.say("and when it is not needed any more:")
         self.report.say(
-            f"    docker compose exec {self.docker.project.primary} dropdb --username postgres {self.before}"
+            f"    docker compose exec {self.docker.primary} dropdb --username postgres {self.before}"
         )
         if not replicas:
             self.report.say("The site is not running. Next: docker compose up -d --wait")

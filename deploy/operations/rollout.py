@@ -3,12 +3,13 @@
 import argparse
 import os
 
-from deploy.operations import doctor, https, nodes, pitr, process
+from deploy.operations import doctor, overlays, pitr, pooling, process
 from deploy.operations.classify import hazards
 from deploy.operations.docker import Docker
 from deploy.operations.migrations import Migrations, Plan
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project, now
+from deploy.operations.rehearsal import Rehearsal
 from deploy.operations.replicas import Replicas
 from deploy.operations.report import Failure, Report
 
@@ -22,7 +23,10 @@ old ones finish and go. When something fails before, or Ctrl-C ends it, the old 
 the new migrations are taken back.
 
 Migrations are read before they run. One that would block requests, that the old version cannot live with, or
-that cannot be taken back is refused with the safe way; --accept runs it all the same."""
+that cannot be taken back is refused with the safe way; --accept runs it all the same. --rehearse first runs
+them on a copy of the database, which is dropped: how long each step takes, what it locks, whether the version
+that serves works on the new schema, and whether there is a way back. What would go wrong there is refused,
+also with --accept. With --dry-run it ends with what it has found."""
 
 STAYS = "the old version goes on serving"
 MEND = "mend it, then ./deploy/rentomatic rollout"
@@ -35,15 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image", nargs="?", metavar="IMAGE", help="a version of `docker images`; default: build one"
     )
     parser.add_argument("--accept", action="store_true", help="run migrations that are not safe, too")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="run the migrations on a copy of the database first"
+    )
     parser.add_argument("--no-doctor", action="store_true", help="whatever doctor finds on the host")
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
     project = Project()
     with project.lock("rollout", options.wait):
-        https.choose(project, report, dry=options.dry_run)
-        pitr.choose(project, report, dry=options.dry_run)
-        nodes.choose(project, report, dry=options.dry_run)
+        overlays.choose(project, report, dry=options.dry_run)
         Rollout(Docker(project), report, options).run()
 
 
@@ -62,7 +67,12 @@ class Rollout:
 
     def run(self) -> None:
         if self.options.dry_run:
-            self.tell_what_would_happen()
+            try:
+                self.tell_what_would_happen()
+            finally:
+                if self.built:
+                    with process.held():
+                        self.docker("image", "rm", self.image, check=False)
             return
         self.replicas.remove_leftovers()
         old = self.replicas.serving()
@@ -78,6 +88,8 @@ class Rollout:
             self.docker.expect_image(self.image, "./deploy/rentomatic rollout IMAGE")
         else:
             self.build()
+        if pooling.wanted(self.project):
+            pooling.build(self.docker, self.report)
         if old:
             self.replace(old)
         else:
@@ -90,11 +102,16 @@ class Rollout:
         self.report.say(f"Would {'take ' + self.image if self.image else 'build an image of this folder'}.")
         if self.image:
             self.docker.expect_image(self.image, "./deploy/rentomatic rollout IMAGE")
+        elif self.options.rehearse:
+            self.build()
+        if self.image:
             plan = Migrations(self.docker, self.image).plan()
             self.report.data["migrations"] = plan.pending
             self.report.say(f"Would migrate: {', '.join(plan.pending) or 'nothing'}.")
             for hazard in hazards(plan.forwards, plan.backwards):
                 self.report.say(f"Not safe: {hazard}")
+            if self.options.rehearse and old:
+                self.rehearse(plan)
         self.report.say(f"Would start {len(old) or 'the first'} new replicas beside {len(old)} old ones.")
 
     def build(self) -> None:
@@ -131,6 +148,10 @@ class Rollout:
         if slot:
             self.nginx.switch(slot)
         try:
+            if pooling.wanted(self.project):
+                # It asks the database who may log in, and the replicas log in by it.
+                self.docker.compose("up", "--detach", "--wait", "db", variables={"IMAGE": self.image})
+                pooling.start(self.docker, self.report)
             up = self.docker.compose(
                 "--progress",
                 "plain",
@@ -162,15 +183,21 @@ class Rollout:
         slot = None
         try:
             slot = self.nginx.prepare()
-            self.report.step("Migrating …")
             migrations = Migrations(self.docker, self.image)
             plan = migrations.plan()
             self.refuse_what_is_not_safe(plan)
+            if self.options.rehearse and not self.rehearse(plan):
+                raise Failure("the rehearsal found what would go wrong (above); nothing was migrated")
+            if pooling.wanted(self.project):
+                pooling.start(self.docker, self.report)
+            self.report.step("Migrating …")
             back = plan.back
             done = migrations.apply()
             if not done:
                 self.report.show(done.text)
                 raise Failure("the migration failed (above)")
+            if pooling.wanted(self.project):
+                pooling.reconnect(self.docker)
             self.report.step(f"Starting {len(old)} new beside {len(old)} old …")
             new = self.replicas.start_beside(old, len(old), self.image)
         except Failure as failure:
@@ -198,6 +225,13 @@ class Rollout:
                 f"{len(found)} of the steps of the migrations are not safe (above); nothing was migrated",
                 "take the safe way that is named, or ./deploy/rentomatic rollout --accept",
             )
+
+    def rehearse(self, plan: Plan) -> bool:
+        """Whether nothing would go wrong on a copy of the database."""
+        if not plan.pending:
+            self.report.say("No migration is pending, none is rehearsed.")
+            return True
+        return Rehearsal(self.docker, self.report, self.image).run()
 
     def give_up(self, failure: Failure, old: list[str], back: dict[str, str]) -> None:
         """Everything as it was, then Failure with the reason."""

@@ -4,7 +4,7 @@ import argparse
 import secrets
 from datetime import UTC, datetime, timedelta
 
-from deploy.operations import environment, pitr, process, seal
+from deploy.operations import environment, pitr, pooling, process, seal
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.project import Project, parse_time
@@ -22,11 +22,19 @@ application_password  The password of the site's role. Replicas are replaced twi
 postgres_password     The superuser's password, which only `migrate` uses. No replica is replaced.
 archive_password      That of the role which receives the WAL (PITR=on). The receiver begins anew; the server
                       keeps what is written meanwhile, and a base backup that is under way is made again.
+pooler_password       That of the pooler's role (POOLER=on), which learns by it who may log in.
 backup_key            What backups are encrypted with, the first one too. Former keys open older backups.
 
 When it is interrupted the site goes on; the same command again finishes what was begun."""
 
-SECRETS = ("secret_key", "application_password", "postgres_password", "archive_password", "backup_key")
+SECRETS = (
+    "secret_key",
+    "application_password",
+    "postgres_password",
+    "archive_password",
+    "pooler_password",
+    "backup_key",
+)
 KEPT = timedelta(days=15)
 """How long a former key is kept: sessions live for ten hours, links to a page stand in notes and mails."""
 
@@ -47,6 +55,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
             "application_password": rotation.application_password,
             "postgres_password": rotation.postgres_password,
             "archive_password": rotation.archive_password,
+            "pooler_password": rotation.pooler_password,
             "backup_key": rotation.backup_key,
         }[options.secret]()
         project.note("rotate", secret=options.secret)
@@ -147,10 +156,17 @@ class Rotation:
 
     def make_other_role(self, database: Database, role: str, other: str, password: str) -> None:
         """A role that logs in with a password of its own and is the site's role from then on."""
+        limits = database.rows(
+            "SELECT split_part(setting, '=', 1) AS name, substr(setting, strpos(setting, '=') + 1) AS value "
+            "FROM pg_db_role_setting, unnest(setconfig) AS setting "
+            f"WHERE setrole = {literal(identifier(role))}::regrole AND setdatabase = 0"
+        )
+        own = identifier(other)
         database.execute(
-            f"CREATE ROLE {identifier(other)} LOGIN PASSWORD {literal(scram(password))} "
-            f"IN ROLE {identifier(role)}",
-            f"ALTER ROLE {identifier(other)} SET role = {literal(role)}",
+            f"CREATE ROLE {own} LOGIN PASSWORD {literal(scram(password))} IN ROLE {identifier(role)}",
+            # Those of requests, for connections by a pooler.
+            *(f"ALTER ROLE {own} SET {identifier(one['name'])} = {literal(one['value'])}" for one in limits),
+            f"ALTER ROLE {own} SET role = {literal(role)}",
         )
 
     # --- The superuser
@@ -213,6 +229,20 @@ class Rotation:
         if process.wait_for(lambda: bool(database.rows(received)), 60):
             return ""
         return self.docker.compose("logs", "--no-log-prefix", "--tail", "1", pitr.SLOT, check=False).text
+
+    # --- The role of the pooler
+
+    def pooler_password(self) -> None:
+        """The file first, from which both get it: a repetition mends a half."""
+        if not pooling.wanted(self.project):
+            raise Failure(
+                "there is no pooler, and no such password; nothing was changed",
+                "POOLER=on in .env, then ./deploy/rentomatic apply",
+            )
+        self.docker.running(pooling.SERVICE)  # Failure where it does not run
+        with process.held():
+            self.project.write_secret(pooling.PASSWORD, new_secret())
+            pooling.take_password(self.docker)
 
     # --- The key of the backups
 

@@ -42,6 +42,8 @@ RUN_AS={owner}
 POSTGRES_VERSION=18
 # on: two more database servers, which are read from and can each become the primary (docs/scaling.md).
 REPLICAS=off
+# on: the threads of the site share a few connections to the database (docs/scaling.md).
+POOLER=off
 # When backups are made, and the newest is proven, in the words of systemd's OnCalendar; then
 # ./deploy/rentomatic schedule.
 BACKUP_AT=03:15

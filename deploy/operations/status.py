@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations import manifest, nodes, pitr
+from deploy.operations import manifest, nodes, pitr, pooling
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
 from deploy.operations.doctor.files import hours, proof_age
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
 
 
 def containers(docker: Docker) -> list[dict[str, Any]]:
-    services = (*nodes.services(docker.project), "web", "nginx")
+    beside = [pooling.SERVICE] if pooling.wanted(docker.project) else []
+    services = (*nodes.services(docker.project, docker.primary), *beside, "web", "nginx")
     ids = [one for service in services for one in docker.containers(service)]
     return docker.inspect(*ids)
 

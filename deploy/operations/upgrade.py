@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.operations import nodes, pitr, process
+from deploy.operations import nodes, pitr, pooling, process
 from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, DatabaseCopy, expect
@@ -220,6 +220,8 @@ class Upgrade(Server):
         """The new server in the place of the old; the old one again where the site does not answer."""
         if pitr.wanted(self.project):
             pitr.prepare(self.docker, self.copy.container)  # the receiver tries it as soon as it is there
+        if pooling.wanted(self.project):
+            pooling.prepare(self.docker, self.copy.container)
         self.copy.move_into_place()
         self.record(self.wanted, self.wanted_image)
         if reason := self.start_recorded():

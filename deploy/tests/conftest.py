@@ -1,11 +1,10 @@
 """Fixtures of the rig: gunicorn and nginx in front of it, with the site's production settings."""
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from deploy.tests.stack import Stack
+from deploy.tests.stack import Stack, needs_engine
 from rentomatic_site import postgres
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
@@ -61,9 +60,7 @@ def rooms(live_site) -> Iterator[int]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     """The whole stack in containers, running; it and everything of it is gone afterwards."""
-    needs("docker", "git")
-    if subprocess.run(["docker", "info"], capture_output=True).returncode:
-        pytest.skip("needs a running Docker engine")
+    needs_engine()
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
         stack.run("./deploy/rentomatic", "rollout")

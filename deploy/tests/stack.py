@@ -5,14 +5,30 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rentomatic_site.testing import rig
+from rentomatic_site.testing.plugin import needs
 
 PRICES = itertools.count()
+
+LONG = os.environ.get("TEST_LONG") == "on"
+"""Whether trials are run that take minutes."""
+
+long = pytest.mark.skipif(not LONG, reason="takes minutes: TEST_LONG=on")
+
+
+def needs_engine() -> None:
+    """Skip the running test unless containers can be started; `needs` says when it fails instead."""
+    needs("docker", "git")
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("needs a running Docker engine")
 
 
 class CountedLoad(rig.Load):
@@ -46,11 +62,15 @@ class Stack:
         self.set("HTTP_PORT", str(self.http))
         self.set("HTTPS_PORT", str(self.https))
         self.set("NGINX_RATE", "10000r/s")
+        if os.environ.get("TEST_POOLER") == "on":
+            self.set("POOLER", "on")
 
     def remove(self) -> None:
         """Containers, volume and images; each step for itself, for the stack may be half there."""
         self.compose("down", "--volumes", "--remove-orphans", check=False)
-        images = self.run("docker", "images", "--quiet", self.setting("COMPOSE_PROJECT_NAME")).stdout.split()
+        name = self.setting("COMPOSE_PROJECT_NAME")
+        names = "docker", "images", "--quiet", "--filter"
+        images = self.run(*names, f"reference={name}", "--filter", f"reference={name}-pooler").stdout.split()
         if images:
             self.run("docker", "image", "rm", "--force", *images, check=False)
 
@@ -91,6 +111,26 @@ class Stack:
         """What `docker inspect` knows of a service's containers."""
         ids = self.compose("ps", "--all", "--quiet", service).stdout.split()
         return json.loads(self.run("docker", "inspect", *ids).stdout) if ids else []
+
+    def processes(self, service: str) -> list[int]:
+        """The first process of each of a service's containers, once they all have one.
+
+        The engine calls a container running while it waits to start it again; its process is 0 then, and
+        whoever sends a signal to 0 ends himself.
+        """
+        found: list[int] = []
+
+        def all_run() -> bool:
+            found[:] = [container["State"]["Pid"] for container in self.containers(service)]
+            return bool(found) and all(found)
+
+        rig.wait_until(all_run, f"containers of {service} that run", 60)
+        return found
+
+    def kill(self, service: str) -> None:
+        """Kill the first process of each container, as the kernel would; the engine starts them again."""
+        for process in self.processes(service):
+            os.kill(process, signal.SIGKILL)
 
     def inside(self, service: str, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         return self.compose("exec", "-T", service, *command, check=check)

@@ -219,7 +219,7 @@ UNSAFE = {
         "DROP INDEX x",
         "AddIndexConcurrently",
     ),
-    "a rewrite": ("ALTER TABLE room ALTER COLUMN price TYPE bigint", "SELECT 1", "fill it in batches"),
+    "a rewrite": ("ALTER TABLE room ALTER COLUMN price TYPE bigint", "SELECT 1", "AlterFieldOnline"),
     "no way back": ("ALTER TABLE room ADD COLUMN attic int", None, "give the operation its reverse"),
 }
 

@@ -18,7 +18,7 @@ import pytest
 
 from deploy.operations.pitr.archive import SEGMENT_BYTES, Archive
 from deploy.operations.project import Project
-from deploy.tests.stack import Stack
+from deploy.tests.stack import Stack, needs_engine
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
 
@@ -33,9 +33,8 @@ ROOMS = (
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[Stack]:
     """A stack with 16,000 rooms and a base backup before them; its archive is a disk of its own."""
-    needs("root", "mount", "mkfs.ext4", "docker", "git")
-    if subprocess.run(["docker", "info"], capture_output=True).returncode:
-        pytest.skip("needs a running Docker engine")
+    needs("root", "mount", "mkfs.ext4")
+    needs_engine()
     stack = Stack(tmp_path_factory.mktemp("pitr"))
     folder = stack.folder / "deploy/archive"
     folder.mkdir()

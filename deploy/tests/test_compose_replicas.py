@@ -1,7 +1,6 @@
 """Three database servers: the primary is killed under load and changed on purpose; all is started anew."""
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +9,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from deploy.tests.stack import Stack
+from deploy.tests.stack import Stack, needs_engine
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.browser import Browser
-from rentomatic_site.testing.plugin import needs
 
 pytestmark = [pytest.mark.compose, pytest.mark.needs("docker", "git")]
 
@@ -37,9 +35,7 @@ class Staff(Browser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[Stack]:
     """A stack with two replicas, 2,000 rooms and an administrator."""
-    needs("docker", "git")
-    if subprocess.run(["docker", "info"], capture_output=True).returncode:
-        pytest.skip("needs a running Docker engine")
+    needs_engine()
     stack = Stack(tmp_path_factory.mktemp("replicas"))
     stack.set("REPLICAS", "on")
     stack.set("SECOND_FACTOR", "optional")

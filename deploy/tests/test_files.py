@@ -57,6 +57,35 @@ def test_the_receiver_of_wal_is_hardened_and_keeps_it_outside_of_the_databases_v
     assert not [mount for mount in service["volumes"] if "DATABASE_VOLUME" in mount]
 
 
+def test_the_pooler_is_hardened_and_has_no_password_but_its_own():
+    overlay = yaml.safe_load((PROJECT / "deploy/compose.pooler.yml").read_text())
+    service = overlay["services"]["pooler"]
+    hardening = ("init", "read_only", "cap_drop", "security_opt", "logging", "restart")
+    assert {name: service[name] for name in hardening} == {name: SERVICES["db"][name] for name in hardening}
+    assert service["user"] == SERVICES["web"]["user"]
+    assert service["networks"] == ["data"]
+    assert service["secrets"] == list(overlay["secrets"]) == ["pooler_password"]
+    assert service["pull_policy"] == "never"
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["healthcheck"]
+    assert "environment" not in service
+    assert "ports" not in service
+    assert "build" not in service
+    image = (PROJECT / "deploy/pooler/Dockerfile").read_text()
+    assert re.findall(r"^FROM (\S+)", image, re.M) == ["${PYTHON_IMAGE}"]
+    assert re.findall(r"^USER (.*)", image, re.M) == ["10001:10001"]
+
+
+def test_more_clients_than_the_pooler_takes_are_not_reached_by_200_threads():
+    template = (PROJECT / "deploy/pooler/pgbouncer.ini.template").read_text()
+    (most,) = map(int, re.findall(r"^max_client_conn = (\d+)$", template, re.M))
+    service = yaml.safe_load((PROJECT / "deploy/compose.pooler.yml").read_text())["services"]["pooler"]
+    assert 2 * 200 * 2 < most < service["ulimits"]["nofile"]
+    (wait,) = map(int, re.findall(r"^query_wait_timeout = (\d+)$", template, re.M))
+    assert wait < settings.REQUEST_TIMEOUT
+
+
 @pytest.mark.parametrize("name", ["replica1", "replica2"])
 def test_a_replica_is_the_database_with_another_volume_and_name(name):
     services = yaml.safe_load((PROJECT / "deploy/compose.replicas.yml").read_text())["services"]
@@ -68,6 +97,22 @@ def test_a_replica_is_the_database_with_another_volume_and_name(name):
     }
     assert f"${{{name.upper()}_VOLUME:-{name}}}:/var/lib/postgresql" in replica["volumes"]
     assert "ports" not in replica
+
+
+def test_patroni_and_etcd_are_hardened_and_reached_on_the_internal_network_only():
+    services = yaml.safe_load((PROJECT / "deploy/compose.ha.yml").read_text())["services"]
+    assert services["replica1"] == services["replica2"]
+    assert services["db"] == services["replica1"] | {"depends_on": services["db"]["depends_on"]}
+    assert services["replica1"].keys() == {"build", "image", "volumes", "secrets", "healthcheck"}
+    hardening = ("init", "read_only", "cap_drop", "security_opt", "logging", "restart")
+    for name in services["db"]["depends_on"]:
+        own = services[name]
+        assert {key: own[key] for key in hardening} == {key: SERVICES["db"][key] for key in hardening}
+        assert own["networks"] == ["data"]
+        assert own["environment"] == {"NODE": name}
+        assert "ports" not in own
+        assert own["mem_limit"]
+        assert own["pids_limit"]
 
 
 def test_another_volume_of_the_database_is_another_definition_of_its_container():
@@ -323,5 +368,6 @@ def test_shell_scripts_are_clean():
         for path in sorted(Path(PROJECT, "deploy").rglob("*"))
         if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
     ]
-    assert {path.name for path in scripts} == {"archive", "node", "reload", "render", "renew"}
+    names = {"archive", "etcd", "node", "reload", "render", "renew", "start"}
+    assert {path.name for path in scripts} == names
     subprocess.run(["shellcheck", "-x", *scripts], cwd=PROJECT, check=True)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from django.core.management.sql import emit_post_migrate_signal
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from psycopg2 import errors
@@ -194,6 +194,8 @@ class Observer:
         operation = operations[-1]
         started = time.monotonic()
         if connection.in_atomic_block:
+            if not self.taken:  # a migration that is not atomic may have many transactions
+                transaction.on_commit(self.release)
             result = execute(sql, params, many, context)
             self.look(operation, started)
         else:

@@ -90,6 +90,18 @@ def test_again_it_sets_the_password_and_takes_powers_away(server):
         as_role(server, "first")
 
 
+def test_the_hash_of_a_password_that_is_the_same_stays_for_poolers_that_know_it(server):
+    stored = "SELECT rolpassword FROM pg_authid WHERE rolname = 'rooms_web'"
+    variables = {"APPLICATION_USER": "rooms_web", "APPLICATION_PASSWORD": "unchanged"}
+    init_postgres(server, **variables)
+    before = server.query(stored)
+    assert init_postgres(server, **variables).returncode == 0
+    assert server.query(stored) == before
+    init_postgres(server, **variables | {"APPLICATION_PASSWORD": "another"})
+    assert server.query(stored) != before
+    assert as_role(server, "another") == [("rooms_web",)]
+
+
 def test_the_password_is_in_no_output_and_no_log(server):
     done = init_postgres(server, APPLICATION_USER="rooms_web", APPLICATION_PASSWORD="unmistakable-word")
     assert done.returncode == 0

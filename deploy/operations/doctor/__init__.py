@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from deploy.operations import https, nodes, pitr
+from deploy.operations import https, nodes, pitr, pooling
 from deploy.operations.database import identifier
 from deploy.operations.docker import Docker
-from deploy.operations.doctor import containers, files, host, point_in_time, replication, server, site
+from deploy.operations.doctor import containers, files, host, point_in_time, pooler, replication, server, site
 from deploy.operations.doctor.facts import Facts
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, error, ok, skipped
 from deploy.operations.pitr.archive import Archive
@@ -68,7 +68,8 @@ def migrations(facts: Facts) -> Finding:
 def connections(facts: Facts) -> Finding:
     setting = facts.project.setting
     workers, threads = int(setting("WEB_WORKERS", "2")), int(setting("WEB_THREADS", "4"))
-    return server.connections(facts.ask, int(setting("WEB_REPLICAS", "2")), workers, threads)
+    pooled = pooling.size(facts.project) if pooling.wanted(facts.project) else 0
+    return server.connections(facts.ask, int(setting("WEB_REPLICAS", "2")), workers, threads, pooled)
 
 
 def versions(facts: Facts) -> Finding:
@@ -78,7 +79,10 @@ def versions(facts: Facts) -> Finding:
     return host.versions(found)
 
 
-def on_server(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
+Look = Callable[[Facts], Finding]
+
+
+def on_server(look: Look) -> Look:
     """A check that needs the database."""
 
     def check(facts: Facts) -> Finding:
@@ -89,13 +93,26 @@ def on_server(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
     return check
 
 
-def of_server(look: Callable[[server.Ask], Finding]) -> Callable[[Facts], Finding]:
+def of_server(look: Callable[[server.Ask], Finding]) -> Look:
     return on_server(lambda facts: look(facts.ask))
 
 
+def where(wanted: Callable[[Project], bool], otherwise: str) -> Callable[[Look], Look]:
+    """A check of what a deployment has only where .env says so; without it, it is well."""
+
+    def of(look: Look) -> Look:
+        return lambda facts: look(facts) if wanted(facts.project) else ok(otherwise)
+
+    return of
+
+
+of_backups = where(lambda project: not project.managed, "backups are the provider's")
+of_nodes = where(nodes.wanted, "off: one server has the database (REPLICAS=on adds two that follow it)")
+of_pooler = where(pooling.wanted, "off: each thread has its own connection (POOLER=on lets them share a few)")
+
+
+@of_backups
 def backups(facts: Facts) -> Finding:
-    if facts.project.managed:
-        return ok("backups are the provider's")
     return files.backup_age(facts.project.deploy / "backups", facts.now)
 
 
@@ -104,46 +121,52 @@ def copies(facts: Facts) -> Finding:
     return files.copy_age(project.setting("BACKUP_TO").rstrip("/"), project.notes("copy"), facts.now)
 
 
+@of_backups
 def drills(facts: Facts) -> Finding:
-    if facts.project.managed:
-        return ok("backups are the provider's")
     return files.proof_age(facts.project.proofs(), facts.now)
 
 
+@where(https.renews, "the certificate is one that you bring (HTTPS=acme renews one by itself)")
 def renewal(facts: Facts) -> Finding:
-    if not https.renews(facts.project):
-        return ok("the certificate is one that you bring (HTTPS=acme renews one by itself)")
     return files.renewal(facts.project.deploy / "letsencrypt" / "status", facts.now)
 
 
 def slots(facts: Facts) -> Finding:
-    return server.slots(facts.ask, pitr.SLOT if pitr.wanted(facts.project) else "")
+    ours = [pitr.SLOT] if pitr.wanted(facts.project) else []
+    return server.slots(facts.ask, *ours, *(nodes.NODES if facts.project.automatic else []))
 
 
+@where(pitr.wanted, "off: what is written after a backup is only here (PITR=on receives it as it is written)")
+@on_server
 def receiver(facts: Facts) -> Finding:
-    if not pitr.wanted(facts.project):
-        return ok("off: what is written after a backup is only here (PITR=on receives it as it is written)")
-    return on_server(lambda facts: point_in_time.receiver(facts.ask))(facts)
+    return point_in_time.receiver(facts.ask)
 
 
-def of_nodes(look: Callable[[Facts], Finding]) -> Callable[[Facts], Finding]:
-    """A check of replicas."""
-
-    def check(facts: Facts) -> Finding:
-        if not nodes.wanted(facts.project):
-            return ok("off: one server has the database (REPLICAS=on adds two that follow it)")
-        return look(facts)
-
-    return check
+@of_nodes
+def primary(facts: Facts) -> Finding:
+    return replication.one_primary(facts.nodes, facts.primary, automatic=facts.project.automatic)
 
 
+@of_nodes
 def followers(facts: Facts) -> Finding:
     return replication.followers(facts.nodes, int(facts.project.setting("REPLICA_MAX_LAG_BYTES", "64000000")))
 
 
+@where(
+    lambda project: project.automatic,
+    "off: `promote` makes another server the primary (REPLICAS=automatic does it by itself)",
+)
+def etcd(facts: Facts) -> Finding:
+    return replication.etcd(facts.etcd)
+
+
+@of_pooler
+def pooler_settings(facts: Facts) -> Finding:
+    return pooler.settings(facts.console, facts.project.primary, pooling.size(facts.project))
+
+
+@where(pitr.wanted, "no WAL is kept (PITR=on)")
 def archive(facts: Facts) -> Finding:
-    if not pitr.wanted(facts.project):
-        return ok("no WAL is kept (PITR=on)")
     hours = int(facts.project.setting("PITR_BASE_HOURS", "24"))
     return point_in_time.kept(Archive(facts.project), hours, facts.now)
 
@@ -190,13 +213,17 @@ CHECKS = (
     Check("checksums", "database", of_server(server.checksums)),
     Check("slots", "database", on_server(slots)),
     Check("point-in-time", "database", receiver),
-    Check(
-        "primary",
-        "database",
-        of_nodes(lambda facts: replication.one_primary(facts.nodes, facts.project.primary)),
-    ),
-    Check("replicas", "database", of_nodes(followers)),
+    Check("primary", "database", primary),
+    Check("etcd", "database", etcd),
+    Check("replicas", "database", followers),
     Check("replica-logins", "database", of_nodes(lambda facts: replication.logins(facts.login_errors))),
+    Check("pooler", "database", pooler_settings),
+    Check(
+        "pooler-clients",
+        "database",
+        of_pooler(lambda facts: pooler.clients(facts.console, facts.project.database)),
+    ),
+    Check("pooler-login", "database", of_pooler(lambda facts: pooler.login(facts.pooler_login))),
     Check("wal", "database", of_server(server.write_ahead_log)),
     Check("locks", "database", of_server(server.locks), before_rollout=True),
     Check("transactions", "database", of_server(server.long_transactions)),
@@ -270,8 +297,10 @@ def examine(check: Check, facts: Facts) -> Finding:
     try:
         found = check.look(facts)
         # The commands are written for `db`; another server is the primary after a promotion.
-        command = found.command.replace("exec db ", f"exec {facts.project.primary} ")
-        return replace(found, command=command)
+        if "exec db " in found.command:
+            command = found.command.replace("exec db ", f"exec {facts.primary} ")
+            return replace(found, command=command)
+        return found
     except (Failure, OSError, ValueError) as reason:
         return error(f"could not be looked at: {reason}", "docker compose ps --all")
 

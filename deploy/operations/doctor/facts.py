@@ -4,19 +4,22 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.operations import nodes
+from deploy.operations import nodes, pooling
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
+from deploy.operations.doctor import pooler
 from deploy.operations.doctor.server import PSQL, Ask
 from deploy.operations.doctor.site import Site
 from deploy.operations.pitr.recovery import container_name
 from deploy.operations.pitr.volumes import Volumes
+from deploy.operations.rehearsal import code_folder, copies
 from deploy.operations.report import Failure
 
 
@@ -88,6 +91,9 @@ class Facts:
             ):
                 said = self.docker("exec", one["Id"], "nginx", "-v", check=False).text
                 found["nginx"] = said.rpartition("/")[2]
+        if pooling.wanted(self.project):
+            with suppress(Failure):  # another check says that it does not answer
+                found["PgBouncer"] = pooler.version(self.console)
         return found
 
     @cached_property
@@ -127,17 +133,45 @@ class Facts:
         """The primary and its replicas."""
         return nodes.look_at_all(self.docker)
 
+    @cached_property
+    def primary(self) -> str:
+        """The service of the server that accepts writes."""
+        return self.docker.primary
+
+    @cached_property
+    def etcd(self) -> dict[str, bool]:
+        """Of each etcd whether it answers, which takes a majority of them."""
+        return {name: self.answers(name) for name in nodes.ETCD}
+
+    def answers(self, etcd: str) -> bool:
+        try:
+            command = ["exec", self.docker.running(etcd), "sh", "/etcd.sh", "health"]
+        except Failure:
+            return False
+        return bool(self.docker(*command, check=False, timeout=10))
+
     @property
     def login_errors(self) -> dict[str, str]:
         """Of each replica that runs and cannot log in at the primary, what that says."""
         errors = {}
         for one in self.nodes:
-            if one.answers and one.name != self.project.primary:
-                command = nodes.login(self.project.primary)
+            if one.answers and one.name != self.primary:
+                command = nodes.login(self.primary)
                 done = self.docker("exec", self.docker.running(one.name), *command, check=False, timeout=10)
                 if not done:
                     errors[one.name] = done.text
         return errors
+
+    def console(self, command: str) -> list[dict[str, Any]]:
+        """What the pooler's console says."""
+        return pooling.console(self.docker, command)
+
+    @property
+    def pooler_login(self) -> str:
+        """What the pooler's role is told at the primary; empty where it learns who may log in."""
+        command = pooling.login(self.project)
+        done = self.docker("exec", self.docker.running(pooling.SERVICE), *command, check=False, timeout=10)
+        return pooler.refusal(done, self.project.role)
 
     @cached_property
     def reason_of_readiness(self) -> str:
@@ -205,6 +239,8 @@ class Facts:
             yield "images without a name", f"docker image prune --force --filter label={self.docker.label}"
         if any((self.project.deploy / "backups").glob(".*.partial")):
             yield "a backup that was cut off", "rm deploy/backups/.*.partial"
+        if code_folder(self.project).exists():
+            yield "the code of a rehearsal", f"rm -r deploy/{code_folder(self.project).name}"
         if self.is_under_maintenance:
             yield "the maintenance page, in place of the admin", "rm deploy/rendered/maintenance"
         yield from self.leftovers_of_recoveries(names)
@@ -232,6 +268,8 @@ class Facts:
         ):
             drop = f"docker compose exec db dropdb -U postgres {row['name']}"
             yield f"database {row['name']}, of a restore or a drill", drop
+        for name in copies(database, self.project):
+            yield f"database {name}, of a rehearsal", f"docker compose exec db dropdb -U postgres {name}"
         if self.is_closed:
             return  # nothing more can be asked of it
         yield from self.leftovers_of_upgrades(database)

@@ -1,4 +1,4 @@
-"""The primary and its replicas (REPLICAS=on), by what each says of itself."""
+"""The primary and its replicas (REPLICAS), by what each says of itself."""
 
 from deploy.operations.doctor.finding import Finding, error, ok, warning
 from deploy.operations.nodes import Node
@@ -6,11 +6,15 @@ from deploy.operations.nodes import Node
 BEGIN_ANEW = "docker compose rm --stop --force {0}; docker volume rm the one of {0}; docker compose up -d {0}"
 
 
-def one_primary(found: list[Node], recorded: str) -> Finding:
-    """Exactly one server accepts writes, and it is the one of .env."""
+def one_primary(found: list[Node], recorded: str, *, automatic: bool) -> Finding:
+    """Exactly one server accepts writes, and it is the one of .env, or the one that Patroni has chosen."""
     writing = [one.name for one in found if one.accepts_writes]
     if not writing:
-        return error("no server accepts writes; searches go on", "./deploy/rentomatic promote")
+        answering = next((one.name for one in found if one.answers), found[0].name)
+        command = (
+            f"docker compose exec {answering} patronictl list" if automatic else "./deploy/rentomatic promote"
+        )
+        return error("no server accepts writes; searches go on", command)
     if len(writing) > 1:
         others = [name for name in writing if name != recorded]
         return error(
@@ -69,6 +73,19 @@ def command_for(name: str, fault: str) -> str:
     if fault == "accepts writes":
         return f"docker compose stop {name}"
     return f"docker compose up -d {name}; docker compose logs --tail 20 {name}"
+
+
+def etcd(found: dict[str, bool]) -> Finding:
+    """`found`: of each etcd whether it answers."""
+    away = [name for name, answers in found.items() if not answers]
+    if not away:
+        return ok(f"{len(found)} of {len(found)} etcd answer")
+    command = f"docker compose up -d {' '.join(away)}; docker compose logs --tail 20 {away[0]}"
+    if len(away) <= (len(found) - 1) // 2:
+        return warning(
+            f"{', '.join(away)} does not answer; without another one no server accepts writes", command
+        )
+    return error("etcd has no majority, so that no server accepts writes; searches go on", command)
 
 
 def logins(errors: dict[str, str]) -> Finding:

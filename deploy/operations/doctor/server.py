@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+from deploy.operations.database import literal
 from deploy.operations.doctor.finding import Finding, error, ok, warning
 
 Ask = Callable[[str], list[dict[str, Any]]]
@@ -101,12 +102,13 @@ def checksums(ask: Ask) -> Finding:
     return ok("pages have checksums, and none has failed")
 
 
-def slots(ask: Ask, ours: str = "") -> Finding:
-    """Those that nobody reads, but for one that has a check of its own."""
+def slots(ask: Ask, *ours: str) -> Finding:
+    """Those that nobody reads, but for `ours`, which have checks of their own."""
+    named = ", ".join(map(literal, ("", *ours)))
     rows = ask(
         "SELECT slot_name AS name, "
         "coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS kept "
-        f"FROM pg_replication_slots WHERE NOT active AND slot_name <> '{ours}' ORDER BY 2 DESC"
+        f"FROM pg_replication_slots WHERE NOT active AND slot_name NOT IN ({named}) ORDER BY 2 DESC"
     )
     if rows:
         names = ", ".join(f"{row['name']} ({row['kept'] / 10**6:.0f} MB of WAL)" for row in rows)
@@ -178,8 +180,12 @@ def long_transactions(ask: Ask) -> Finding:
     )
 
 
-def connections(ask: Ask, replicas: int, workers: int, threads: int) -> Finding:
-    """Whether a rollout, twice the replicas, and ten for people fit; and what is used now."""
+def connections(ask: Ask, replicas: int, workers: int, threads: int, pooled: int = 0) -> Finding:
+    """
+    Whether a rollout, twice the replicas, and ten for people fit; and what is used now.
+
+    Of `pooled` connections, where a pooler shares them out, there are twice as many while a password rotates.
+    """
     (row,) = ask(
         "SELECT current_setting('max_connections')::int "
         "- current_setting('superuser_reserved_connections')::int AS most, count(*) AS used "
@@ -187,7 +193,12 @@ def connections(ask: Ask, replicas: int, workers: int, threads: int) -> Finding:
     )
     needed = 2 * replicas * workers * (threads + 1) + 10
     text = f"{row['used']} of {row['most']} connections are used, a rollout needs {needed}"
-    command = "fewer WEB_REPLICAS, WEB_WORKERS or WEB_THREADS in .env, then ./deploy/rentomatic apply"
+    command = "fewer WEB_REPLICAS, WEB_WORKERS or WEB_THREADS, or POOLER=on, in .env; "
+    command += "then ./deploy/rentomatic apply"
+    if pooled:
+        needed = 2 * pooled + 10
+        text = f"{row['used']} of {row['most']} connections are used, the pooler needs {needed}"
+        command = "a smaller POOLER_SIZE in .env, then ./deploy/rentomatic apply"
     if row["used"] > 0.9 * row["most"]:
         return error(text, f"{PSQL} -c 'SELECT usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2'")
     return ok(text) if needed <= row["most"] else error(text, command)

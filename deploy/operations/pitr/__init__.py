@@ -8,7 +8,7 @@ time can be reached, recovery.py goes there.
 import secrets
 
 from deploy.operations import environment
-from deploy.operations.database import Database, literal
+from deploy.operations.database import Database, execute_where_it_runs, literal
 from deploy.operations.docker import Docker
 from deploy.operations.https import give
 from deploy.operations.pitr.archive import Archive
@@ -28,15 +28,7 @@ ALLOWED = f"host replication {SLOT} all scram-sha-256"
 
 def wanted(project: Project) -> bool:
     """Whether .env asks for it."""
-    value = project.setting("PITR", "off")
-    if value not in {"on", "off"}:
-        raise Failure(f"PITR={value} in .env is not known; nothing was changed", "PITR=on, or off")
-    if value == "on" and project.managed:
-        raise Failure(
-            "PITR=on is for a database of ours, and .env names a managed one; nothing was changed",
-            "the provider's own point-in-time recovery; take PITR out of .env",
-        )
-    return value == "on"
+    return project.switched_on("PITR", instead="point-in-time recovery")
 
 
 def choose(project: Project, report: Report, *, dry: bool = False) -> None:
@@ -103,12 +95,8 @@ def follow(docker: Docker) -> None:
 
 def retire(docker: Docker) -> None:
     """Without a receiver the slot would keep WAL for nobody."""
-    try:
-        database = Database(docker)
-    except Failure:
-        return
-    database.execute(
+    execute_where_it_runs(
+        docker,
         f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}' "
         "AND NOT active",
-        check=False,
     )

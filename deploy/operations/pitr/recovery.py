@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations import environment, nodes, pitr, process
+from deploy.operations import environment, nodes, pitr, pooling, process
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import FULL, OVERLAY
 from deploy.operations.docker import Docker
@@ -312,6 +312,8 @@ class Recovery(Change):
         for path in (run, wal / "history", wal / "history" / history):
             give(path, self.owner)
         pitr.prepare(self.docker, self.container)
+        if pooling.wanted(self.docker.project):
+            pooling.prepare(self.docker, self.container)
         server.execute(f"SELECT pg_create_physical_replication_slot({literal(pitr.SLOT)}, true)")
         self.report.data |= {"timeline": int(row["timeline"], 16), "left_at": lsn(left)}
         self.docker("stop", "--time", "120", self.container)

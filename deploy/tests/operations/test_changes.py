@@ -88,11 +88,20 @@ class Server:
             for statement in statements:
                 cursor.execute(statement)
 
+    def rows(self, query: str) -> list[dict[str, str]]:
+        with self.cluster.session() as cursor:
+            cursor.execute(query)
+            names = [column.name for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
 
 def test_the_role_of_a_rotation_is_the_sites_role_after_its_login(project, tmp_path_factory):
     with Cluster(tmp_path_factory.mktemp("rotation")) as cluster:
         server = Server(cluster)
-        server.execute("CREATE ROLE application LOGIN", "CREATE DATABASE application OWNER application")
+        limit = "ALTER ROLE application SET statement_timeout = '7s'"
+        server.execute(
+            "CREATE ROLE application LOGIN", "CREATE DATABASE application OWNER application", limit
+        )
         rotation = Rotation.__new__(Rotation)  # which needs no containers for this
         rotation.make_other_role(server, "application", "application_rotating", "new password")
         other = {"user": "application_rotating", "dbname": "application"}
@@ -100,6 +109,8 @@ def test_the_role_of_a_rotation_is_the_sites_role_after_its_login(project, tmp_p
             cursor.execute("CREATE TABLE made (n int)")
             cursor.execute("SELECT session_user, current_user")
             assert cursor.fetchone() == ("application_rotating", "application")
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone() == ("7s",)
         with cluster.session(dbname="application") as cursor:
             cursor.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'made'")
             assert cursor.fetchone() == ("application",)

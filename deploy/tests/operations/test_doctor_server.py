@@ -322,6 +322,13 @@ def test_more_threads_than_connections_are_an_error(ask):
     assert "a rollout needs 170" in found.text
 
 
+def test_with_a_pooler_its_connections_count_and_not_the_threads(ask):
+    shared = server.connections(ask, 8, 2, 50, pooled=20)
+    assert (shared.level, "the pooler needs 50" in shared.text) == (OK, True)
+    many = server.connections(ask, 8, 2, 50, pooled=50)
+    assert (many.level, "POOLER_SIZE" in many.command) == (ERROR, True)
+
+
 def test_connections_that_are_used_up_are_an_error(worn):
     worn.stop()
     worn.options["max_connections"] = "9"

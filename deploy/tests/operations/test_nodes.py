@@ -13,7 +13,7 @@ from deploy.operations.doctor import replication
 from deploy.operations.doctor.finding import ERROR, OK, WARNING
 from deploy.operations.nodes import Node
 from deploy.operations.project import Project
-from deploy.operations.report import Failure
+from deploy.operations.report import Failure, Report
 from rentomatic_site.embedded import server as embedded_server
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.cluster import Cluster
@@ -41,7 +41,7 @@ def look(name: str, cluster: Cluster) -> Node:
 
 def test_a_primary_and_a_replica_that_follows_are_well(servers):
     found = [look("db", servers[0]), look("replica1", servers[1])]
-    assert replication.one_primary(found, "db").level == OK
+    assert replication.one_primary(found, "db", automatic=False).level == OK
     assert replication.followers(found, 64_000_000).level == OK
 
 
@@ -111,7 +111,7 @@ def test_a_second_primary_is_an_error_that_names_both(servers, tmp_path):
         with promoted.session() as cursor:
             cursor.execute("SELECT pg_promote()")
         found = [look("db", primary), look("replica1", promoted)]
-    said = replication.one_primary(found, "db")
+    said = replication.one_primary(found, "db", automatic=False)
     assert said.level == ERROR
     assert said.text.startswith("db and replica1 accept writes")
     assert said.command == "docker compose stop replica1"
@@ -119,9 +119,11 @@ def test_a_second_primary_is_an_error_that_names_both(servers, tmp_path):
 
 def test_no_primary_and_another_one_than_recorded_are_errors(servers):
     primary, replica, _ = servers
-    none = replication.one_primary([Node("db"), look("replica1", replica)], "db")
+    none = replication.one_primary([Node("db"), look("replica1", replica)], "db", automatic=False)
     assert (none.level, none.command) == (ERROR, "./deploy/rentomatic promote")
-    other = replication.one_primary([look("replica1", primary), look("db", replica)], "db")
+    none = replication.one_primary([Node("db"), look("replica1", replica)], "db", automatic=True)
+    assert none.command == "docker compose exec replica1 patronictl list"
+    other = replication.one_primary([look("replica1", primary), look("db", replica)], "db", automatic=False)
     assert other.text == "replica1 accepts writes, and .env says db"
 
 
@@ -161,6 +163,9 @@ def project(tmp_path) -> Project:
         ({"REPLICAS": "yes"}, "REPLICAS=yes in .env is not known"),
         ({"REPLICAS": "on", "DATABASE_SERVICE": "web"}, "DATABASE_SERVICE=web in .env is no database"),
         ({"DATABASE_SERVICE": "replica1"}, "replica1 is the primary"),
+        ({"REPLICAS": "automatic", "DATABASE_SERVICE": "replica1"}, "begins with db, and replica1 is"),
+        ({"REPLICAS": "automatic", "PITR": "on"}, "PITR=on receives from a primary that changes only by"),
+        ({"REPLICAS": "on", "COMPOSE_FILE": f"compose.yml:{nodes.AUTOMATIC}"}, "has Patroni's settings"),
         ({"REPLICAS": "on", "COMPOSE_FILE": "compose.yml:deploy/compose.managed.yml"}, "a managed one"),
     ],
     ids=str,
@@ -180,6 +185,34 @@ def test_what_replaces_the_server_is_refused_with_replicas(project):
     with pytest.raises(Failure, match="upgrade replaces the server that replicas follow") as failure:
         nodes.refuse(project, "upgrade")
     assert "promote db" in failure.value.next_step
+
+
+def test_what_replaces_the_server_is_refused_with_patroni(project):
+    project.record("REPLICAS", "automatic")
+    with pytest.raises(Failure, match="upgrade replaces the server that Patroni looks after") as failure:
+        nodes.refuse(project, "upgrade")
+    assert "docs/scaling.md" in failure.value.next_step
+
+
+def test_both_overlays_and_their_secrets_are_there_with_patroni(project):
+    project.record("REPLICAS", "automatic")
+    project.secrets.mkdir()
+    nodes.choose(project, Report("apply"))
+    assert project.setting("COMPOSE_FILE").split(":") == ["compose.yml", nodes.OVERLAY, nodes.AUTOMATIC]
+    assert {file.name for file in project.secrets.iterdir()} == {
+        nodes.PASSWORD,
+        nodes.VERIFIER,
+        nodes.PATRONI,
+    }
+
+
+@pytest.mark.parametrize(
+    ("away", "level"), [([], OK), (["etcd2"], WARNING), (["etcd1", "etcd3"], ERROR)], ids=str
+)
+def test_an_etcd_that_is_away_is_a_warning_and_no_majority_an_error(away, level):
+    said = replication.etcd({name: name not in away for name in nodes.ETCD})
+    assert said.level == level
+    assert [name for name in nodes.ETCD if f" {name}" in said.command] == away
 
 
 def test_the_primary_is_the_first_of_the_services(project):

@@ -1,5 +1,9 @@
 """`./manage.py init_postgres`: create the application's database and role, the second deployment step."""
 
+import base64
+import hashlib
+import hmac
+import re
 from typing import Any
 
 from django.conf import settings
@@ -63,18 +67,28 @@ class Command(BaseCommand):
             self.add_statistics(server)
 
     def create_role(self, server: cursor, role: str) -> None:
-        """Create or update the role; only the password's hash is sent, so that no server log contains it."""
+        """
+        Create or update the role; only the password's hash is sent, so that no server log contains it.
+
+        A hash that is the password's stays: a pooler logs in by what it has learnt of that one, and with
+        another salt none of its new connections could.
+        """
         columns = ", ".join(NO_PRIVILEGES)
         server.execute(f"SELECT {columns} FROM pg_roles WHERE rolname = %s", [role])  # noqa: S608 - constants
         held = server.fetchone()  # None where there is no such role
         revoked = [option for option, has in zip(NO_PRIVILEGES.values(), held or (), strict=False) if has]
-        password = encrypt_password(settings.APPLICATION_PASSWORD, role, server.connection, "scram-sha-256")
+        password: sql.Composable = sql.SQL("")
+        if not (held and is_verifier_of(settings.APPLICATION_PASSWORD, self.verifier(server, role))):
+            verifier = encrypt_password(
+                settings.APPLICATION_PASSWORD, role, server.connection, "scram-sha-256"
+            )
+            password = sql.SQL(" PASSWORD {}").format(sql.Literal(verifier))
         server.execute(
-            sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}").format(
+            sql.SQL("{} ROLE {} LOGIN {}{}").format(
                 sql.SQL("ALTER" if held else "CREATE"),
                 sql.Identifier(role),
                 sql.SQL(" ".join(revoked)),
-                sql.Literal(password),
+                password,
             )
         )
         # An administrator that is not a superuser, as on managed servers, can give databases only to its own
@@ -83,6 +97,15 @@ class Command(BaseCommand):
         if server.fetchone() != (True,):
             server.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
         self.stdout.write(f"Role '{role}' {'updated' if held else 'created'}.")
+
+    def verifier(self, server: cursor, role: str) -> str:
+        """What PostgreSQL keeps of the role's password; empty where only a superuser may know."""
+        server.execute("SELECT has_table_privilege('pg_authid', 'SELECT')")
+        if server.fetchone() != (True,):
+            return ""
+        server.execute("SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = %s", [role])
+        ((verifier,),) = server.fetchall()
+        return str(verifier)
 
     def create_database(self, server: cursor, name: str, role: str | None) -> None:
         if postgres.database_exists(server, name):
@@ -123,3 +146,14 @@ class Command(BaseCommand):
                         sql.SQL(kind), sql.SQL(quoted), sql.Identifier(role)
                     )
                 )
+
+
+def is_verifier_of(password: str, verifier: str) -> bool:
+    """Whether this SCRAM verifier (RFC 5803) is the password's; False also for one of another kind."""
+    found = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):.+", verifier)
+    if not found:
+        return False
+    iterations, salt, stored = int(found[1]), base64.b64decode(found[2]), base64.b64decode(found[3])
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return hmac.compare_digest(hashlib.sha256(client_key).digest(), stored)

@@ -112,6 +112,35 @@ def test_the_lock_of_a_statement_outside_of_a_transaction_is_told(trial: Worksho
     assert (plain["locks"]["room"], plain["blocks"]["room"]) == ("ShareLock", "writes")
 
 
+def test_the_locks_of_each_transaction_of_a_migration_are_counted_by_themselves(trial: Workshop) -> None:
+    write_migration(trial, REVERSIBLE)
+    path = trial.folder.parent / "t_trial" / "migrations" / "0001_trial.py"
+    path.write_text(
+        dedent(
+            """
+            import time
+            from django.db import migrations, transaction
+
+            def lock_for_a_moment(apps, schema_editor):
+                with transaction.atomic(), schema_editor.connection.cursor() as cursor:
+                    cursor.execute("LOCK TABLE room")
+                time.sleep(1.5)
+                with schema_editor.connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+
+            class Migration(migrations.Migration):
+                atomic = False
+                dependencies = [("rooms", "0001_room")]
+                operations = [migrations.RunPython(lock_for_a_moment, migrations.RunPython.noop)]
+            """
+        )
+    )
+    result = rehearse(trial, "--no-code")
+    (migration,) = result["migrations"]
+    assert migration["held"]["room"]["blocks"] == "reads and writes"
+    assert migration["held"]["room"]["seconds"] <= migration["seconds"] - 1.5
+
+
 def test_a_lock_that_is_held_too_long_is_a_problem(trial: Workshop) -> None:
     write_migration(trial, REVERSIBLE)
     assert rehearse(trial, "--no-code", "--blocking", "3600")["problems"] == []

@@ -19,6 +19,7 @@ def test_every_recipe_names_what_it_takes() -> None:
     recipes = re.findall(r"^### (.*)$", CONTRIBUTING.section("## Recipes"), re.MULTILINE)
     assert recipes == [
         "A column",
+        "Another type of a column",
         "An operator",
         "A format",
         "A page",

@@ -10,7 +10,8 @@ from django.db import connection
 from rentomatic_site.testing.documents import PROJECT, Document
 
 RUNBOOK = Document("docs/runbook.md")
-SERVICES = yaml.safe_load((PROJECT / "compose.yml").read_text())["services"]
+FILES = [PROJECT / "compose.yml", PROJECT / "deploy/compose.pooler.yml"]
+SERVICES = {name for file in FILES for name in yaml.safe_load(file.read_text())["services"]}
 HEADINGS = re.findall(r"^## .*$", RUNBOOK.text, re.MULTILINE)
 MESSAGES = [line for block in RUNBOOK.blocks("text") for line in block.splitlines()]
 STATEMENTS = re.findall(r'psql -U postgres -c "\s*([^"]*)"', RUNBOOK.text)
@@ -53,7 +54,7 @@ def test_message_is_one_of_the_projects(message: str) -> None:
 def test_services_exist() -> None:
     named = re.findall(r"docker compose (?:exec|run) (?:-T |--rm )*(\w+)", RUNBOOK.text)
     named += re.findall(r"docker compose (?:restart|kill -s HUP) (\w+)", RUNBOOK.text)
-    assert set(named) == {"db", "web", "migrate"} <= set(SERVICES)
+    assert set(named) == {"db", "web", "migrate", "pooler"} <= SERVICES
 
 
 @pytest.mark.django_db

@@ -160,9 +160,7 @@ class Command(ScenarioCommand):
                 result.changed = old_code.changed(before, after)
                 if before["start"] != "ok":
                     result.broken = [f"start, before the migrations: {before['start']}"]
-            migrated = Database(copy, source.size, source.metadata, True, False)
-            with copy_of(server, migrated) as other:
-                result.backwards = rehearsal.backwards(source.name, other, names, self.tell)
+            result.backwards = rehearsal.backwards(source.name, copy, names, self.tell)
         return result
 
     def show(self, result: Result) -> None:
