@@ -17,7 +17,10 @@ MAX_COUNTED = 10_000
 """Rooms up to which an estimated count is exact."""
 
 FIRST = 1 / 64
-"""The share of the rooms that a count looks at first: of a million in a millisecond."""
+"""The share of the rooms that a question looks at first: of a million in a millisecond."""
+
+MOST_FIRST = round(FIRST * 1_000_000)
+"""Rooms that a count looks at first at most, however many there are."""
 
 ENOUGH = 1_400
 """
@@ -61,18 +64,18 @@ class Count(int):
         return rooms if self.exact else gettext("about %(rooms)s") % {"rooms": rooms}
 
 
-def count_rows(source: Statement, *, exactly: bool = False) -> Count:
+def count_rows(source: Statement) -> Count:
     """
-    The number of rooms of a source, given as `FROM room … WHERE …`: counted where they are few, or with
-    `exactly`, else estimated. One query, or up to four.
+    The number of rooms of a source, given as `FROM room … WHERE …`: counted where they are few, else
+    estimated. Two queries, or up to five.
     """
-    estimate = None if exactly else estimate_rows(source)
+    estimate = estimate_rows(source)
     return Count(count_in("", source)) if estimate is None else Count(estimate, exact=False)
 
 
 def estimate_rows(source: Statement) -> int | None:
     """The number of rooms of a source by a sample as large as it takes; None where they are few."""
-    matches, share, read = 0, FIRST, 0.0
+    matches, share, read = 0, first_share(), 0.0
     while True:
         matches += count_in(sample(share, beyond=read), source)
         if matches >= ENOUGH:
@@ -85,10 +88,21 @@ def estimate_rows(source: Statement) -> int | None:
 def sample_share(source: Statement, wanted: int) -> float | None:
     """
     The share of the rooms that is expected to have the wanted number of a source's; None where even the whole
-    sample is not expected to have ENOUGH of them. One query.
+    sample is not expected to have ENOUGH of them. Two queries.
     """
-    matches = round(count_in(sample(FIRST), source) / FIRST)
+    matches = sampled_rows(source)
     return None if matches * WHOLE < ENOUGH else share_of(matches, wanted)
+
+
+def sampled_rows(source: Statement) -> int:
+    """A rough number of a source's rooms, by the smallest sample; two queries."""
+    first = first_share()
+    return round(count_in(sample(first), source) / first)
+
+
+def first_share() -> float:
+    """The share of the rooms that a count looks at first, by the planner's number of all."""
+    return min(FIRST, MOST_FIRST / planned_rows(("FROM room", [])))
 
 
 def count_in(prefix: str, source: Statement) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from rooms.api import ogc, queries
+from rooms.api import counts, ogc, queries
 from rooms.api.errors import NotFound
 from rooms.api.formats import GEOJSON, JSON
 from rooms.api.search import Search
@@ -46,7 +46,7 @@ def items(request: HttpRequest) -> HttpResponseBase:
     """One page of the rooms that match; the query of a list, and one that counts up to MAX_COUNTED rooms."""
     search = ogc.parse(request.GET)
     page = queries.page(search, GEOJSON)
-    total = queries.count(search)
+    total = counts.count(search)
     url = site_url(request) + request.path
     given = request.GET.urlencode(safe=",:/")
     self_url = f"{url}?{given}" if given else url

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from rooms.api import changes, clusters, exports, openapi, queries
+from rooms.api import changes, clusters, counts, exports, openapi, queries
 from rooms.api.errors import NotAcceptable, NotFound
 from rooms.api.formats import HTML, JSON, NDJSON, Format, choose_format
 from rooms.api.negotiation import preferred_media_type
@@ -50,7 +50,7 @@ def room_list(request: HttpRequest, suffix: str = "") -> HttpResponseBase:
         return stream_response(request, search, output)
 
     page = queries.page(search, output)
-    total = queries.count(search) if search.count else None
+    total = counts.count(search) if search.count else None
     response = conditional_response(request, page.text, output.content_type)
     set_link_header(response, page_links(request, search, page))
     set_count_headers(response, total)
@@ -154,5 +154,5 @@ def stream_response(request: HttpRequest, search: Search, output: Format) -> Htt
 
 def count_then_stream(search: Search, output: Format) -> Generator[Any, None, None]:
     """First the number of rooms, where `count` is given, else None; then the rooms, in chunks."""
-    yield queries.count(search) if search.count else None
+    yield counts.count(search) if search.count else None
     yield from queries.stream(search, output)

@@ -17,7 +17,7 @@ from rooms.api.geo import Box, Near
 from rooms.api.operators import FILTERS
 from rooms.api.search import Search
 from rooms.columns import COLUMNS, DECIMALS
-from rooms.counting import count_rows
+from rooms.counting import count_in
 
 STREET = 3
 """Decimals of a degree, about 100 m: a coordinate shows the street and not the house."""
@@ -65,7 +65,7 @@ def capture(search: Search, limit: int, neighbours: int, *, keep_codes: bool, ke
     return Captured(
         rows,
         [numbers[code] for code in wanted],
-        count_rows(queries.matching_rooms(search), exactly=True),
+        count_in("", queries.matching_rooms(search)),
         query,
         0 if keep_places else exact,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection
 
-from rooms.api import clusters, queries
+from rooms.api import clusters, counts, queries
 from rooms.api.errors import ParametersError
 from rooms.api.explaining import explain, explain_export, explain_page
 from rooms.api.formats import CSV
@@ -59,7 +59,7 @@ def count_plans(search: Search) -> Plans:
     """Of `count=exact`, or of the estimate where that is refused."""
     for precision in ("exact", "estimated"):
         try:
-            return plans(explain(partial(queries.count, replace(search, count=precision)), JSON_PLAN))
+            return plans(explain(partial(counts.count, replace(search, count=precision)), JSON_PLAN))
         except ParametersError:
             if precision == "estimated":
                 raise

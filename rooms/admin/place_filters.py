@@ -18,12 +18,11 @@ from rooms.api.conditions import Condition, conjunction
 from rooms.api.geo import Box, Near
 from rooms.api.parameters import PARAMETERS as API_PARAMETERS
 from rooms.columns import round_degrees
-from rooms.counting import FIRST, MAX_COUNTED, count_in
+from rooms.counting import MAX_COUNTED, sampled_rows
 from rooms.imports.reader import quote
 from rooms.models import Room
 from rooms.naming import place_name
 from rooms.pages.names import metres
-from rooms.sampling import sample
 
 NEARBY = 1_000
 """Metres around a room, where nothing else is said."""
@@ -36,14 +35,14 @@ def near_url(room: Room) -> str:
 
 
 def has_many(where: Condition) -> bool:
-    """Whether more rooms than a count may read are in a place, by the smallest sample; one query."""
+    """Whether more rooms than a count may read are in a place, by the smallest sample; two queries."""
     sql, values = where
-    return count_in(sample(FIRST), (f"FROM room WHERE {sql}", values)) / FIRST > MAX_COUNTED
+    return sampled_rows((f"FROM room WHERE {sql}", values)) > MAX_COUNTED
 
 
 def in_box(box: Box) -> tuple[Condition, bool]:
     """
-    The condition of a box, and whether many rooms are in it; one query.
+    The condition of a box, and whether many rooms are in it; two queries.
 
     The planner takes every box of the index on the point for a thousandth of the rooms. Few are read by it.
     Many are met soon in any order, whose index the planner walks where it sees plain bounds.

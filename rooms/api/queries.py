@@ -1,5 +1,5 @@
 """
-Queries: a page of rooms, all rooms or one room, as text in a format or as values; and their number.
+Queries: a page of rooms, all rooms or one room, as text in a format or as values.
 """
 
 from collections.abc import Generator
@@ -19,14 +19,8 @@ from rooms.api.plans import Selection
 from rooms.api.rings import parts_by_distance
 from rooms.api.search import Search
 from rooms.columns import COLUMNS
-from rooms.counting import Count, Statement, count_rows, estimate_rows, planned_cost
+from rooms.counting import Statement
 from rooms.database import connection
-
-MAX_CIRCLE = 30_000
-"""Rooms around a place that are counted exactly: the distance of each is calculated."""
-
-MAX_COST = 50_000
-"""What an exact count may cost, in the planner's units: all of two million rooms, by any filters."""
 
 SMALL_CIRCLE = 1_000
 """Metres that are suggested where a circle is too large."""
@@ -186,41 +180,6 @@ def room_values(code: str) -> dict[str, Any] | None:
 def fetch_one(code: str, selected: str) -> tuple[Any, ...] | None:
     rows = prepared.fetch((f"SELECT {selected} FROM room WHERE room.code = %s::uuid", [code]))
     return rows[0] if rows else None
-
-
-def count(search: Search) -> Count:
-    """
-    How many rooms match, counted or estimated by `search.count`; one query, or up to four.
-
-    Raises ParametersError where an exact count would read too many rooms, or calculate too many distances.
-    """
-    exactly = search.count == "exact"
-    if search.near and not search.near.within:
-        search = replace(search, near=None)  # every room has a distance
-    if search.near and exactly:
-        return count_circle(search)
-    if exactly and planned_cost(matching_rooms(search)) > MAX_COST:
-        raise inexact(search, "so many rooms")
-    return count_rows(matching_rooms(search), exactly=exactly)
-
-
-def count_circle(search: Search) -> Count:
-    """The exact number of rooms in a circle of MAX_CIRCLE rooms at most."""
-    # A sample shows what is far beyond the limit at once, and reads no table.
-    place = tuple(term for term in search.terms if term.column in {"latitude", "longitude"})
-    if (estimate_rows(matching_rooms(replace(search, terms=place))) or 0) <= 2 * MAX_CIRCLE:
-        attempt = plans.count_place(selection(search), MAX_CIRCLE)
-        number, looked_at = paging.execute(attempt.statement, attempt.settings)[0]
-        if looked_at < MAX_CIRCLE:
-            return Count(number)
-    raise inexact(search, f"more than {MAX_CIRCLE:,} rooms around a place")
-
-
-def inexact(search: Search, what: str) -> ParametersError:
-    """The error for an exact count that would cost too much."""
-    message = f"cannot be exact for {what}; take an estimate"
-    query = urlencode(search.given | {"count": "estimated"}, safe=",:")
-    return ParametersError([FieldError("count", message, "count=estimated")], query)
 
 
 def planner_query(search: Search) -> Statement:

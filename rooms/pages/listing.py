@@ -8,7 +8,7 @@ from django.http import HttpRequest, QueryDict
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
-from rooms.api import queries
+from rooms.api import counts
 from rooms.api.errors import FieldError
 from rooms.api.formats import FORMATS
 from rooms.api.geo import Near
@@ -277,7 +277,7 @@ def relaxed_searches(given: Given, view: str) -> Iterator[dict[str, Any]]:
     for label, url in active_filters(given, view):
         rest = QueryDict(url.partition("?")[2])
         search = Search.parse(urlencode({name: text for name, text in rest.items() if name in WHERE}))
-        total = queries.count(search)
+        total = counts.count(search)
         if total:
             yield {"label": label, "url": url, "total": total}
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from rooms.api.queries import count
+from rooms.api.counts import count
 from rooms.api.search import ALL_ROOMS, Search
 from rooms.api.statistics import compute_statistics
 from rooms.counting import Count

@@ -6,21 +6,21 @@ import pytest
 from django.db import connection
 
 from rentomatic_site import postgres
-from rooms.api import queries
+from rooms.api import counts
 from rooms.api.operators import FILTERS
 from rooms.api.parameters import MAPPED, PARAMETERS
 from rooms.api.search import Search
 from rooms.counting import ENOUGH, FIRST, MAX_COUNTED, SECOND, count_queryset
 from rooms.models import Room
 from rooms.sampling import IN_SAMPLE, WHOLE, hash_bound
-from rooms.tests.api.test_estimates import captured, check, counts, nodes, read_rows
+from rooms.tests.api.test_estimates import both_counts, captured, check, nodes, read_rows
 from rooms.tests.conftest import insert_rooms
 
 pytestmark = pytest.mark.django_db
 
 
 def estimate(query):
-    return queries.count(Search.parse("&".join([*filter(None, [query]), "count=estimated"])))
+    return counts.count(Search.parse("&".join([*filter(None, [query]), "count=estimated"])))
 
 
 def indexes(plan):
@@ -45,8 +45,8 @@ def test_rooms_that_no_vacuum_has_seen_are_estimated_by_as_many_of_them(client):
     """Right after an import the index alone does not say which rooms are there: each is looked up."""
     insert_rooms(60_000)
     search = Search.parse("count=estimated&filter_price__gte=50")
-    plans = captured(lambda: queries.count(search))
-    estimated, exact = counts("filter_price__gte=50")
+    plans = captured(lambda: counts.count(search))
+    estimated, exact = both_counts("filter_price__gte=50")
     assert int(estimated) == pytest.approx(int(exact), rel=0.1)
     assert {index for plan in plans for index in indexes(plan)} == {"room_sample"}
     assert sum(map(read_rows, plans)) <= 1.1 * WHOLE * 60_000
@@ -71,6 +71,14 @@ def test_an_estimate_reads_as_many_rooms_as_it_takes(seventy_thousand):
     assert first + second == pytest.approx(SECOND, rel=0.1)
 
 
+def test_of_very_many_rooms_a_first_look_reads_no_more_than_of_a_million(seventy_thousand):
+    """Where the planner knows of four million, it is a quarter of the share."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE pg_class SET reltuples = 4_000_000 WHERE oid = 'room'::regclass")
+    first, *_ = captured(lambda: estimate("filter_price__lt=10000"))
+    assert read_rows(first) == pytest.approx(FIRST / 4 * 70_000, rel=0.2)
+
+
 def test_what_the_whole_sample_has_too_few_of_is_counted(seventy_thousand):
     """They are more than MAX_COUNTED by the sample, whose error is too large for an estimate."""
     sampled = sorted(Room.objects.filter(IN_SAMPLE).values_list("longitude", flat=True))
@@ -79,6 +87,20 @@ def test_what_the_whole_sample_has_too_few_of_is_counted(seventy_thousand):
     counted = estimate(f"filter_longitude__lt={sampled[matching]}")
     rooms = Room.objects.filter(longitude__lt=sampled[matching])
     assert (int(counted), counted.exact) == (rooms.count(), True)
+
+
+def test_few_rooms_of_a_place_are_counted_by_the_index_on_the_point(seventy_thousand):
+    """The planner would combine all rooms of its latitudes with all of its longitudes."""
+    room = Room.objects.order_by("code").first()
+    for place in (
+        f"near={room.longitude},{room.latitude}&within=30000",
+        f"bbox={room.longitude - 0.2},{room.latitude - 0.2},{room.longitude + 0.2},{room.latitude + 0.2}",
+    ):
+        search = Search.parse(f"{place}&filter_price__gte=1&count=estimated")
+        *_, counted = captured(lambda search=search: counts.count(search))
+        assert set(indexes(counted)) == {"room_place"}, place
+        total, exact = both_counts(f"{place}&filter_price__gte=1")
+        assert (int(total), total.exact) == (int(exact), True)
 
 
 def test_a_query_set_without_rooms_is_counted_without_a_query(django_assert_num_queries):

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 
-from rooms.api import queries
+from rooms.api import counts, queries
 from rooms.api.arguments import query_from_arguments
 from rooms.api.errors import ParametersError, error_from_database
 from rooms.api.explaining import explain_page
@@ -115,7 +115,7 @@ def table(search: Search) -> Iterator[str]:
         yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip() + "\n"
     yield str(Count(len(rows)))
     if search.count:
-        total = queries.count(search)
+        total = counts.count(search)
         yield f" of {int(total)} ({total.precision})"
     yield "\n"
     if page.last:

@@ -5,7 +5,7 @@ from math import atan2, cos, degrees, pi, radians, sin, sqrt
 
 import pytest
 
-from rooms.api import queries
+from rooms.api import counts
 from rooms.api.explaining import explain_page
 from rooms.api.geo import EARTH_RADIUS, MAX_DISTANCE, Near
 from rooms.api.search import Search
@@ -309,7 +309,7 @@ def test_a_box_without_rooms_is_an_empty_page(client, order):
 
 
 def test_an_exact_count_around_a_place_is_refused_above_its_limit(client, monkeypatch):
-    monkeypatch.setattr(queries, "MAX_CIRCLE", 3)
+    monkeypatch.setattr(counts, "MAX_CIRCLE", 3)
     RoomFactory.create_batch(2, latitude=51, longitude=0)
     path = "/rooms?near=0,51&within=500&count=exact"
     assert client.get(path).headers["X-Total-Count"] == "2"
@@ -324,7 +324,7 @@ def test_an_exact_count_around_a_place_is_refused_above_its_limit(client, monkey
 def test_an_exact_count_that_would_cost_too_much_is_refused(client, monkeypatch):
     RoomFactory()
     assert client.get("/rooms?count=exact").headers["X-Total-Count-Precision"] == "exact"
-    monkeypatch.setattr(queries, "MAX_COST", 1)
+    monkeypatch.setattr(counts, "MAX_COST", 1)
     response = client.get("/rooms?count=exact&filter_price__gt=5")
     (error,) = response.json()["errors"]
     assert (response.status_code, error["parameter"], error["hint"]) == (400, "count", "count=estimated")
