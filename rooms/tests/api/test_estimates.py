@@ -147,7 +147,7 @@ def check_sample(plan, share):
     assert (scan["Node Type"], scan["Index Name"]) == ("Index Only Scan", "room_sample")
     # VACUUM passes over a page that is being written meanwhile: a few rooms are looked up in the table.
     fetches = scan["Heap Fetches"]
-    assert fetches <= 0.01 * share * ROOMS
+    assert fetches <= 0.05 * share * ROOMS
     assert scan["Actual Rows"] <= 1.05 * share * ROOMS
     assert not any("Gather" in node["Node Type"] for node in nodes(plan))
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] - fetches <= 0.011 * share * ROOMS
