@@ -42,6 +42,7 @@ BESIDE = (
     *nodes.ETCD,
     "prometheus",
     "postgres_exporter",
+    *nodes.EXPORTING,
     "nginx_exporter",
     "node_exporter",
     "grafana",

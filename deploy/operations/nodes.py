@@ -22,9 +22,13 @@ from deploy.operations.setup import scram
 OVERLAY = "deploy/compose.replicas.yml"
 AUTOMATIC = "deploy/compose.ha.yml"
 """On top of the other one."""
+MONITORING = "deploy/compose.monitoring.yml"
+EXPORTERS = "deploy/compose.monitoring-replicas.yml"
+"""Where there are replicas, behind the one before."""
 
 NODES = SERVERS
 ETCD = ("etcd1", "etcd2", "etcd3")
+EXPORTING = ("replica1_exporter", "replica2_exporter")
 PASSWORD, VERIFIER, PATRONI = "replicator_password", "replicator_verifier", "patroni_password"
 """
 Files of deploy/secrets, a folder that only its owner may look into. They are readable for all, because the
@@ -88,6 +92,8 @@ def choose(project: Project, report: Report, *, dry: bool = False) -> None:
     on = wanted(project)
     project.choose_overlay(OVERLAY, on, report, dry=dry)
     project.choose_overlay(AUTOMATIC, project.automatic, report, dry=dry)
+    monitored = MONITORING in project.setting("COMPOSE_FILE").split(":")
+    project.choose_overlay(EXPORTERS, on and monitored, report, dry=dry)
     if not on or dry:
         return
     files = [project.secrets / name for name in (PASSWORD, VERIFIER)]

@@ -112,6 +112,27 @@ def test_a_slow_statement_is_found_by_its_request(monitored):
     assert "route='rooms'" in found
 
 
+def test_with_replicas_each_server_has_an_exporter(monitored):
+    monitored.set("REPLICAS", "on")
+    monitored.run("./deploy/rentomatic", "apply", "--accept")
+
+    def roles() -> dict[str, str]:
+        found = query(monitored, "pg_settings_in_hot_standby")
+        return {one["metric"]["server"]: one["value"][1] for one in found}
+
+    rig.wait_until(lambda: roles() == {"db": "0", "replica1": "1", "replica2": "1"}, "three servers", 120)
+    assert "nothing was done" in monitored.run("./deploy/rentomatic", "apply").stdout
+    monitored.compose("stop", "replica2")
+    down = 'pg_up{server="replica2"} == 0'
+    rig.wait_until(lambda: bool(query(monitored, down)), "a server that is away", 60)
+    alert = 'ALERTS{alertname="ServerDown", server="replica2"}'
+    rig.wait_until(lambda: bool(query(monitored, alert)), "its alert", 60)
+    assert not query(monitored, 'ALERTS{alertname="DatabaseDown"}')
+    monitored.set("REPLICAS", "off")
+    monitored.run("./deploy/rentomatic", "apply", "--accept")
+    rig.wait_until(lambda: roles() == {"db": "0"}, "one server", 60)
+
+
 def test_without_the_overlay_its_services_go(monitored):
     monitored.set("COMPOSE_FILE", "compose.yml")
     monitored.run("./deploy/rentomatic", "apply")

@@ -84,6 +84,10 @@ def test_the_targets_are_services_of_the_overlay():
     assert (
         set(targets) == {"postgres_exporter", "nginx_exporter", "node_exporter"} <= set(OVERLAY["services"])
     )
+    of_replicas = yaml.safe_load((MONITORING / "replicas.yml").read_text())
+    targets = [target.partition(":")[0] for static in of_replicas for target in static["targets"]]
+    exporters = yaml.safe_load((PROJECT / "deploy/compose.monitoring-replicas.yml").read_text())["services"]
+    assert {*targets, "prometheus"} == set(exporters)
     (replicas,) = CONFIGURATION["scrape_configs"][0]["dns_sd_configs"]
     bind = OVERLAY["services"]["web"]["environment"]["METRICS_BIND"]
     assert (replicas["names"], replicas["type"]) == (["web"], "A")
