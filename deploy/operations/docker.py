@@ -120,7 +120,7 @@ class Docker:
             return self.compose(*words, variables=variables, stdin=stdin, check=False)
         except BaseException:
             with process.held():
-                self("rm", "--force", name, check=False)
+                self("rm", "--force", "--volumes", name, check=False)
             raise
 
     def expect_image(self, image: str, next_step: str) -> None:

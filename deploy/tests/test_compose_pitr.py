@@ -84,6 +84,12 @@ def count(stack: Stack) -> int:
     return int(stack.sql("SELECT count(*) FROM room"))
 
 
+def unnamed_volumes(stack: Stack) -> set[str]:
+    """Those of no container any more, which the engine has named."""
+    listed = stack.run("docker", "volume", "ls", "--quiet", "--filter", "dangling=true").stdout.split()
+    return {name for name in listed if re.fullmatch("[0-9a-f]{64}", name)}
+
+
 def volume(stack: Stack) -> str:
     """The one that the running server uses."""
     (container,) = stack.containers("db")
@@ -157,7 +163,7 @@ class Writer:
 
 
 def test_all_rooms_that_were_deleted_under_load_come_back(site):
-    before, rooms = volume(site), count(site)
+    before, rooms, unnamed = volume(site), count(site), unnamed_volumes(site)
     cursor = json.loads(site.get("/rooms/changes").body.splitlines()[-1])["cursor"]
     assert site.get(f"/rooms/changes?after={cursor}").status == 200
     second = moment(site)
@@ -170,6 +176,7 @@ def test_all_rooms_that_were_deleted_under_load_come_back(site):
     assert f"Rooms: {rooms}." in done.stdout
     assert count(site) == rooms
     assert volume(site) != before
+    assert unnamed_volumes(site) == unnamed
     assert set(clients.statuses()) <= {200, 503}
     # Positions of the feed mean nothing on another timeline.
     response = site.get(f"/rooms/changes?after={cursor}")

@@ -184,7 +184,7 @@ class Recovery(Change):
 
     def remove_leftovers(self) -> None:
         """What a restore that was killed has left: the lock says that none is under way in this project."""
-        self.docker("rm", "--force", self.container, check=False)
+        self.docker("rm", "--force", "--volumes", self.container, check=False)
         for volume in self.volumes.unfinished():
             self.volumes.remove(volume)
         self.volumes.finish()
@@ -317,7 +317,7 @@ class Recovery(Change):
         server.execute(f"SELECT pg_create_physical_replication_slot({literal(pitr.SLOT)}, true)")
         self.report.data |= {"timeline": int(row["timeline"], 16), "left_at": lsn(left)}
         self.docker("stop", "--time", "120", self.container)
-        self.docker("rm", "--force", self.container)
+        self.docker("rm", "--force", "--volumes", self.container)
         self.expect(
             self.volumes.as_root(self.incoming, f"chown -R postgres:postgres {DATA}"),
             "the recovered files could not be handed over",
@@ -328,7 +328,7 @@ class Recovery(Change):
             raise Failure(f"{reason}: {done.text[-1500:]}", "df -h" if FULL.search(done.text) else "")
 
     def put_back(self) -> None:
-        self.docker("rm", "--force", self.container, check=False)
+        self.docker("rm", "--force", "--volumes", self.container, check=False)
         if self.volumes.current != self.incoming:
             self.volumes.remove(self.incoming)
             self.volumes.finish()
