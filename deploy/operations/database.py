@@ -3,6 +3,7 @@
 import json
 from typing import IO, Any
 
+from deploy.operations import process
 from deploy.operations.docker import Docker, environment_options
 from deploy.operations.process import Done
 from deploy.operations.report import Failure
@@ -57,6 +58,20 @@ class Database:
             self.execute(wrapped, database=database, timeout=timeout).stdout
         )
         return result
+
+    def create(self, database: str, owner: str, comment: str = "") -> None:
+        """
+        An empty database; Failure where there is one of this name.
+
+        A signal waits for it: a statement goes on in the server when its psql is ended, and would make the
+        database after it was dropped.
+        """
+        name = identifier(database)
+        with process.held():
+            self.execute(
+                f"CREATE DATABASE {name} OWNER {identifier(owner)}",
+                f"COMMENT ON DATABASE {name} IS {literal(comment)}",
+            )
 
     def exists(self, database: str) -> bool:
         return bool(self.rows(f"SELECT 1 FROM pg_database WHERE datname = {literal(database)}"))

@@ -211,9 +211,8 @@ class Incoming(Copy):
     def read_in(self) -> None:
         self.report.step("Reading the backup …")
         role = self.docker.project.role
-        self.database.execute(
-            self.dropping(), f"CREATE DATABASE {identifier(self.name)} OWNER {identifier(role)}"
-        )
+        self.database.execute(self.dropping())
+        self.database.create(self.name, role)
         # As the application's role: a file from elsewhere may hold any statement.
         command = ["pg_restore", "--username", role, "--dbname", self.name, "--no-owner", "--no-acl"]
         with self.contents() as source:

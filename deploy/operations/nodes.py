@@ -96,18 +96,30 @@ def choose(project: Project, report: Report, *, dry: bool = False) -> None:
     project.choose_overlay(EXPORTERS, on and monitored, report, dry=dry)
     if not on or dry:
         return
-    files = [project.secrets / name for name in (PASSWORD, VERIFIER)]
-    if not all(file.exists() for file in files):
-        password = secrets.token_urlsafe(50)
-        for file, text in zip(files, (password, scram(password)), strict=True):
-            environment.replace(file, text, 0o644)
-    if project.automatic:
-        files.append(project.secrets / PATRONI)
-        if not files[-1].exists():
-            environment.replace(files[-1], secrets.token_urlsafe(50), 0o644)
-    for file in files:
-        file.chmod(0o644)
-        give(file, project.setting("RUN_AS"))
+    if not all((project.secrets / name).exists() for name in (PASSWORD, VERIFIER)):
+        make_password(project)
+    patroni = project.secrets / PATRONI
+    if project.automatic and not patroni.exists():
+        environment.replace(patroni, secrets.token_urlsafe(50), 0o644)
+    share(project)
+
+
+def make_password(project: Project) -> str:
+    """A new password of the role `replicator`, which servers read when they start; returns its verifier."""
+    password = secrets.token_urlsafe(50)
+    verifier = scram(password)
+    environment.replace(project.secrets / PASSWORD, password, 0o644)
+    environment.replace(project.secrets / VERIFIER, verifier, 0o644)
+    share(project)
+    return verifier
+
+
+def share(project: Project) -> None:
+    """Let the servers read their secrets."""
+    for file in (project.secrets / name for name in (PASSWORD, VERIFIER, PATRONI)):
+        if file.exists():
+            file.chmod(0o644)
+            give(file, project.setting("RUN_AS"))
 
 
 def services(project: Project, primary: str = "") -> tuple[str, ...]:
@@ -187,6 +199,11 @@ def login(primary: str, port: int = 5432, passfile: str = "/tmp/replicator") -> 
         f"host={primary} port={port} dbname=postgres user=replicator passfile={passfile} connect_timeout=3"
     )
     return ["psql", "--no-psqlrc", "--no-password", "--dbname", where, "--command", "SELECT 1"]
+
+
+def follows(docker: Docker, name: str) -> bool:
+    """Whether a server receives what the primary writes."""
+    return look(docker, name).streams
 
 
 def shows(docker: Docker, name: str, place: int) -> bool:

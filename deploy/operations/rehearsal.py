@@ -97,11 +97,7 @@ class Rehearsal:
 
     def copy(self) -> None:
         self.report.step("Copying the database …")
-        role = identifier(self.project.role)
-        self.database.execute(
-            f"CREATE DATABASE {identifier(self.name)} OWNER {role}",
-            f"COMMENT ON DATABASE {identifier(self.name)} IS {literal(MARK)}",
-        )
+        self.database.create(self.name, self.project.role, MARK)
         done = self.database.program("bash", "-c", COPY, self.project.database, self.name)
         if not done:
             raise Failure(f"the database could not be copied: {done.text[-1500:]}")

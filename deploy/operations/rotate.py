@@ -3,8 +3,9 @@
 import argparse
 import secrets
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from deploy.operations import environment, pitr, pooling, process, seal
+from deploy.operations import environment, nodes, pitr, pooling, process, seal
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.project import Project, parse_time
@@ -23,6 +24,8 @@ postgres_password     The superuser's password, which only `migrate` uses. No re
 archive_password      That of the role which receives the WAL (PITR=on). The receiver begins anew; the server
                       keeps what is written meanwhile, and a base backup that is under way is made again.
 pooler_password       That of the pooler's role (POOLER=on), which learns by it who may log in.
+replicator_password   That of the role which replicas follow with (REPLICAS). They begin anew one by one; with
+                      REPLICAS=automatic the primary does, too, and writes stop for up to 30 s.
 backup_key            What backups are encrypted with, the first one too. Former keys open older backups.
 
 When it is interrupted the site goes on; the same command again finishes what was begun."""
@@ -33,6 +36,7 @@ SECRETS = (
     "postgres_password",
     "archive_password",
     "pooler_password",
+    "replicator_password",
     "backup_key",
 )
 KEPT = timedelta(days=15)
@@ -56,6 +60,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
             "postgres_password": rotation.postgres_password,
             "archive_password": rotation.archive_password,
             "pooler_password": rotation.pooler_password,
+            "replicator_password": rotation.replicator_password,
             "backup_key": rotation.backup_key,
         }[options.secret]()
         project.note("rotate", secret=options.secret)
@@ -243,6 +248,33 @@ class Rotation:
         with process.held():
             self.project.write_secret(pooling.PASSWORD, new_secret())
             pooling.take_password(self.docker)
+
+    # --- The role of the replicas
+
+    def replicator_password(self) -> None:
+        """
+        The files and the role first, then the servers that read the files when they start.
+
+        A primary needs it only as a replica, which it becomes by a start; Patroni makes it one while it runs.
+        """
+        if not nodes.wanted(self.project):
+            raise Failure(
+                "there are no replicas, and no such password; nothing was changed",
+                "REPLICAS=on in .env, then ./deploy/rentomatic apply --accept",
+            )
+        database = Database(self.docker)
+        primary, *others = nodes.services(self.project, self.docker.primary)
+        with process.held():
+            verifier = nodes.make_password(self.project)
+            database.execute(f"ALTER ROLE replicator PASSWORD {literal(verifier)}")
+        for name in [*others, *([primary] if self.project.automatic else [])]:
+            self.report.step(f"Letting {name} begin anew …")
+            self.docker.compose("up", "--detach", "--no-deps", "--force-recreate", name)
+            if not process.wait_for(partial(nodes.follows, self.docker, name), 120):
+                raise Failure(
+                    f"{name} does not follow with the new password; the others do",
+                    f"docker compose logs --tail 20 {name}, then the same again",
+                )
 
     # --- The key of the backups
 

@@ -63,6 +63,9 @@ def site(tmp_path_factory) -> Iterator[Stack]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+PSQL = ("psql", "-U", "postgres", "-d", "application", "-c")
+
+
 def archive(stack: Stack) -> Archive:
     return Archive(Project(stack.folder))
 
@@ -112,7 +115,8 @@ def diagnosis(stack: Stack, name: str) -> dict[str, Any]:
 def is_received(stack: Stack) -> bool:
     """Whether all WAL of this moment is on the disk of the archive."""
     lsn = stack.sql("SELECT pg_current_wal_flush_lsn()")
-    return stack.sql(f"SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= '{lsn}'") == "1"
+    senders = f"pg_stat_replication WHERE application_name = 'archive' AND flush_lsn >= '{lsn}'"
+    return stack.sql(f"SELECT count(*) FROM {senders}") == "1"
 
 
 def expect_as_before(stack: Stack, before: str, rooms: int) -> None:
@@ -521,6 +525,31 @@ def test_old_base_backups_go_with_the_wal_that_only_they_need(site):
     ]
     assert min(starts) > kept.start
     rentomatic(site, "restore", "--at", "latest", "--dry-run", check=True)
+
+
+# --- Another server was the primary
+
+
+def test_times_before_and_after_a_promotion_are_reached(site):
+    site.set("REPLICAS", "on")
+    rentomatic(site, "apply", "--accept", check=True)
+    rig.wait_until(lambda: is_received(site), "all WAL in the archive", 60)
+    rooms, before = count(site), moment(site)
+    site.sql("DELETE FROM room WHERE code IN (SELECT code FROM room LIMIT 7)")
+    rentomatic(site, "promote", "replica1", check=True)
+    rig.wait_until(lambda: bool(bases(site)), "a base backup of the new timeline", 120)
+    site.inside("replica1", *PSQL, "DELETE FROM room WHERE code IN (SELECT code FROM room LIMIT 5)")
+    between = moment(site)
+    site.inside("replica1", *PSQL, "DELETE FROM room")
+    rentomatic(site, "promote", "db", check=True)
+    site.set("REPLICAS", "off")
+    rentomatic(site, "apply", "--accept", check=True)
+    rig.wait_until(lambda: bool(bases(site)), "a base backup of the newest timeline", 120)
+    assert count(site) == 0
+    rentomatic(site, "restore", "--at", between, check=True)
+    assert count(site) == rooms - 12
+    rentomatic(site, "restore", "--at", before, check=True)
+    assert count(site) == rooms
 
 
 # --- The volume is lost

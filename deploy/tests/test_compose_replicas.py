@@ -234,6 +234,26 @@ def test_a_restart_of_everything_comes_up_with_the_promoted_primary(site):
     assert site.get("/rooms?limit=1").status == 200
 
 
+# --- The password that replicas follow with
+
+
+def test_a_rotated_password_lets_replicas_in_and_fails_no_request(site):
+    password = site.folder / "deploy/secrets/replicator_password"
+    former = password.read_text()
+    primary = site.setting("DATABASE_SERVICE")
+    with site.load() as clients:
+        clients.wait_for(20, 60)
+        operate(site, "rotate", "replicator_password")
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert password.read_text() != former
+    expect_primary(site, primary)
+    (check,) = operate(site, "doctor", "replica-logins")["checks"]
+    assert check["level"] == "ok", check
+    login = ["psql", f"host={primary} dbname=postgres user=replicator password={former}", "-c", "SELECT 1"]
+    assert "password authentication failed" in site.inside("db", *login, check=False).stderr
+
+
 # --- A change on purpose
 
 
