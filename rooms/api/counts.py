@@ -29,14 +29,15 @@ MAX_COST = 50_000
 
 def count(search: Search) -> Count:
     """
-    How many rooms match, counted or estimated by `search.count`; up to seven queries.
+    How many rooms match: exactly where `search.count` says so, else estimated where they are many; up to
+    seven queries.
 
     Raises ParametersError where an exact count would read too many rooms, or calculate too many distances.
     """
     if search.near and not search.near.within:
         search = replace(search, near=None)  # every room has a distance
     rows = matching_rooms(search)
-    if search.count == "estimated":
+    if search.count != "exact":
         number = count_in_place(search, 2 * SMALL_PLACE) if is_small_place(search) else None
         return count_rows(rows) if number is None else Count(number)
     if search.near:
