@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,12 @@ from deploy.operations.project import Project, lock_file
 from deploy.operations.report import Failure, Report
 from deploy.operations.seal import Key
 from deploy.operations.target import Target
+from deploy.tests.operations.places import project, s3_site, ssh_site
 from rentomatic_site.testing import rig
-from rentomatic_site.testing.plugin import needs
 
-PACKAGES = Path(__file__).parent.parent / "s3"
+pytestmark = pytest.mark.usefixtures("rclone")
+
 KEY = Key("of the test")
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch):
-    needs("rclone")
-    for name in ("AWS_CA_BUNDLE", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def project(folder: Path, place: str | Path, **variables: str) -> Project:
-    """A site without containers whose backups go to a place."""
-    (folder / "deploy" / "backups").mkdir(parents=True, exist_ok=True)
-    (folder / "deploy" / "secrets").mkdir(exist_ok=True)
-    variables |= {"COMPOSE_PROJECT_NAME": "rentomatic-1234", "PROJECT_FOLDER": str(folder)}
-    variables |= {"BACKUP_TO": str(place)}
-    (folder / ".env").write_text("".join(f"{name}={text}\n" for name, text in variables.items()))
-    return Project(folder)
 
 
 def save(site: Project, day: int, content: bytes = b"of openssl", key: Key | None = KEY) -> Path:
@@ -79,13 +62,6 @@ def expect_there_and_back(site: Project) -> None:
 
 
 # --- A folder
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    path = tmp_path / "nas"
-    path.mkdir()
-    return path
 
 
 def test_backups_go_to_a_folder_and_back(tmp_path, folder):
@@ -144,41 +120,6 @@ def test_of_two_copies_at_once_one_says_that_the_other_is_at_work(tmp_path, fold
 # --- S3
 
 
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory) -> Iterator[int]:
-    """The port of an S3 server, which knows one key and the bucket `backups`."""
-    needs("npm", "node", "rclone")
-    folder = tmp_path_factory.mktemp("s3")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(PACKAGES / name, folder)
-    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    subprocess.run(install, cwd=folder, check=True, capture_output=True, timeout=300)
-    port = rig.free_port()
-    command = [*rig.ends_with_pytest(), str(folder / "node_modules/.bin/s3rver"), "--silent"]
-    command += ["--directory", str(folder), "--address", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen([*command, "--configure-bucket", "backups"])
-    try:
-        rig.wait_until(lambda: listens(port), "the S3 server", 60)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-def s3_site(folder: Path, port: int, place: str, key: str = "S3RVER", **variables: str) -> Project:
-    site = project(folder, place, **variables)
-    (site.secrets / "rclone.conf").write_text(
-        "[store]\ntype = s3\nprovider = Minio\nforce_path_style = true\n"
-        f"endpoint = http://127.0.0.1:{port}\naccess_key_id = {key}\nsecret_access_key = S3RVER\n"
-    )
-    return site
-
-
 def test_backups_go_to_a_bucket_and_back(tmp_path, s3_server):
     expect_there_and_back(s3_site(tmp_path, s3_server, "store:backups/rooms"))
 
@@ -222,44 +163,6 @@ def test_a_remote_that_rclone_conf_does_not_have_is_named(tmp_path):
 
 
 # --- SSH
-
-
-@pytest.fixture(scope="module")
-def ssh_server(tmp_path_factory) -> Iterator[tuple[Path, int]]:
-    """A folder with the key `mine`, which an SSH server lets in, the key `other`, and the server's port."""
-    needs("/usr/sbin/sshd", "ssh-keygen", "rclone")
-    folder = tmp_path_factory.mktemp("ssh")
-    for name in ("host", "mine", "other"):
-        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(words, check=True)
-    shutil.copy(folder / "mine.pub", folder / "authorized_keys")
-    port = rig.free_port()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
-    (folder / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nStrictModes no\n"
-        f"AuthorizedKeysFile {folder}/authorized_keys\nUsePAM no\n"
-        f"PidFile {folder}/pid\nSubsystem sftp internal-sftp\n"
-    )
-    Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen(
-        [*rig.ends_with_pytest(), "/usr/sbin/sshd", "-D", "-f", str(folder / "sshd_config")]
-    )
-    try:
-        rig.wait_until(lambda: listens(port), "the SSH server", 60)
-        yield folder, port
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def ssh_site(folder: Path, server: tuple[Path, int], place: Path, key: str = "mine") -> Project:
-    site = project(folder, f"nas:{place}")
-    keys, port = server
-    (site.secrets / "rclone.conf").write_text(
-        f"[nas]\ntype = sftp\nhost = 127.0.0.1\nport = {port}\nuser = root\nkey_file = {keys}/{key}\n"
-        f"known_hosts_file = {keys}/known_hosts\n"
-    )
-    return site
 
 
 @pytest.mark.needs("root")
