@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from deploy.operations import environment, manifest
+from deploy.operations.pitr import copying
 from deploy.operations.project import Project, parse_time
 from deploy.operations.report import Failure
 
@@ -13,7 +14,7 @@ Gauge = tuple[str, str, float]
 
 def write(project: Project) -> None:
     """
-    Written anew, in one step, by each backup and drill.
+    Written anew, in one step, by each backup, drill and copy of the archive.
 
     A time and not an age: the file of a timer that has stopped would say the same age for ever.
     """
@@ -43,6 +44,14 @@ def gauges(project: Project) -> Iterator[Gauge]:
             "rentomatic_backup_copied_timestamp_seconds",
             "When all were last copied.",
             epoch(copies[-1]["at"]),
+        )
+    last, every = copying.last(project), copying.interval(project)
+    if last and every:
+        due = copying.due(last, every)
+        yield (
+            "rentomatic_archive_copy_due_timestamp_seconds",
+            "When the next has to be there.",
+            due.timestamp(),
         )
     drills = project.notes("drill")
     if drills:

@@ -20,6 +20,7 @@ COMMANDS = {
     "logs": "all lines of one request",
     "backup": "save the database",
     "basebackup": "save the cluster, for `restore --at`",
+    "archive": "what `restore --at` needs, to another place and back",
     "restore": "put a backup, or a point in time, in the place of the database",
     "drill": "prove the newest backup, beside what serves",
     "schedule": "backups and drills at the times of .env",

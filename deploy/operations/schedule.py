@@ -7,18 +7,20 @@ import re
 from pathlib import Path
 
 from deploy.operations import environment, process
+from deploy.operations.pitr import copying
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
 
 HELP = """\
 Let systemd make backups and drills by the timetable in .env: BACKUP_AT, such as 03:15, and DRILL_AT, such as
-Sun 04:15, in the words of systemd's OnCalendar. A time that is empty takes its timer away.
+Sun 04:15, in the words of systemd's OnCalendar; and copies of the archive, each ARCHIVE_COPY_EVERY, such as
+1min, 30s or 1h. What is empty takes its timer away.
 
 The units of deploy/systemd are written with this folder in them, and started; run as root they are the
 system's, else yours. Without systemd it prints the lines for cron. What they did is in doctor, and in the
 journal of the unit (journalctl -u UNIT)."""
 
-TIMES = {"backup": "BACKUP_AT", "drill": "DRILL_AT"}
+TIMES = {"backup": "BACKUP_AT", "drill": "DRILL_AT", "archive": "ARCHIVE_COPY_EVERY"}
 SYSTEM = Path("/etc/systemd/system")
 
 
@@ -67,11 +69,14 @@ def render(project: Project) -> dict[str, str]:
         when = project.setting(variable)
         if not when:
             continue
-        check_time(variable, when)
+        if command == "archive":
+            copying.interval(project)
+        else:
+            check_time(variable, when)
         for kind in ("service", "timer"):
             text = (project.deploy / "systemd" / f"rentomatic-{command}.{kind}").read_text()
             text = text.replace("/srv/rentomatic", str(project.folder))
-            text = re.sub(r"^OnCalendar=.*$", f"OnCalendar={when}", text, flags=re.M)
+            text = re.sub(r"^(OnCalendar|OnUnitActiveSec)=.*$", rf"\1={when}", text, flags=re.M)
             owner = f"User={owner_of(project)}\n" if os.getuid() == 0 else ""
             units[f"{project.name}-{command}.{kind}"] = text.replace("User=root\n", owner)
     return units
@@ -115,7 +120,10 @@ def manage(*words: str) -> None:
 
 
 def cron(project: Project) -> str:
-    return "; ".join(
+    lines = [
         f"15 3 * * {day} {project.folder}/deploy/rentomatic {command} --wait 3600"
         for command, day in (("backup", "*"), ("drill", "0"))
-    )
+    ]
+    if copying.interval(project):
+        lines.append(f"* * * * * {project.folder}/deploy/rentomatic archive --copy")
+    return "; ".join(lines)

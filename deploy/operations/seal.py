@@ -33,8 +33,12 @@ class Key:
         """By it a backup is known as this key's; tells nothing of it."""
         return self.sign(b"id")[:16]
 
+    def derived(self, purpose: str) -> bytes:
+        """Another key, for one purpose, which tells nothing of this one."""
+        return hmac.digest(self.text.encode(), f"rentomatic {purpose}".encode(), "sha256")
+
     def sign(self, message: bytes) -> str:
-        own = hmac.digest(self.text.encode(), b"rentomatic manifest", "sha256")
+        own = self.derived("manifest")
         return hmac.new(own, message, hashlib.sha256).hexdigest()
 
     def signed(self, message: bytes, signature: str) -> bool:

@@ -77,6 +77,8 @@ def restore(docker: Docker, dump: Path, report: Report, dry: bool) -> None:
         f"Written: {len(files) + 1} files. Those that were here are in {keep.relative_to(project.folder)}."
     )
     report.say("Next:\n    ./deploy/rentomatic rollout\n    ./deploy/rentomatic restore " + str(dump))
+    if environment.parse(text).get("ARCHIVE_COPY_EVERY"):
+        report.say("or, to the last second that was copied:\n    ./deploy/rentomatic archive --fetch")
 
 
 def unpack(packed: bytes) -> dict[str, bytes]:

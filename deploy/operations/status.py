@@ -11,14 +11,15 @@ from deploy.operations import manifest, nodes, pitr, pooling
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
 from deploy.operations.doctor.files import hours, proof_age
+from deploy.operations.pitr import copying
 from deploy.operations.pitr.archive import Archive
 from deploy.operations.project import Project
 from deploy.operations.report import Report
 
 HELP = """\
 Show how the site does, on one screen: the version and its replicas, requests, errors and the slowest ones of
-the last minutes, by nginx's log, the age of the newest backup, and since when restore --at can go back.
-Changes nothing."""
+the last minutes, by nginx's log, the age of the newest backup, since when restore --at can go back, and
+how old the archive's copy is. Changes nothing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         "database": servers(docker),
         "backup": newest_backup(project, now),
         "since": reach(project),
+        "archive_copied": copied(project, now),
         "last": [
             f"{note['at']} {note['command']}"
             for note in [one for one in project.notes() if not {"begun", "put_back"} & one.keys()][-3:]
@@ -127,6 +129,12 @@ def reach(project: Project) -> str:
     return f"{since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
 
 
+def copied(project: Project, now: datetime) -> str:
+    """How long ago the archive was last brought to BACKUP_TO; empty where it never was."""
+    last = copying.last(project) if pitr.wanted(project) else None
+    return hours(now - last) if last else ""
+
+
 def screen(facts: dict[str, Any]) -> str:
     requests = facts["requests"]
     lines = [f"{facts['image'] or 'nothing is released'} at {facts['url']}", ""]
@@ -144,5 +152,7 @@ def screen(facts: dict[str, Any]) -> str:
     lines += ["", f"newest backup: {facts['backup'] or 'none'}"]
     if facts["since"]:
         lines.append(f"can go back to any second since {facts['since']}")
+    if facts["archive_copied"]:
+        lines.append(f"on another host to any second until {facts['archive_copied']} ago")
     lines += [f"  {line}" for line in facts["last"]]
     return "\n".join(lines)

@@ -1,7 +1,9 @@
 """BACKUP_TO: another place for the backups, a folder, a bucket or another machine, which rclone reaches."""
 
 import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ CAUSES = {
 }
 """What rclone and the far side write, and what that means."""
 
+COPY = "./deploy/rentomatic backup --copy"
+
 
 class Target:
     """The place that BACKUP_TO names, in rclone's words: /mnt/nas/rooms, store:bucket/rooms, nas:rooms."""
@@ -53,17 +57,24 @@ class Target:
     def __bool__(self) -> bool:
         return bool(self.place)
 
-    def rclone(self, *arguments: str, timeout: float = 0) -> Done:
+    def rclone(
+        self, *arguments: str, timeout: float = 0, variables: Mapping[str, str] | None = None, text: str = ""
+    ) -> Done:
+        """Run it with more variables in its environment, and a text to read."""
         # What is not there is an empty configuration; rclone would look for one of the user's.
         config = str(self.config) if self.config.exists() else "/dev/null"
         try:
             return process.run(
-                ["rclone", "--config", config, *OPTIONS, *arguments], timeout=timeout or self.seconds
+                ["rclone", "--config", config, *OPTIONS, *arguments],
+                environment={**os.environ, **(variables or {})},
+                text=text,
+                timeout=timeout or self.seconds,
             )
         except FileNotFoundError:
             raise Failure("rclone is missing, which BACKUP_TO needs", "apt install rclone") from None
 
-    def expect(self, done: Done, what: str) -> None:
+    def expect(self, done: Done, what: str, again: str = COPY) -> None:
+        """Failure with the cause, and the command that is to be typed again, where rclone has failed."""
         if done:
             return
         found = [meaning for words, meaning in CAUSES.items() if words.lower() in done.stderr.lower()]
@@ -71,12 +82,14 @@ class Target:
         if done.returncode == 124:
             reason = f"{done.stderr} (BACKUP_TIMEOUT)"
         command = f"rclone --config {self.config} lsf {self.place}"
-        raise Failure(f"{what} {self.place}: {reason}", f"{command}, then ./deploy/rentomatic backup --copy")
+        raise Failure(f"{what} {self.place}: {reason}", f"{command}, then {again}")
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self, again: str = COPY) -> dict[str, int]:
         """The files that are there; Failure where the place is not."""
-        listed = self.rclone("lsjson", "--files-only", self.place, timeout=min(120, self.seconds))
-        self.expect(listed, "nothing can be read from")
+        # Times would be a request for each file of a bucket.
+        words = ("lsjson", "--files-only", "--no-modtime", self.place)
+        listed = self.rclone(*words, timeout=min(120, self.seconds))
+        self.expect(listed, "nothing can be read from", again)
         found: list[dict[str, Any]] = json.loads(listed.stdout)
         return {one["Name"]: one["Size"] for one in found}
 

@@ -12,6 +12,7 @@ from deploy.operations.docker import Docker
 from deploy.operations.doctor import containers, files, host, point_in_time, pooler, replication, server, site
 from deploy.operations.doctor.facts import Facts
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, error, ok, skipped
+from deploy.operations.pitr import copying
 from deploy.operations.pitr.archive import Archive
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
@@ -166,6 +167,13 @@ def pooler_settings(facts: Facts) -> Finding:
 
 
 @where(pitr.wanted, "no WAL is kept (PITR=on)")
+def archive_copy(facts: Facts) -> Finding:
+    place = facts.project.setting("BACKUP_TO").rstrip("/")
+    every = copying.interval(facts.project)
+    return point_in_time.copied(place, every, copying.last(facts.project), facts.now)
+
+
+@where(pitr.wanted, "no WAL is kept (PITR=on)")
 def archive(facts: Facts) -> Finding:
     hours = int(facts.project.setting("PITR_BASE_HOURS", "24"))
     return point_in_time.kept(Archive(facts.project), hours, facts.now)
@@ -204,6 +212,7 @@ CHECKS = (
     Check("copy", "files", copies),
     Check("drill", "files", drills),
     Check("archive", "files", archive),
+    Check("archive-copy", "files", archive_copy),
     Check("database", "database", database_reachable, before_rollout=True),
     Check("migrations", "database", migrations),
     Check("indexes", "database", of_server(server.invalid_indexes)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.operations.doctor.files import hours
 from deploy.operations.doctor.finding import Finding, error, ok, warning
 from deploy.operations.doctor.server import Ask
+from deploy.operations.pitr import copying
 from deploy.operations.pitr.archive import Archive
 
 LAG = 64 * 2**20
@@ -14,6 +15,7 @@ LAG = 64 * 2**20
 
 RESTART = "docker compose up -d archive; docker compose logs --tail 20 archive"
 BASE = "./deploy/rentomatic basebackup"
+COPY = "./deploy/rentomatic archive --copy"
 
 
 def receiver(ask: Ask) -> Finding:
@@ -63,6 +65,16 @@ def kept(archive: Archive, base_hours: int, now: datetime) -> Finding:
             f"du -sh {shown(archive.folder)}/*/*; a smaller PITR_KEEP, then ./deploy/rentomatic apply",
         )
     return ok(f"can go back to any second since {bases[0].time:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def copied(place: str, every: timedelta | None, last: datetime | None, now: datetime) -> Finding:
+    """When the archive was last whole in the other place."""
+    if not place or every is None:
+        return ok("the WAL stays on this host (BACKUP_TO and ARCHIVE_COPY_EVERY bring it to another place)")
+    if last is None:
+        return warning(f"the archive was never copied to {place}", f"{COPY}; ./deploy/rentomatic schedule")
+    text = f"the archive was in {place} {hours(now - last)} ago"
+    return ok(text) if now < copying.due(last, every) else error(text, COPY)
 
 
 def shown(folder: Path) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from deploy.operations import backup_metrics, manifest
+from deploy.operations.pitr import copying
 from deploy.operations.project import TIME, Project
 
 
@@ -59,6 +60,16 @@ def test_the_newest_backup_with_a_manifest_is_the_one_that_counts(project):
         "rentomatic_backup_size_bytes": 5,
         "rentomatic_backup_rooms": 4,
     }
+
+
+def test_the_time_when_the_archive_has_to_be_copied_is_told_only_where_it_is_copied(project):
+    at = datetime.now(UTC)
+    copying.note(project, at=at.isoformat(), place="nas:rooms")
+    assert written(project) == {"rentomatic_backups": 0}
+    project.record("BACKUP_TO", "nas:rooms")
+    project.record("ARCHIVE_COPY_EVERY", "1min")
+    due = written(project)["rentomatic_archive_copy_due_timestamp_seconds"]
+    assert round((due - at.timestamp()) / 60) == 7
 
 
 def test_a_drill_that_fails_keeps_the_time_of_the_last_that_did_not(project):

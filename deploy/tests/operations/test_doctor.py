@@ -36,6 +36,7 @@ PROOFS = {
     "secrets": "test_a_secret_that_others_may_read_is_an_error",
     "renewal": "test_a_renewal_that_fails_or_does_not_come_is_noticed",
     "copy": "test_backups_that_do_not_reach_their_other_place_are_said",
+    "archive-copy": "test_an_archive_that_does_not_reach_its_other_place_is_said",
     "drill": "test_a_drill_that_fails_is_an_error_of_doctor_and_leaves_nothing",
     "archive": "test_a_gap_an_old_base_backup_and_an_empty_archive_are_said",
     "wraparound": "test_an_old_transaction_id_is_said_and_its_commands_freeze_each_database",
