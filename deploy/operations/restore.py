@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings",
         action="store_true",
-        help="not the database but .env, secrets and certificate, on a new host before its first rollout",
+        help="not the database but .env, secrets and certificate, on a new host before its first rollout; "
+        "without FILE those of the newest backup of BACKUP_TO",
     )
     parser.add_argument(
         "--accept", action="store_true", help="put in its place what has no manifest, or is another site's"
@@ -70,6 +71,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
         if options.at or (options.undo and recovery.was_last(project)):
             recovery.run(docker, options, report)
             return
+        if file is None and options.settings:
+            file = newest_elsewhere(project)
         if file is not None:
             file = found(project, file, report)
         if options.undo:
@@ -131,6 +134,14 @@ def found(project: Project, file: Path, report: Report) -> Path:
     if file.exists() or manifest.taken_at(file) is None or file.parent not in {Path.cwd(), kept.parent}:
         return file
     return target.fetch(file.name, report) if target and not kept.exists() else kept
+
+
+def newest_elsewhere(project: Project) -> Path | None:
+    """The newest backup of BACKUP_TO, which is not here yet; None where there is none."""
+    target = Target(project)
+    there = [Path(name) for name in target.sizes()] if target else []
+    taken = [path for path in there if manifest.taken_at(path)]
+    return project.deploy / "backups" / max(taken) if taken else None
 
 
 def list_of_backups(project: Project) -> str:

@@ -92,8 +92,7 @@ def test_a_lost_host_comes_back_to_its_last_copy_on_another_one(host, tmp_path):
     other = host("new")
     shutil.copy(key, other.folder / "deploy/secrets")
     other.set("BACKUP_TO", str(place))
-    (dump,) = place.glob("*.dump")
-    settings = rentomatic(other, "restore", "--settings", dump.name, check=True)
+    settings = rentomatic(other, "restore", "--settings", check=True)
     assert "./deploy/rentomatic archive --fetch" in settings.stdout
     other.http, other.https, other.url = ports
     fetched = rentomatic(other, "archive", "--fetch", check=True).stdout

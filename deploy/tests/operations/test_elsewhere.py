@@ -14,7 +14,7 @@ import pytest
 from deploy.operations.doctor import point_in_time
 from deploy.operations.doctor.finding import ERROR, OK, WARNING
 from deploy.operations.pitr import copying
-from deploy.operations.pitr.elsewhere import CHANGING, WHOLE, Elsewhere, files
+from deploy.operations.pitr.elsewhere import Elsewhere
 from deploy.operations.project import Project, lock_file
 from deploy.operations.report import Failure, Report
 from deploy.operations.seal import Key
@@ -59,8 +59,10 @@ def fill(site: Project) -> Project:
 
 
 def contents(site: Project) -> dict[str, bytes]:
+    """All that is kept, by its path; not what is on its way, whose folders begin with a dot."""
     folder = site.deploy / "archive"
-    return {name: (folder / name).read_bytes() for one in (WHOLE, CHANGING) for name in files(folder, one)}
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return {name: (folder / name).read_bytes() for name in names if "/." not in f"/{name}"}
 
 
 def copy(site: Project) -> None:
@@ -115,11 +117,10 @@ def expect_there_and_back(site: Project, folder: Path) -> None:
     other = new_host(site, folder / "first")
     fetch(other)
     assert contents(other) == contents(site)
-    for one in (WHOLE, CHANGING):
-        for name, ours in files(site.deploy / "archive", one).items():
-            theirs = (other.deploy / "archive" / name).stat()
-            assert theirs.st_mode & 0o777 == 0o600
-            assert name == "served" or abs(theirs.st_mtime - ours.st_mtime) < 1
+    for name in contents(site):
+        ours, theirs = ((one.deploy / "archive" / name).stat() for one in (site, other))
+        assert theirs.st_mode & 0o777 == 0o600
+        assert name == "served" or abs(theirs.st_mtime - ours.st_mtime) < 1
     made = [path for path in (other.deploy / "archive").rglob("*") if path.is_dir()]
     assert {path.stat().st_mode & 0o777 for path in made} == {0o700}
     assert ".fetched" not in {path.name for path in made}
@@ -298,7 +299,7 @@ def test_what_is_here_already_is_neither_fetched_nor_overwritten(site, capsys):
 
 
 @pytest.mark.parametrize("name", [segment(3), f"{BASE}/base.tar.gz"])
-@pytest.mark.parametrize("damage", ["flipped", "cut off", "gone"])
+@pytest.mark.parametrize("damage", ["flipped", "cut off", "cut off behind a block", "gone"])
 def test_what_was_damaged_there_is_refused_by_its_name(site, tmp_path, folder, name, damage):
     copy(site)
     (path,) = folder.glob(f"archive/*/{name}.bin")
@@ -306,6 +307,8 @@ def test_what_was_damaged_there_is_refused_by_its_name(site, tmp_path, folder, n
         flip(path)
     elif damage == "cut off":
         os.truncate(path, path.stat().st_size // 2)
+    elif damage == "cut off behind a block":  # which crypt does not notice
+        os.truncate(path, 32 + 65552)
     else:
         path.unlink()
     other = new_host(site, tmp_path / "other")

@@ -11,6 +11,7 @@ import pytest
 from deploy.operations import manifest
 from deploy.operations.project import Project, lock_file
 from deploy.operations.report import Failure, Report
+from deploy.operations.restore import newest_elsewhere
 from deploy.operations.seal import Key
 from deploy.operations.target import Target
 from deploy.tests.operations.places import project, s3_site, ssh_site
@@ -66,6 +67,18 @@ def expect_there_and_back(site: Project) -> None:
 
 def test_backups_go_to_a_folder_and_back(tmp_path, folder):
     expect_there_and_back(project(tmp_path / "site", folder))
+
+
+def test_the_newest_backup_there_is_found_without_its_name(tmp_path, folder):
+    site = project(tmp_path / "site", folder)
+    assert newest_elsewhere(site) is None
+    for day in (3, 1):
+        save(site, day)
+        copy(site)
+    (folder / "rentomatic-older.dump").write_bytes(b"by hand")
+    found = newest_elsewhere(project(tmp_path / "new", folder))
+    assert found == tmp_path / "new/deploy/backups/rentomatic-20261103T030000Z.dump"
+    assert newest_elsewhere(project(tmp_path / "none", "")) is None
 
 
 def test_what_is_not_encrypted_does_not_leave_the_host(tmp_path, folder):
