@@ -429,6 +429,17 @@ def test_a_write_that_was_sent_and_failed_is_502_and_not_begun_again(nginx):
         assert dying.requests == ["POST /rooms"]
 
 
+def test_a_static_file_that_one_version_lacks_comes_from_another_one(nginx):
+    with Replica("old") as old, Replica("new") as new:
+        old.status = 404
+        edge = nginx(old.port, new.port)
+        files = [edge.get(f"/static/rooms/rooms.{number}.css") for number in range(4)]
+        assert {(response.status, response.body) for response in files} == {(200, b"new")}
+        assert old.requests
+        # What else is not there is said at once.
+        assert {edge.get("/admin/nowhere").status for _ in range(4)} == {200, 404}
+
+
 def test_a_silent_upstream_is_504(nginx):
     with socket.create_server(("127.0.0.1", rig.free_port())) as silent:
         edge = nginx(silent.getsockname()[1], NGINX_READ_TIMEOUT="1s")
