@@ -26,6 +26,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.template.loader import get_template
 
+from rentomatic_site.release import identity
 from rentomatic_site.sockets import cut_after
 
 logger = logging.getLogger(__name__)
@@ -46,20 +47,30 @@ def livez(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when a request would find what it needs, else 503 with the reason; within 4 seconds."""
+    """
+    200 when a request would find what it needs, else 503 with the reason; within 4 seconds.
+
+    Both say which release and which secret key this is, by which hosts are compared (`doctor`).
+    """
     if Path(settings.DRAIN_FILE).exists():
-        return probe_response(503, ready=False, reason="draining: this process is about to stop")
+        return readiness("draining: this process is about to stop")
     try:
         load_parts()
     except Exception:  # whatever a module, a template or the manifest raises, each request would fail
         logger.exception("not ready")
-        return probe_response(
-            503, ready=False, reason="URLs, templates or static files cannot be loaded; the log says which"
-        )
+        return readiness("URLs, templates or static files cannot be loaded; the log says which")
     reason = database.missing()
     if reason == NO_RESPONSE and replicas_serve():
-        return probe_response(200, ready=True, writes=False, reason=f"{reason}, but replicas do")
-    return probe_response(503, ready=False, reason=reason) if reason else probe_response(200, ready=True)
+        return probe_response(
+            200, ready=True, writes=False, reason=f"{reason}, but replicas do", **identity()
+        )
+    return readiness(reason)
+
+
+def readiness(reason: str | None) -> JsonResponse:
+    if reason:
+        return probe_response(503, ready=False, reason=reason, **identity())
+    return probe_response(200, ready=True, **identity())
 
 
 def replicas_serve() -> bool:

@@ -1,6 +1,7 @@
 """/livez and /readyz, requested as by a container's health check."""
 
 import gc
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from django.test import Client, override_settings
 from django.urls import resolve, reverse
 
 from rentomatic_site import probes
+from rentomatic_site.release import PACKAGES, identity, release
 from rentomatic_site.testing.rig import wait_until
+
+SKIPPED = shutil.ignore_patterns("tests", "*.pmtiles", "*.pyc")
 
 
 @pytest.fixture
@@ -46,8 +50,23 @@ def test_livez_makes_no_query(probe):
 @pytest.mark.django_db(transaction=True)
 def test_readyz_is_200_when_the_migrations_are_applied(probe):
     response = probe.get("/readyz")
-    assert (response.status_code, response.json()) == (200, {"ready": True})
+    assert (response.status_code, response.json()) == (200, {"ready": True, **identity()})
     assert response["Cache-Control"] == "no-store"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readyz_says_which_release_and_which_secret_key_this_is(probe, settings, tmp_path):
+    before = probe.get("/readyz").json()
+    settings.SECRET_KEY = "another-" + settings.SECRET_KEY
+    after = probe.get("/readyz").json()
+    assert (after["release"], after["key"] == before["key"]) == (before["release"], False)
+    for package in PACKAGES:
+        shutil.copytree(settings.BASE_DIR / package, tmp_path / package, ignore=SKIPPED)
+    settings.BASE_DIR = tmp_path
+    copied = release.__wrapped__()
+    with (tmp_path / "rooms/templates/rooms/base.html").open("a") as page:
+        page.write("<!-- later -->")
+    assert len({copied, release.__wrapped__()}) == 2
 
 
 def test_readyz_names_a_pending_migration(probe, recorder):
@@ -55,7 +74,11 @@ def test_readyz_names_a_pending_migration(probe, recorder):
     recorder.record_unapplied("rooms", "0002_groups")
     response = probe.get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"ready": False, "reason": "migrations pending: rooms.0002_groups"}
+    assert response.json() == {
+        "ready": False,
+        "reason": "migrations pending: rooms.0002_groups",
+        **identity(),
+    }
     assert response["Retry-After"] == "2"
 
 
@@ -82,7 +105,7 @@ def test_readyz_is_200_with_some_of_what_a_squashed_migration_replaces(
     recorder.record_unapplied("rooms", names[0])
     probes.migrations.cache_clear()
     try:
-        assert probe.get("/readyz").json() == {"ready": True}
+        assert probe.get("/readyz").json()["ready"] is True
     finally:
         probes.migrations.cache_clear()
 
@@ -140,7 +163,7 @@ def test_readyz_is_503_without_a_database_and_keeps_the_drivers_text(probe, monk
     monkeypatch.setitem(connection.settings_dict, "PORT", 1)
     response = probe.get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"ready": False, "reason": "the database does not answer"}
+    assert response.json()["reason"] == "the database does not answer"
     assert "Connection refused" in caplog.text
 
 
@@ -167,7 +190,7 @@ def test_readyz_is_503_while_draining(probe, settings, tmp_path):
     (tmp_path / "draining").touch()
     response = probe.get("/readyz")
     assert response.status_code == 503
-    assert response.json() == {"ready": False, "reason": "draining: this process is about to stop"}
+    assert response.json()["reason"] == "draining: this process is about to stop"
     assert response["Retry-After"] == "2"
 
 
