@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.operations import nodes, overlays, pitr, pooling
+from deploy.operations import hosts, nodes, overlays, pitr, pooling
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
@@ -88,6 +88,7 @@ class Apply:
         self.tell(changes)
         if self.options.dry_run:
             return
+        hosts.expect_the_database(self.docker.project)
         self.replicas.remove_leftovers()
         slot = self.nginx.prepare()
         if pooling.wanted(self.docker.project):

@@ -5,7 +5,7 @@ import importlib
 import sys
 from types import ModuleType
 
-from deploy.operations import process
+from deploy.operations import hosts, process
 from deploy.operations.report import Failure, Report
 
 COMMANDS = {
@@ -27,6 +27,9 @@ COMMANDS = {
     "upgrade": "bring PostgreSQL to another major version",
 }
 """Each is a module beside this one, with HELP, add_arguments() and run()."""
+
+OF_THE_DATABASE = {"promote", "rotate", "backup", "basebackup", "restore", "drill", "schedule", "upgrade"}
+"""Commands that a host with `web` only has no use for."""
 
 STATUSES = """\
 exit status: 0 done; 1 failed, and the message says what was changed; 2 the command line is wrong; 3 another
@@ -77,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     process.install_handlers()
     failure, status = None, 0
     try:
+        if options.command in OF_THE_DATABASE:
+            hosts.refuse(options.command)
         status = load(options.command).run(options, report) or 0
     except Failure as error:
         failure, status = error, error.status

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.operations import https, process
+from deploy.operations import hosts, https, process
 from deploy.operations.docker import Docker
 from deploy.operations.report import Failure
 
@@ -37,8 +37,13 @@ class Nginx:
         configured = self.docker.config(variables)["x-nginx"]
         # Compose writes a dollar twice, as it would have to stand in its file.
         values = {name: str(text).replace("$$", "$") for name, text in configured.items()}
-        templates = sorted((self.docker.project.deploy / "nginx").glob("*.template"))
-        return {path.stem: fill_in(path.read_text(), values) for path in templates}
+        values["NGINX_UPSTREAM"] += hosts.upstreams(self.docker.project)
+        folder = self.docker.project.deploy / "nginx"
+        templates = {path.stem: path for path in folder.glob("*.template")}
+        if self.docker.project.is_web_host:
+            balance = {name: path for name, path in templates.items() if name.startswith("balance-")}
+            templates = balance | {path.stem: path for path in (folder / "web").glob("*.template")}
+        return {name: fill_in(path.read_text(), values) for name, path in sorted(templates.items())}
 
     def serving(self) -> dict[str, str]:
         """The files that nginx has loaded."""

@@ -114,6 +114,16 @@ class Project:
         return "compose.managed.yml" in self.setting("COMPOSE_FILE")
 
     @property
+    def is_web_host(self) -> bool:
+        """Whether this host has `web` only, for the nginx and the database of another one."""
+        return self.setting("ROLE") == "web"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether a container of ours is the database."""
+        return not (self.managed or self.is_web_host)
+
+    @property
     def automatic(self) -> bool:
         """Whether Patroni decides which server of the database is the primary."""
         return self.setting("REPLICAS") == "automatic"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from deploy.operations import process
+from deploy.operations import hosts, process
 from deploy.operations.classify import irreversible, unsafe
 from deploy.operations.docker import Docker
 from deploy.operations.migrations import Migrations, targets
@@ -74,7 +74,8 @@ class Rollback:
             raise Failure("nothing is running; nothing was changed", "docker compose up -d --wait")
         self.report.step(f"Starting {len(old)} of {self.image} beside {len(old)} …")
         try:
-            new = self.replicas.start_beside(old, len(old), self.image, newer_schema=bool(back))
+            newer = bool(back) or self.project.is_web_host
+            new = self.replicas.start_beside(old, len(old), self.image, newer_schema=newer)
         except BaseException as error:
             with process.held():
                 self.replicas.remove(set(self.replicas.added(old)))
@@ -95,6 +96,8 @@ class Rollback:
 
     def migrations_to_take_back(self, serving: str) -> list[str]:
         """What is applied and unknown to the version; Failure where it must stay or may not be lost."""
+        if self.project.is_web_host:
+            return []  # the site's host takes them back, when no host needs them any more
         plan = Migrations(self.docker, self.image).plan()
         if plan.pending:
             raise Failure(
@@ -104,6 +107,7 @@ class Rollback:
             )
         if not plan.unknown:
             return []
+        self.expect_that_no_host_needs(plan.unknown)
         known = Migrations(self.docker, serving).plan(*plan.unknown)
         for name, sql in known.backwards.items():
             if words := irreversible(sql):
@@ -126,6 +130,17 @@ class Rollback:
                 "./deploy/rentomatic backup, then ./deploy/rentomatic rollback --accept",
             )
         return plan.unknown
+
+    def expect_that_no_host_needs(self, migrations: list[str]) -> None:
+        """Failure while a web host serves the version that these were made for."""
+        own = hosts.own(self.docker)
+        found = hosts.ask_all(self.project)
+        if serving := [name for name, one in found.items() if one.release and one.release == own.release]:
+            raise Failure(
+                f"{', '.join(serving)} serves the version that needs {', '.join(migrations)}; nothing was "
+                "changed",
+                "./deploy/rentomatic rollback there, then here",
+            )
 
     def take_back(self, serving: str, back: list[str], new: list[str]) -> None:
         """By the version that has them, now that nobody uses what they have made."""

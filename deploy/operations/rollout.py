@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from deploy.operations import doctor, overlays, pitr, pooling, process
+from deploy.operations import doctor, hosts, overlays, pitr, pooling, process
 from deploy.operations.classify import hazards
 from deploy.operations.docker import Docker
 from deploy.operations.migrations import Migrations, Plan
@@ -74,6 +74,7 @@ class Rollout:
                     with process.held():
                         self.docker("image", "rm", self.image, check=False)
             return
+        hosts.expect_the_database(self.project)
         self.replicas.remove_leftovers()
         old = self.replicas.serving()
         if not old and self.project.image:
@@ -105,7 +106,7 @@ class Rollout:
         elif self.options.rehearse:
             self.build()
         if self.image:
-            plan = Migrations(self.docker, self.image).plan()
+            plan = self.plan()
             self.report.data["migrations"] = plan.pending
             self.report.say(f"Would migrate: {', '.join(plan.pending) or 'nothing'}.")
             for hazard in hazards(plan.forwards, plan.backwards):
@@ -161,18 +162,24 @@ class Rollout:
                 variables={"IMAGE": self.image},
                 check=False,
             )
-            reason = "" if up else "\n".join(up.text.splitlines()[-3:])
-            reason = reason or self.replicas.still_failing(self.docker.containers("web"))
+            web = self.docker.containers("web")
+            reason = self.replicas.still_failing(web) if up else self.replicas.failing(web)
+            if not up:
+                reason = "\n".join([*up.text.splitlines()[-3:], reason])
         except BaseException:
             with process.held():
                 self.docker.compose("down", variables={"IMAGE": self.image}, check=False)
             raise
         if reason:
             self.report.show(reason)
-            logs = ["logs", "--no-color", "--tail", "10", "migrate", "web", "nginx"]
+            services = [] if self.project.is_web_host else ["migrate"]
+            logs = ["logs", "--no-color", "--tail", "10", *services, "web", "nginx"]
             self.report.show(self.docker.compose(*logs, variables={"IMAGE": self.image}, check=False).text)
             self.docker.compose("down", variables={"IMAGE": self.image}, check=False)
-            raise Failure("the first start failed (above); nothing is running", MEND)
+            raise Failure(
+                "the first start failed (above); nothing is running",
+                hosts.next_step(self.project, reason, MEND),
+            )
         if pitr.wanted(self.project):
             pitr.prepare(self.docker)
         self.record([])
@@ -183,24 +190,21 @@ class Rollout:
         slot = None
         try:
             slot = self.nginx.prepare()
-            migrations = Migrations(self.docker, self.image)
-            plan = migrations.plan()
+            plan = self.plan()
             self.refuse_what_is_not_safe(plan)
             if self.options.rehearse and not self.rehearse(plan):
                 raise Failure("the rehearsal found what would go wrong (above); nothing was migrated")
             if pooling.wanted(self.project):
                 pooling.start(self.docker, self.report)
-            self.report.step("Migrating …")
             back = plan.back
-            done = migrations.apply()
-            if not done:
-                self.report.show(done.text)
-                raise Failure("the migration failed (above)")
+            if not self.project.is_web_host:
+                self.migrate()
             if pooling.wanted(self.project):
                 pooling.reconnect(self.docker)
             self.report.step(f"Starting {len(old)} new beside {len(old)} old …")
             new = self.replicas.start_beside(old, len(old), self.image)
         except Failure as failure:
+            failure.next_step = hosts.next_step(self.project, failure.reason, failure.next_step)
             self.give_up(failure, old, back)
         except BaseException:
             self.give_up(Failure("interrupted", status=130), old, back)
@@ -214,6 +218,17 @@ class Rollout:
                         "--accept, at a quiet time"
                     )
             self.finish(new)
+
+    def plan(self) -> Plan:
+        """The migrations to come; none on a web host, whose site's host has migrated."""
+        return Plan() if self.project.is_web_host else Migrations(self.docker, self.image).plan()
+
+    def migrate(self) -> None:
+        self.report.step("Migrating …")
+        done = Migrations(self.docker, self.image).apply()
+        if not done:
+            self.report.show(done.text)
+            raise Failure("the migration failed (above)")
 
     def refuse_what_is_not_safe(self, plan: Plan) -> None:
         found = hazards(plan.forwards, plan.backwards)
@@ -255,3 +270,5 @@ class Rollout:
                 self.docker("image", "rm", name, check=False)
         self.report.data |= {"image": self.image, "replicas": len(new)}
         self.report.say(f"Done: {len(new)} replicas of {self.image}. The database was left as it was.")
+        if others := hosts.web_hosts(self.project):
+            self.report.say(f"Next: the same release on {', '.join(map(hosts.written, others))}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.operations import manifest, nodes, pitr, pooling
+from deploy.operations import hosts, manifest, nodes, pitr, pooling
 from deploy.operations.docker import Docker
 from deploy.operations.doctor.containers import time_of
 from deploy.operations.doctor.files import hours, proof_age
@@ -40,6 +40,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
         "requests": summary(read_lines(log.stdout.splitlines())),
         "minutes": options.minutes,
         "database": servers(docker),
+        "hosts": [f"{name}: {one.reason or 'ready'}" for name, one in hosts.ask_all(project).items()],
+        "role": project.setting("ROLE", "site"),
         "backup": newest_backup(project, now),
         "since": reach(project),
         "archive_copied": copied(project, now),
@@ -142,6 +144,10 @@ def screen(facts: dict[str, Any]) -> str:
         lines.append(
             f"{one['name']:32} {one['state']:10} up {one['up'] or '-':10} {one['restarts']} restarts"
         )
+    if facts["role"] == "web":
+        return "\n".join(
+            [*lines, "", "a web host: requests and backups are in the status of the site's host"]
+        )
     statuses = ", ".join(f"{number} × {status}" for status, number in requests["statuses"].items())
     lines += ["", f"last {facts['minutes']} minutes: {requests['total']} requests ({statuses or 'none'})"]
     lines.append(f"errors: {requests['errors']}; from the cache: {requests['cached']}")
@@ -149,6 +155,8 @@ def screen(facts: dict[str, Any]) -> str:
         lines.append(f"  {one['seconds']:7.3f} s  {one['status']}  {one['method']} {one['target'][:60]}")
     if facts["database"]:
         lines += ["", *facts["database"]]
+    if facts["hosts"]:
+        lines += ["", *facts["hosts"]]
     lines += ["", f"newest backup: {facts['backup'] or 'none'}"]
     if facts["since"]:
         lines.append(f"can go back to any second since {facts['since']}")

@@ -241,6 +241,23 @@ def test_every_variable_of_the_templates_has_a_value(variables):
     assert passed - wanted == set()
 
 
+def test_every_variable_of_a_web_hosts_nginx_is_one_of_the_sites():
+    text = (PROJECT / "deploy/nginx/web/nginx.conf.template").read_text()
+    assert set(re.findall(r"\$\{(\w+)\}", text)) <= set(proxy.defaults())
+
+
+def test_a_web_hosts_nginx_takes_what_that_of_the_site_lets_through():
+    """Bodies, headers; and it keeps a connection for longer, so that the site's nginx closes it."""
+    site = "".join(path.read_text() for path in TEMPLATES)
+    web = (PROJECT / "deploy/nginx/web/nginx.conf.template").read_text()
+    largest = max(int(size) for size in re.findall(r"client_max_body_size (\d+)m;", site))
+    assert f"client_max_body_size {largest}m;" in web
+    for name in ("client_header_buffer_size", "large_client_header_buffers"):
+        assert re.search(rf"{name} (.*?);", site)[1] == re.search(rf"{name} (.*?);", web)[1]
+    upstream = re.search(r"keepalive 16;\s*keepalive_timeout (\d+)s", site)[1]
+    assert int(re.search(r"keepalive_timeout (\d+)s", web)[1]) > int(upstream)
+
+
 def test_nginx_takes_each_format_that_streams_for_an_export():
     streaming = {row.name for row in FORMATS.values() if row.streams}
     text = "".join(path.read_text() for path in TEMPLATES)

@@ -86,7 +86,13 @@ class Response:
 
 
 def get(
-    port: int, path: str, method: str = "GET", timeout: float = 30, tls: bool = False, **headers: Any
+    port: int,
+    path: str,
+    method: str = "GET",
+    timeout: float = 30,
+    tls: bool = False,
+    address: str = "127.0.0.1",
+    **headers: Any,
 ) -> Response:
     """One request on a connection of its own; `X_Request_ID="…"` sends X-Request-ID, `body=…` a body."""
     began = time.monotonic()
@@ -94,7 +100,7 @@ def get(
     connection = (
         http.client.HTTPSConnection("localhost", port, timeout=timeout, context=UNVERIFIED)
         if tls
-        else http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        else http.client.HTTPConnection(address, port, timeout=timeout)
     )
     try:
         connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})

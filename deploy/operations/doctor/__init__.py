@@ -6,10 +6,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from deploy.operations import https, nodes, pitr, pooling
+from deploy.operations import hosts, https, nodes, pitr, pooling
 from deploy.operations.database import identifier
 from deploy.operations.docker import Docker
-from deploy.operations.doctor import containers, files, host, point_in_time, pooler, replication, server, site
+from deploy.operations.doctor import (
+    containers,
+    files,
+    host,
+    point_in_time,
+    pooler,
+    replication,
+    server,
+    site,
+    web_hosts,
+)
 from deploy.operations.doctor.facts import Facts
 from deploy.operations.doctor.finding import ERROR, OK, SKIPPED, WARNING, Finding, error, ok, skipped
 from deploy.operations.pitr import copying
@@ -41,6 +51,8 @@ class Check:
 def database_reachable(facts: Facts) -> Finding:
     if facts.project.managed:
         return ok("the database is a managed one; its provider looks after it")
+    if facts.project.is_web_host:
+        return ok("the database is the site's host's, which looks after it")
     if facts.database is None:
         return error(
             "the database does not answer", "docker compose up -d db; docker compose logs --tail 30 db"
@@ -63,14 +75,16 @@ def migrations(facts: Facts) -> Finding:
     )
     if "newer" in reason:
         command = "./deploy/rentomatic rollout the version that fits, or rollback"
-    return error(reason.strip()[:300], command)
+    return error(reason.strip()[:300], hosts.next_step(facts.project, reason, command))
 
 
 def connections(facts: Facts) -> Finding:
     setting = facts.project.setting
     workers, threads = int(setting("WEB_WORKERS", "2")), int(setting("WEB_THREADS", "4"))
     pooled = pooling.size(facts.project) if pooling.wanted(facts.project) else 0
-    return server.connections(facts.ask, int(setting("WEB_REPLICAS", "2")), workers, threads, pooled)
+    # As many replicas on each host.
+    replicas = int(setting("WEB_REPLICAS", "2")) * (1 + len(hosts.web_hosts(facts.project)))
+    return server.connections(facts.ask, replicas, workers, threads, pooled)
 
 
 def versions(facts: Facts) -> Finding:
@@ -107,7 +121,8 @@ def where(wanted: Callable[[Project], bool], otherwise: str) -> Callable[[Look],
     return of
 
 
-of_backups = where(lambda project: not project.managed, "backups are the provider's")
+of_backups = where(lambda project: project.has_database, "backups are those of who has the database")
+of_site = where(lambda project: not project.is_web_host, "the site's host looks after it (ROLE=web)")
 of_nodes = where(nodes.wanted, "off: one server has the database (REPLICAS=on adds two that follow it)")
 of_pooler = where(pooling.wanted, "off: each thread has its own connection (POOLER=on lets them share a few)")
 
@@ -166,6 +181,13 @@ def pooler_settings(facts: Facts) -> Finding:
     return pooler.settings(facts.console, facts.project.primary, pooling.size(facts.project))
 
 
+@where(
+    lambda project: bool(project.setting("WEB_HOSTS")), "off: this host serves alone (WEB_HOSTS names others)"
+)
+def others(facts: Facts) -> Finding:
+    return web_hosts.ready(facts.web_hosts, facts.own_answer)
+
+
 @where(pitr.wanted, "no WAL is kept (PITR=on)")
 def archive_copy(facts: Facts) -> Finding:
     place = facts.project.setting("BACKUP_TO").rstrip("/")
@@ -186,7 +208,7 @@ CHECKS = (
     Check("clock", "host", lambda facts: host.clock(host.clock_state(), time.time(), facts.newest_time)),
     Check("versions", "host", versions),
     Check("dns", "host", lambda facts: host.dns(facts.host)),
-    Check("ports", "host", lambda facts: host.ports(facts.ports)),
+    Check("ports", "host", lambda facts: host.ports(facts.published)),
     Check("running", "containers", lambda facts: containers.running(facts.containers, facts.services)),
     Check("restarts", "containers", lambda facts: containers.restart_loops(facts.containers, facts.now)),
     Check(
@@ -204,9 +226,13 @@ CHECKS = (
         lambda facts: files.secret_files(facts.project.secrets, facts.project.setting("RUN_AS")),
         before_rollout=True,
     ),
-    Check("certificate-chain", "files", lambda facts: files.certificate_pair(facts.chain, facts.key)),
-    Check("certificate-host", "files", lambda facts: files.certificate_host(facts.chain, facts.host)),
-    Check("certificate-days", "files", lambda facts: files.certificate_days(facts.chain, facts.now)),
+    Check(
+        "certificate-chain", "files", of_site(lambda facts: files.certificate_pair(facts.chain, facts.key))
+    ),
+    Check(
+        "certificate-host", "files", of_site(lambda facts: files.certificate_host(facts.chain, facts.host))
+    ),
+    Check("certificate-days", "files", of_site(lambda facts: files.certificate_days(facts.chain, facts.now))),
     Check("renewal", "files", renewal),
     Check("backup", "files", backups),
     Check("copy", "files", copies),
@@ -241,16 +267,25 @@ CHECKS = (
     Check(
         "cache",
         "site",
-        lambda facts: site.cache(facts.site, facts.project.setting("NGINX_MICROCACHE", "on") == "on"),
+        of_site(
+            lambda facts: site.cache(facts.site, facts.project.setting("NGINX_MICROCACHE", "on") == "on")
+        ),
     ),
     Check("login", "site", lambda facts: site.login(facts.site, facts.is_under_maintenance)),
     Check("static-files", "site", lambda facts: site.static_files(facts.site)),
-    Check("map-file", "site", lambda facts: site.map_file(facts.site, facts.project.setting("MAP_PMTILES"))),
+    Check(
+        "map-file",
+        "site",
+        of_site(lambda facts: site.map_file(facts.site, facts.project.setting("MAP_PMTILES"))),
+    ),
+    Check("web-hosts", "site", others),
     Check(
         "certificate-served",
         "site",
-        lambda facts: site.served_certificate(
-            facts.site, facts.chain.read_text() if facts.chain.exists() else ""
+        of_site(
+            lambda facts: site.served_certificate(
+                facts.site, facts.chain.read_text() if facts.chain.exists() else ""
+            )
         ),
     ),
 )

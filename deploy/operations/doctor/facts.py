@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.operations import nodes, pooling
+from deploy.operations import hosts, nodes, pooling
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
 from deploy.operations.doctor import pooler
 from deploy.operations.doctor.server import PSQL, Ask
-from deploy.operations.doctor.site import Site
+from deploy.operations.doctor.site import Site, WebHost
 from deploy.operations.pitr.recovery import container_name
 from deploy.operations.pitr.volumes import Volumes
 from deploy.operations.rehearsal import code_folder, copies
@@ -174,6 +174,15 @@ class Facts:
         return pooler.refusal(done, self.project.role)
 
     @cached_property
+    def web_hosts(self) -> dict[str, hosts.Answer]:
+        """Of each other host that nginx sends requests to, what it says of itself."""
+        return hosts.ask_all(self.project)
+
+    @property
+    def own_answer(self) -> hosts.Answer:
+        return hosts.own(self.docker)
+
+    @cached_property
     def reason_of_readiness(self) -> str:
         """What a replica says of its database: pending or foreign migrations; empty where it is ready."""
         for one in self.containers:
@@ -199,15 +208,17 @@ class Facts:
         return self.project.setting("SITE_HOST", "localhost")
 
     @property
-    def ports(self) -> list[int]:
-        return [
-            int(self.project.setting("HTTP_PORT", "8080")),
-            int(self.project.setting("HTTPS_PORT", "8443")),
-        ]
+    def published(self) -> list[tuple[str, int]]:
+        """The addresses at which clients, or the site's host, reach nginx."""
+        if self.project.is_web_host:
+            return hosts.addresses(self.project, "WEB_ADDRESS", "")
+        names = {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
+        return [("127.0.0.1", int(self.project.setting(*one))) for one in names.items()]
 
     @property
     def site(self) -> Site:
-        return Site(self.host, self.ports[1])
+        address, port = self.published[-1]
+        return WebHost(self.host, port, address) if self.project.is_web_host else Site(self.host, port)
 
     @property
     def is_under_maintenance(self) -> bool:

@@ -110,12 +110,12 @@ def dns(host: str) -> Finding:
     return ok(f"{host} is {', '.join(addresses)}")
 
 
-def ports(numbers: Iterable[int]) -> Finding:
-    """Whether somebody listens on each."""
+def ports(published: Iterable[tuple[str, int]]) -> Finding:
+    """Whether somebody listens on each address and port."""
     closed = []
-    for number in numbers:
+    for address, number in published:
         try:
-            socket.create_connection(("127.0.0.1", number), 2).close()
+            socket.create_connection((address, number), 2).close()
         except OSError:
             closed.append(str(number))
     if closed:

@@ -15,9 +15,13 @@ class Site:
 
     host: str
     port: int
+    address: str = "127.0.0.1"
+
+    def wire(self) -> socket.socket:
+        return self.connect()
 
     def connect(self) -> ssl.SSLSocket:
-        wire = socket.create_connection(("127.0.0.1", self.port), 10)
+        wire = socket.create_connection((self.address, self.port), 10)
         context = ssl._create_unverified_context()  # noqa: S323 - the certificate has checks of its own
         return context.wrap_socket(wire, server_hostname=self.host)
 
@@ -25,8 +29,8 @@ class Site:
         """Status (0: no response), headers with small letters, and the text."""
         connection = http.client.HTTPConnection(self.host, self.port)
         try:
-            connection.sock = self.connect()
-            connection.request("GET", path, headers=headers)
+            connection.sock = self.wire()
+            connection.request("GET", path, headers=self.forwarded() | headers)
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
             return response.status, {name.lower(): value for name, value in response.getheaders()}, text
@@ -34,6 +38,20 @@ class Site:
             return 0, {}, str(reason)
         finally:
             connection.close()
+
+    def forwarded(self) -> dict[str, str]:
+        """What nginx of the site's host would say of the client, where it stands in its place."""
+        return {}
+
+
+class WebHost(Site):
+    """A host with `web` only, which the site's host asks by plain HTTP."""
+
+    def wire(self) -> socket.socket:
+        return socket.create_connection((self.address, self.port), 10)
+
+    def forwarded(self) -> dict[str, str]:
+        return {"X-Forwarded-Proto": "https"}
 
 
 def answer(site: Site) -> Finding:

@@ -57,6 +57,7 @@ PROOFS = {
     "cache": "test_a_cache_that_is_switched_off_is_noticed",
     "login": "test_a_site_without_upstreams_fails_its_checks",
     "static-files": "test_a_static_file_that_is_gone_is_an_error",
+    "web-hosts": "test_a_web_host_that_is_away_not_ready_or_another_is_said",
     "map-file": "test_the_file_of_the_map_has_to_come_by_ranges",
 }
 """The test that breaks what a check looks at; BREAKS of test_compose_doctor.py has the other checks."""
@@ -153,9 +154,9 @@ def test_a_host_name_without_an_address_is_an_error():
 
 def test_a_port_that_nobody_listens_on_is_an_error():
     port = rig.free_port()
-    assert host.ports([port]).text == f"nobody listens on port {port}"
+    assert host.ports([("127.0.0.1", port)]).text == f"nobody listens on port {port}"
     with rig.socket.create_server(("127.0.0.1", port)):
-        assert host.ports([port]).level == OK
+        assert host.ports([("127.0.0.1", port)]).level == OK
 
 
 # --- The containers, as `docker inspect` shows them

@@ -91,10 +91,13 @@ def test_the_screen_fits_one_without_a_request_or_a_backup():
         "image": "", "url": "https://localhost", "containers": [], "requests": summary([]), "minutes": 10,
         "database": [], "backup": "", "since": "2026-11-20 16:00:00 UTC", "last": [],
         "archive_copied": "1 minutes",
+        "hosts": ["10.0.0.2:8000: ready"], "role": "site",
     }  # fmt: skip
     text = screen(facts)
     assert "nothing is released" in text
     assert "newest backup: none" in text
+    assert "10.0.0.2:8000: ready" in text
+    assert "newest backup" not in screen(facts | {"role": "web"})
     assert "can go back to any second since 2026-11-20 16:00:00 UTC" in text
     assert "can go back" not in screen(facts | {"since": ""})
     assert "on another host to any second until 1 minutes ago" in text

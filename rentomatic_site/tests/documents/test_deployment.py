@@ -19,7 +19,7 @@ def names(heading: str, column: int) -> set[str]:
 
 
 def test_every_variable_of_compose_is_explained() -> None:
-    names_of_overlays = ("acme", "ha", "monitoring", "pitr", "pooler", "replicas")
+    names_of_overlays = ("acme", "ha", "hosts", "monitoring", "pitr", "pooler", "replicas", "web")
     overlays = [PROJECT / "deploy" / f"compose.{name}.yml" for name in names_of_overlays]
     files = [PROJECT / "compose.yml", *overlays]
     wanted = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
