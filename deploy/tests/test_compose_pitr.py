@@ -531,6 +531,7 @@ def test_old_base_backups_go_with_the_wal_that_only_they_need(site):
 
 
 def test_times_before_and_after_a_promotion_are_reached(site):
+    site.set("PITR_KEEP", "7")
     site.set("REPLICAS", "on")
     rentomatic(site, "apply", "--accept", check=True)
     rig.wait_until(lambda: is_received(site), "all WAL in the archive", 60)
