@@ -1,4 +1,8 @@
-"""The host is lost, with the database, its archive and all secrets: another one goes on from BACKUP_TO."""
+"""
+The host is lost, with the database, its archive and all secrets: another one goes on from BACKUP_TO.
+
+With TEST_LONG=on it has a million rooms.
+"""
 
 import os
 import re
@@ -9,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.tests.stack import Stack, needs_engine
+from deploy.tests.stack import LONG, Stack, needs_engine
 from deploy.tests.test_compose_pitr import (
     ROOMS,
     Writer,
@@ -24,6 +28,9 @@ from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs
 
 pytestmark = [pytest.mark.compose, pytest.mark.needs("root", "docker", "git", "rclone", "openssl")]
+
+
+MILLION = re.sub(r"generate_series\(1, \d+\)", "generate_series(1, 1000000)", ROOMS)
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ def test_a_lost_host_comes_back_to_its_last_copy_on_another_one(host, tmp_path):
     shutil.copy(first.folder / "deploy/secrets/backup_key", key)
     rig.wait_until(lambda: bool(bases(first)), "a base backup", 120)
     rentomatic(first, "backup", check=True)
-    first.sql(ROOMS)
+    first.sql(MILLION if LONG else ROOMS)
     rooms = count(first)
     rig.wait_until(lambda: is_received(first), "WAL that is received", 60)
     assert diagnosis(first, "archive-copy")["level"] == "warning"
