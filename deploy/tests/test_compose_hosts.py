@@ -285,7 +285,7 @@ def test_another_secret_key_is_an_error_of_doctor(hosts):
     finally:
         file.write_text(before)
         assert operate(hosts.web, "apply", "--force")["ok"]
-    assert finding(hosts.site, "web-hosts")["level"] == "ok"
+    rig.wait_until(lambda: finding(hosts.site, "web-hosts")["level"] == "ok", "the same key again", 60)
 
 
 @long
