@@ -71,6 +71,11 @@ def finding(stack: Stack, check: str) -> dict[str, str]:
     return found
 
 
+def expect_well(hosts: "Hosts") -> None:
+    """A host whose replicas have just been replaced may not answer at the first look."""
+    rig.wait_until(lambda: finding(hosts.site, "web-hosts")["level"] == "ok", "well web hosts", 60)
+
+
 def copy_secrets(site: Stack, web: Stack) -> None:
     """As docs/scaling.md does it, without ssh."""
     folders = site.folder / "deploy/secrets", web.folder / "deploy/secrets"
@@ -188,7 +193,7 @@ def test_a_release_with_a_migration_goes_over_both_hosts_without_a_failed_reques
     assert (told["ok"], also["ok"]) == (True, True), (told, also)
     assert set(clients.statuses()) == {200}
     assert (between["level"], "the schema is newer" in between["text"]) == ("error", True)
-    assert finding(hosts.site, "web-hosts")["level"] == "ok"
+    expect_well(hosts)
 
 
 def test_a_rollback_goes_over_both_hosts_without_a_failed_request(hosts):
@@ -204,7 +209,7 @@ def test_a_rollback_goes_over_both_hosts_without_a_failed_request(hosts):
     assert (told["ok"], also["ok"]) == (True, True), (told, also)
     assert also["taken_back"]
     assert set(clients.statuses()) == {200}
-    assert finding(hosts.site, "web-hosts")["level"] == "ok"
+    expect_well(hosts)
 
 
 @pytest.mark.parametrize("secret", ["application_password", pytest.param("secret_key", marks=long)])
@@ -221,7 +226,7 @@ def test_a_rotation_in_the_order_of_the_document_fails_no_request(hosts, secret)
     assert (told["ok"], also["ok"]) == (True, True), (told, also)
     assert (hosts.web.folder / "deploy/secrets" / secret).read_text() != before
     assert set(clients.statuses()) == {200}
-    assert finding(hosts.site, "web-hosts")["level"] == "ok"
+    expect_well(hosts)
 
 
 def test_a_web_host_that_dies_or_stops_fails_no_search_and_comes_back(hosts):
@@ -280,12 +285,13 @@ def test_another_secret_key_is_an_error_of_doctor(hosts):
     file.write_text(before[::-1])
     try:
         assert operate(hosts.web, "apply", "--force")["ok"]
-        found = finding(hosts.site, "web-hosts")
-        assert (found["level"], "has another SECRET_KEY" in found["text"]) == ("error", True)
+        words = "has another SECRET_KEY"
+        rig.wait_until(lambda: words in finding(hosts.site, "web-hosts")["text"], words, 60)
+        assert finding(hosts.site, "web-hosts")["level"] == "error"
     finally:
         file.write_text(before)
         assert operate(hosts.web, "apply", "--force")["ok"]
-    rig.wait_until(lambda: finding(hosts.site, "web-hosts")["level"] == "ok", "the same key again", 60)
+    expect_well(hosts)
 
 
 @long
