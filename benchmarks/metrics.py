@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 ROUNDS = 15
 TRACED = 500
-"""Requests of a round with traces: as many spans as wait in memory before any is dropped."""
+"""Requests of a round with traces: 1,000 spans, half of what waits in memory before any is dropped."""
 
 COLLECTOR = """
 import http.server

@@ -73,7 +73,7 @@ REASONS = {
     "end, an eighth of all rooms",
     "statistics of a filter": "the sample is searched until enough of its rooms match, at most to its end, "
     "an eighth of all rooms",
-    "count, estimated": "few rooms are counted; more are estimated from a sample, a 64th of all at first",
+    "count, estimated": "few rooms are counted; more are estimated from a sample that grows to a fixed size",
     "count, exact": "every room that matches is counted, from the filter's index",
     IMPORT: "the indexes are deeper, and less of them is in the caches of the processor and of PostgreSQL",
 }

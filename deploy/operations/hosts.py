@@ -104,7 +104,7 @@ def web_hosts(project: Project) -> list[tuple[str, int]]:
 
 
 def addresses(project: Project, name: str, example: str) -> list[tuple[str, int]]:
-    """The `IP:PORT` of a variable. No names: nginx has to start without whoever knows them."""
+    """The `IP:PORT` of a variable. No names: nginx does not start where DNS does not resolve one."""
     value = project.setting(name)
     try:
         return [parsed(text.strip()) for text in value.split(",")] if value else []

@@ -115,8 +115,8 @@ class Stack:
     def processes(self, service: str) -> list[int]:
         """The first process of each of a service's containers, once they all have one.
 
-        The engine calls a container running while it waits to start it again; its process is 0 then, and
-        whoever sends a signal to 0 ends himself.
+        The engine calls a container running while it waits to start it again; its process is 0 then, and a
+        signal to 0 would go to the process group of the tests.
         """
         found: list[int] = []
 
