@@ -109,6 +109,11 @@ class Project:
         return self.setting("DATABASE_SERVICE", "db")
 
     @property
+    def backup_to(self) -> str:
+        """The other place for backups and the archive, in rclone's words; empty where there is none."""
+        return self.setting("BACKUP_TO").rstrip("/")
+
+    @property
     def managed(self) -> bool:
         """Whether the database is somebody else's, and no container."""
         return "compose.managed.yml" in self.setting("COMPOSE_FILE")

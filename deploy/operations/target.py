@@ -43,7 +43,7 @@ class Target:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.place = project.setting("BACKUP_TO").rstrip("/")
+        self.place = project.backup_to
         self.config = project.secrets / "rclone.conf"
         seconds = project.setting("BACKUP_TIMEOUT", "3600")
         if not re.fullmatch(r"[1-9][0-9]{0,5}", seconds):

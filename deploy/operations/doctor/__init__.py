@@ -124,6 +124,7 @@ def where(wanted: Callable[[Project], bool], otherwise: str) -> Callable[[Look],
 of_backups = where(lambda project: project.has_database, "backups are those of who has the database")
 of_site = where(lambda project: not project.is_web_host, "the site's host looks after it (ROLE=web)")
 of_nodes = where(nodes.wanted, "off: one server has the database (REPLICAS=on adds two that follow it)")
+of_archive = where(pitr.wanted, "no WAL is kept (PITR=on)")
 of_pooler = where(pooling.wanted, "off: each thread has its own connection (POOLER=on lets them share a few)")
 
 
@@ -134,7 +135,7 @@ def backups(facts: Facts) -> Finding:
 
 def copies(facts: Facts) -> Finding:
     project = facts.project
-    return files.copy_age(project.setting("BACKUP_TO").rstrip("/"), project.notes("copy"), facts.now)
+    return files.copy_age(project.backup_to, project.notes("copy"), facts.now)
 
 
 @of_backups
@@ -188,14 +189,13 @@ def others(facts: Facts) -> Finding:
     return web_hosts.ready(facts.web_hosts, facts.own_answer)
 
 
-@where(pitr.wanted, "no WAL is kept (PITR=on)")
+@of_archive
 def archive_copy(facts: Facts) -> Finding:
-    place = facts.project.setting("BACKUP_TO").rstrip("/")
-    every = copying.interval(facts.project)
-    return point_in_time.copied(place, every, copying.last(facts.project), facts.now)
+    every, last = copying.interval(facts.project), copying.last(facts.project)
+    return point_in_time.copied(facts.project.backup_to, every, last, facts.now)
 
 
-@where(pitr.wanted, "no WAL is kept (PITR=on)")
+@of_archive
 def archive(facts: Facts) -> Finding:
     hours = int(facts.project.setting("PITR_BASE_HOURS", "24"))
     return point_in_time.kept(Archive(facts.project), hours, facts.now)

@@ -22,7 +22,7 @@ def copied(project: Project) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((project.deploy / NOTE).read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return found if found.get("place") == project.setting("BACKUP_TO").rstrip("/") else {}
+    return found if found.get("place") == project.backup_to else {}
 
 
 def last(project: Project) -> datetime | None:
