@@ -210,18 +210,20 @@ def dump(project: Project, database: Database, file: IO[bytes], target: Path) ->
     if not held.done:
         end_sessions(database, name)
         if "no space left" in held.words.lower() or free_bytes(target) < 1_000_000:
-            where, next_step = disk_that_is_full(held.words, free_bytes(target), target)
+            primary = database.docker.primary
+            where, next_step = disk_that_is_full(held.words, free_bytes(target), target, primary)
             raise Failure(f"{where} is full; no backup was made", next_step)
         raise Failure(f"pg_dump failed: {held.words}; no backup was made", "docker compose ps db")
     return held
 
 
-def disk_that_is_full(words: str, free: int, target: Path) -> tuple[str, str]:
+def disk_that_is_full(words: str, free: int, target: Path, service: str) -> tuple[str, str]:
     """Whose disk is full, the one for backups or the database's, and the next step."""
     # docker writes our file and PostgreSQL its own: they say it in different words.
     if free < 1_000_000 or "write /dev/stdout" in words:
         return f"the disk of {target}", f"df -h {target}"
-    return f"the database's disk ({words.strip()})", "docker compose exec db df -h /var/lib/postgresql"
+    command = f"docker compose exec {service} df -h /var/lib/postgresql"
+    return f"the database's disk ({words.strip()})", command
 
 
 def end_sessions(database: Database, application_name: str) -> None:

@@ -186,7 +186,7 @@ class Incoming(Copy):
             raise Failure(
                 f"the database's disk has {megabytes(free)} free, and {megabytes(needed)} are needed; "
                 "nothing was changed",
-                f"docker compose exec db df -h {VOLUME}",
+                f"docker compose exec {self.docker.primary} df -h {VOLUME}",
             )
 
     def check_contents(self) -> None:

@@ -54,10 +54,13 @@ def test_names_reach_sql_as_names():
 
 def test_a_full_disk_is_the_one_that_is_full(tmp_path):
     words = 'pg_dump: error: could not write "base/pgsql_tmp": No space left on device'
-    assert disk_that_is_full(words, 10**9, tmp_path)[0].startswith("the database's disk")
-    assert disk_that_is_full(words, 0, tmp_path)[0] == f"the disk of {tmp_path}"
+    assert disk_that_is_full(words, 10**9, tmp_path, "replica1") == (
+        f"the database's disk ({words.strip()})",
+        "docker compose exec replica1 df -h /var/lib/postgresql",
+    )
+    assert disk_that_is_full(words, 0, tmp_path, "db")[0] == f"the disk of {tmp_path}"
     docker = "write /dev/stdout: no space left on device"
-    assert disk_that_is_full(docker, 10**9, tmp_path)[0] == f"the disk of {tmp_path}"
+    assert disk_that_is_full(docker, 10**9, tmp_path, "db")[0] == f"the disk of {tmp_path}"
 
 
 def test_backups_from_the_future_are_neither_removed_nor_counted_nor_newest(tmp_path):
