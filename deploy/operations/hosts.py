@@ -9,6 +9,7 @@ import http.client
 import ipaddress
 import json
 import socket
+import time
 from dataclasses import dataclass
 
 from deploy.operations import environment
@@ -31,6 +32,8 @@ REACH_IT = (
 
 PATIENCE = 5
 """Seconds that a host may take to answer."""
+
+NO_RESPONSE = "no response"
 
 # --- .env
 
@@ -206,15 +209,23 @@ def answer(text: str) -> Answer:
 
 
 def ask(address: tuple[str, int]) -> Answer:
-    """What a host says of itself, asked as nginx does."""
+    """What a host says of itself; one that does not respond, as when it is restarted, is asked again."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := ask_once(address)).reason.startswith(NO_RESPONSE) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
+def ask_once(address: tuple[str, int]) -> Answer:
+    """As nginx asks."""
     connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
     try:
         connection.request("GET", "/readyz")
         return answer(connection.getresponse().read().decode(errors="replace"))
     except (OSError, http.client.HTTPException) as reason:
-        return Answer(f"no response: {reason}")
+        return Answer(f"{NO_RESPONSE}: {reason}")
     except ValueError:
-        return Answer("no response of this application")
+        return Answer(f"{NO_RESPONSE} of this application")
     finally:
         connection.close()
 

@@ -1,6 +1,9 @@
 """Several web hosts: what .env asks for, what nginx is told of them, and what `doctor` says of real ones."""
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -204,3 +207,21 @@ def test_a_web_host_that_is_away_not_ready_or_another_is_said(live_site, tmp_pat
     later = Answer(release="0123456789ab", key=own.key)
     found = web_hosts.ready({"10.0.0.2:8000": later}, own)
     assert (found.level, "runs another release" in found.text) == (WARNING, True)
+
+
+class Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"ready": true, "release": "0123456789ab"}')
+
+
+def test_a_web_host_that_comes_back_meanwhile_is_waited_for():
+    address = ("127.0.0.1", rig.free_port())
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(hosts.ask, address)
+        time.sleep(1)
+        with HTTPServer(address, Ready) as server:
+            server.timeout = hosts.PATIENCE
+            server.handle_request()
+            assert asked.result() == Answer(release="0123456789ab")
