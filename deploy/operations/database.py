@@ -93,10 +93,10 @@ class Database:
         return self.docker(*words, check=False, stdin=stdin, stdout=stdout)
 
 
-def execute_where_it_runs(docker: Docker, *statements: str) -> None:
+def execute_where_it_runs(docker: Docker, *statements: str, container: str = "") -> None:
     """Take back what a service that is gone has left; nothing where the database does not run, or refuses."""
     try:
-        database = Database(docker)
+        database = Database(docker, container)
     except Failure:
         return
     database.execute(*statements, check=False)

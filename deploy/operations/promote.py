@@ -179,7 +179,7 @@ class Promotion:
         self.record(coming.name)
         self.project.note("promote", primary=coming.name, former=former.name)
         if pitr.wanted(self.project):
-            pitr.prepare(self.docker)
+            pitr.begin_timeline(self.docker, database.container)
         pooling.follow(self.docker, self.report)
         self.report.data |= {
             "seconds_of_promotion": round(seconds, 2),
@@ -288,6 +288,8 @@ class Promotion:
             return not away
 
         process.wait_for(all_follow, 120, 0.3)
+        for name in set(others) - set(away):
+            pitr.retire(self.docker, self.docker.running(name))  # of the time when it was the primary
         seconds = time.monotonic() - began
         self.report.data |= {"seconds_to_replicas": round(seconds, 2), "away": away}
         if away:

@@ -135,10 +135,10 @@ class Stack:
     def inside(self, service: str, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         return self.compose("exec", "-T", service, *command, check=check)
 
-    def sql(self, statement: str) -> str:
+    def sql(self, statement: str, service: str = "db") -> str:
         """Run a statement in the application's database; returns the bare values."""
         command = ["psql", "-U", "postgres", "-d", "application", "-Atc", statement]
-        return self.inside("db", *command).stdout.strip()
+        return self.inside(service, *command).stdout.strip()
 
     def get(self, path: str, **options: Any) -> rig.Response:
         return rig.get(self.https, path, tls=True, **options)

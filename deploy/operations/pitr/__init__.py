@@ -79,7 +79,10 @@ def prepare(docker: Docker, container: str = "") -> None:
         raise Failure(f"PITR_SLOT_WAL={limit} in .env is refused: {set_limit.text}", "PITR_SLOT_WAL=4GB")
     verifier = scram(docker.project.secret(f"{SLOT}_password"))
     action = "ALTER" if row["roles"] else "CREATE"
-    database.execute(f"{action} ROLE {SLOT} LOGIN REPLICATION PASSWORD {literal(verifier)}")
+    database.execute(
+        f"{action} ROLE {SLOT} LOGIN REPLICATION PASSWORD {literal(verifier)}",
+        f"GRANT EXECUTE ON FUNCTION pg_stat_file(text, boolean) TO {SLOT}",
+    )
     file = database.rows("SELECT current_setting('hba_file') AS path")[0]["path"]
     script = 'grep -qxF "$1" "$0" || echo "$1" >> "$0"'
     docker("exec", database.container, "sh", "-c", script, file, ALLOWED)
@@ -93,10 +96,25 @@ def follow(docker: Docker) -> None:
         docker.compose("up", "--detach", "--no-deps", SLOT)
 
 
-def retire(docker: Docker) -> None:
-    """Without a receiver the slot would keep WAL for nobody."""
+def begin_timeline(docker: Docker, container: str) -> None:
+    """
+    Let the service `archive` in at a server that was just promoted, which keeps WAL for it from now on.
+
+    The receiver, which looks for it each second, else could miss what is written until then.
+    """
+    prepare(docker, container)
+    Database(docker, container).execute(
+        f"SELECT pg_create_physical_replication_slot('{SLOT}', true) "
+        f"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{SLOT}')",
+        check=False,
+    )
+
+
+def retire(docker: Docker, container: str = "") -> None:
+    """Without a receiver the slot would keep WAL for nobody; nothing where the server does not run."""
     execute_where_it_runs(
         docker,
         f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}' "
         "AND NOT active",
+        container=container,
     )

@@ -133,15 +133,19 @@ class Archive:
         return max(found)[0], datetime.fromtimestamp(max(time for _, time in found), UTC)
 
     def missing(self, system: str, part: Part) -> str:
-        """The first segment of a part that is missing or cut off; empty where none is."""
+        """
+        The first segment of a part that is missing or cut off; empty where none is.
+
+        That in which a timeline was left is read from the next one, and looked for there.
+        """
         found = {
             place: path.stat().st_size
             for path, of, place, whole in self.segments(system)
             if of == part.timeline and (whole or path.stat().st_size)
         }
         first = part.start - part.start % SEGMENT_BYTES
-        end = max(found, default=first) if part.end is None else part.end
-        for place in range(first, end + 1, SEGMENT_BYTES):
+        end = max(found, default=first) + 1 if part.end is None else part.end - part.end % SEGMENT_BYTES
+        for place in range(first, end, SEGMENT_BYTES):
             if found.get(place) != SEGMENT_BYTES:
                 return f"{part.timeline}{place >> 32:08X}{place % 2**32 // SEGMENT_BYTES:08X}"
         return ""

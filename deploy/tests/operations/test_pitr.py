@@ -232,6 +232,19 @@ def test_a_segment_that_was_cut_off_counts_as_missing(archive):
     )
 
 
+def test_the_segment_in_which_a_timeline_was_left_is_looked_for_in_the_next_one(archive):
+    """Of a primary that died the archive may have less than the replica that took its place."""
+    wal = archive.folder / SYSTEM / "wal"
+    left = Part("00000001", position("0/2000028"), position("0/5000100"))
+    (wal / "00000001-20261121T080000Z/000000010000000000000005").unlink()
+    assert archive.missing(SYSTEM, left) == ""
+    (wal / "00000002-20261121T103000Z/000000020000000000000005").unlink()
+    later = Part("00000002", position("0/5000100"), None)
+    assert archive.missing(SYSTEM, later) == "000000020000000000000005"
+    (wal / "00000001-20261121T080000Z/000000010000000000000004").unlink()
+    assert archive.missing(SYSTEM, left) == "000000010000000000000004"
+
+
 def test_segments_of_two_runs_of_a_timeline_follow_each_other(archive):
     run = archive.folder / SYSTEM / "wal/00000002-20261121T120000Z"
     segment(run, 6)
