@@ -60,6 +60,8 @@ def health(containers: Containers) -> Finding:
         logs = ill[0]["State"]["Health"].get("Log") or [{}]
         reason = str(logs[-1].get("Output", "")).strip().splitlines()[:1]
         text = f"not healthy: {shown}" + (f": {reason[0][:200]}" if reason else "")
+        if all(one["State"]["Health"]["Status"] == "starting" for one in ill):
+            return warning(text, "docker compose up -d --wait")
         return error(text, f"docker logs --tail 20 {name(ill[0])}")
     return ok("all containers are healthy")
 
