@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.operations import hosts, nodes, overlays, pitr, pooling
+from deploy.operations import hosts, nodes, overlays, patroni, pitr, pooling
 from deploy.operations.docker import Docker
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
 BESIDE = (
     "acme",
     "archive",
-    *nodes.ETCD,
+    *patroni.ETCD,
     "prometheus",
     "postgres_exporter",
     *nodes.EXPORTING,

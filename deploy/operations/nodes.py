@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 
-from deploy.operations import environment, process
+from deploy.operations import patroni, process
 from deploy.operations.database import Database, literal
 from deploy.operations.docker import SERVERS, Docker
 from deploy.operations.https import give
@@ -20,16 +20,13 @@ from deploy.operations.report import Failure, Report
 from deploy.operations.setup import scram
 
 OVERLAY = "deploy/compose.replicas.yml"
-AUTOMATIC = "deploy/compose.ha.yml"
-"""On top of the other one."""
 MONITORING = "deploy/compose.monitoring.yml"
 EXPORTERS = "deploy/compose.monitoring-replicas.yml"
 """Where there are replicas, behind the one before."""
 
 NODES = SERVERS
-ETCD = ("etcd1", "etcd2", "etcd3")
 EXPORTING = ("replica1_exporter", "replica2_exporter")
-PASSWORD, VERIFIER, PATRONI = "replicator_password", "replicator_verifier", "patroni_password"
+PASSWORD, VERIFIER = "replicator_password", "replicator_verifier"
 """
 Files of deploy/secrets, a folder that only its owner may look into. They are readable for all, because the
 user of the servers is the image's and not the owner.
@@ -50,8 +47,8 @@ def wanted(project: Project) -> bool:
             "REPLICAS=on, ./deploy/rentomatic promote db, then REPLICAS=off",
         )
     if project.automatic:
-        refuse_what_patroni_cannot(project)
-    elif AUTOMATIC in project.setting("COMPOSE_FILE"):
+        patroni.refuse(project)
+    elif patroni.OVERLAY in project.setting("COMPOSE_FILE"):
         raise Failure(
             "the servers' data has Patroni's settings, which have to be taken out first; nothing was changed",
             f"REPLICAS=automatic in .env; {BACK}",
@@ -60,19 +57,6 @@ def wanted(project: Project) -> bool:
 
 
 BACK = "docs/scaling.md has the steps back to one server"
-
-
-def refuse_what_patroni_cannot(project: Project) -> None:
-    if project.primary != "db":
-        raise Failure(
-            f"REPLICAS=automatic begins with db, and {project.primary} is the primary; nothing was changed",
-            "REPLICAS=on, ./deploy/rentomatic promote db, then REPLICAS=automatic",
-        )
-    if project.setting("PITR", "off") != "off":
-        raise Failure(
-            "PITR=on receives from a primary that changes only by `promote`; nothing was changed",
-            "PITR=off with REPLICAS=automatic, or REPLICAS=on with PITR=on",
-        )
 
 
 def refuse(project: Project, what: str) -> None:
@@ -91,16 +75,15 @@ def choose(project: Project, report: Report, *, dry: bool = False) -> None:
     """Name the overlay in COMPOSE_FILE, or not, as .env says, and make its secrets."""
     on = wanted(project)
     project.choose_overlay(OVERLAY, on, report, dry=dry)
-    project.choose_overlay(AUTOMATIC, project.automatic, report, dry=dry)
+    project.choose_overlay(patroni.OVERLAY, project.automatic, report, dry=dry)
     monitored = MONITORING in project.setting("COMPOSE_FILE").split(":")
     project.choose_overlay(EXPORTERS, on and monitored, report, dry=dry)
     if not on or dry:
         return
     if not all((project.secrets / name).exists() for name in (PASSWORD, VERIFIER)):
         make_password(project)
-    patroni = project.secrets / PATRONI
-    if project.automatic and not patroni.exists():
-        environment.replace(patroni, secrets.token_urlsafe(50), 0o644)
+    if project.automatic and not (project.secrets / patroni.PASSWORD).exists():
+        project.write_secret(patroni.PASSWORD, secrets.token_urlsafe(50))
     share(project)
 
 
@@ -108,15 +91,15 @@ def make_password(project: Project) -> str:
     """A new password of the role `replicator`, which servers read when they start; returns its verifier."""
     password = secrets.token_urlsafe(50)
     verifier = scram(password)
-    environment.replace(project.secrets / PASSWORD, password, 0o644)
-    environment.replace(project.secrets / VERIFIER, verifier, 0o644)
+    project.write_secret(PASSWORD, password)
+    project.write_secret(VERIFIER, verifier)
     share(project)
     return verifier
 
 
 def share(project: Project) -> None:
     """Let the servers read their secrets."""
-    for file in (project.secrets / name for name in (PASSWORD, VERIFIER, PATRONI)):
+    for file in (project.secrets / name for name in (PASSWORD, VERIFIER, patroni.PASSWORD)):
         if file.exists():
             file.chmod(0o644)
             give(file, project.setting("RUN_AS"))

@@ -160,7 +160,7 @@ class Project:
 
         Running containers keep the old one, which is mounted; those that start later get this one.
         """
-        environment.replace(self.secrets / name, text, 0o600)
+        environment.replace(self.secrets / name, text, 0o644 if name in OF_THE_SERVERS else 0o600)
 
     # --- What was done
 

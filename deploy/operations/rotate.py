@@ -4,8 +4,9 @@ import argparse
 import secrets
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
-from deploy.operations import environment, nodes, pitr, pooling, process, seal
+from deploy.operations import environment, nodes, patroni, pitr, pooling, process, seal
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.docker import Docker
 from deploy.operations.project import Project, parse_time
@@ -26,6 +27,8 @@ archive_password      That of the role which receives the WAL (PITR=on). The rec
 pooler_password       That of the pooler's role (POOLER=on), which learns by it who may log in.
 replicator_password   That of the role which replicas follow with (REPLICAS). They begin anew one by one; with
                       REPLICAS=automatic the primary does, too, and writes stop for up to 30 s.
+patroni_password      That of etcd and of Patroni's interface (REPLICAS=automatic). For some seconds no other
+                      server becomes the primary by itself.
 backup_key            What backups are encrypted with, the first one too. Former keys open older backups.
 
 When it is interrupted the site goes on; the same command again finishes what was begun."""
@@ -37,6 +40,7 @@ SECRETS = (
     "archive_password",
     "pooler_password",
     "replicator_password",
+    "patroni_password",
     "backup_key",
 )
 KEPT = timedelta(days=15)
@@ -61,6 +65,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
             "archive_password": rotation.archive_password,
             "pooler_password": rotation.pooler_password,
             "replicator_password": rotation.replicator_password,
+            "patroni_password": rotation.patroni_password,
             "backup_key": rotation.backup_key,
         }[options.secret]()
         project.note("rotate", secret=options.secret)
@@ -97,6 +102,10 @@ class Rotation:
         if self.replicas.serving():
             self.replicas.replace(variables=variables)
 
+    def coming(self, name: str) -> Path:
+        """The file of a secret that is to take the place of one; where it is there, that was interrupted."""
+        return self.project.secrets / f"{name}_next"
+
     # --- SECRET_KEY
 
     def secret_key(self) -> None:
@@ -105,10 +114,10 @@ class Rotation:
 
         In one step a replica with the old key alone would log out whom one with the new key has logged in.
         """
-        coming = self.project.secrets / "secret_key_next"
-        if not coming.exists():  # else this rotation was interrupted
+        coming = self.coming("secret_key")
+        if not coming.exists():
             environment.replace(coming, new_secret(), 0o600)
-        new, old = self.project.secret("secret_key_next"), self.project.secret("secret_key")
+        new, old = self.project.secret(coming.name), self.project.secret("secret_key")
         if new != old:
             fallbacks = self.project.secret("secret_key_fallbacks").split(",")
             former = [key for key in fallbacks if key not in ("", new, old)]
@@ -193,7 +202,7 @@ class Rotation:
     def set_postgres_password(self, database: Database, password: str, verifier: str) -> None:
         database.execute(f"ALTER ROLE postgres PASSWORD {literal(verifier)}")
         self.project.write_secret("postgres_password", password)
-        environment.replace(self.project.secrets / "postgres_verifier", verifier, 0o644)
+        self.project.write_secret("postgres_verifier", verifier)
 
     # --- The role of the archive
 
@@ -275,6 +284,41 @@ class Rotation:
                     f"{name} does not follow with the new password; the others do",
                     f"docker compose logs --tail 20 {name}, then the same again",
                 )
+
+    # --- Patroni and etcd
+
+    def patroni_password(self) -> None:
+        """What runs gets it at once; etcd begins anew one by one, whose health is asked with the file."""
+        if not self.project.automatic:
+            raise Failure(
+                "Patroni does not look after the servers, and has no password; nothing was changed",
+                "REPLICAS=automatic in .env, then ./deploy/rentomatic apply --accept",
+            )
+        coming = self.coming(patroni.PASSWORD)
+        if not coming.exists():
+            away = [name for name in patroni.ETCD if not patroni.etcd_answers(self.docker, name)]
+            if away:
+                raise Failure(
+                    f"{', '.join(away)} does not answer; nothing was changed",
+                    f"docker compose up -d {' '.join(away)}",
+                )
+            if patroni.is_paused(self.docker):
+                raise Failure(
+                    "Patroni is paused, and would not be afterwards; nothing was changed",
+                    f"docker compose exec {self.docker.primary} patronictl resume --wait",
+                )
+            environment.replace(coming, new_secret(), 0o600)
+        self.report.step("Giving etcd and Patroni the new password …")
+        patroni.take_password(self.docker, self.project.secret(coming.name))
+        for name in patroni.ETCD:
+            self.report.step(f"Letting {name} begin anew …")
+            self.docker.compose("up", "--detach", "--no-deps", "--force-recreate", name)
+            if not process.wait_for(partial(patroni.etcd_answers, self.docker, name), 60):
+                raise Failure(
+                    f"{name} does not answer with the new password",
+                    f"docker compose logs --tail 20 {name}, then the same again",
+                )
+        coming.unlink()
 
     # --- The key of the backups
 

@@ -7,6 +7,7 @@ With TEST_LONG=on it is lost twenty times, and the time without writes is measur
 import itertools
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from deploy.operations import nodes
+from deploy.operations import nodes, patroni
 from deploy.tests.stack import LONG, Stack, needs_engine
 from rentomatic_site.testing import rig
 
@@ -28,6 +29,8 @@ pytestmark = [pytest.mark.compose, pytest.mark.needs("docker", "git")]
 NUMBER = 20 if LONG else 1
 PROMISED = 30
 """Seconds without writes, at most, in a long trial, on a host that has little else to do."""
+NUMBERS = itertools.count()
+"""Of writes: no two tests have the same."""
 
 ROOMS = (
     "INSERT INTO room(code, size, price, longitude, latitude) "
@@ -86,7 +89,7 @@ class Writers:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.numbers = itertools.count()
+        self.numbers = NUMBERS
         self.acknowledged: list[Write] = []
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self.run, args=[node], daemon=True) for node in nodes.NODES]
@@ -241,7 +244,7 @@ def test_one_server_is_the_primary_and_the_others_follow_with_the_settings_of_co
 
 
 def test_no_password_is_in_a_definition_or_in_a_list_of_processes(site):
-    services = (*nodes.NODES, *nodes.ETCD)
+    services = (*nodes.NODES, *patroni.ETCD)
     text = "".join(json.dumps(site.containers(name)) for name in services)
     text += "".join(site.compose("top", name).stdout for name in services)
     for file in (site.folder / "deploy/secrets").iterdir():
@@ -311,6 +314,101 @@ def expect_one_primary_at_a_time(acknowledged: list[Write]) -> None:
     for before, after in itertools.combinations(sorted(by_timeline), 2):
         last_sent = max(one.sent for one in by_timeline[before])
         assert last_sent < min(one.received for one in by_timeline[after]), (before, after)
+
+
+# --- Its tools
+
+
+def ctl(stack: Stack, *words: str) -> str:
+    done = stack.inside("db", "patronictl", *words)
+    return done.stdout + done.stderr
+
+
+def test_a_change_on_purpose_loses_no_acknowledged_write_and_fails_no_search(site):
+    with Writers(site) as writers, site.load() as clients:
+        writers.wait_for(20)
+        wait_for_followers(site, writers)
+        former = writers.primary
+        assert "Successfully switched over" in ctl(site, "switchover", "rentomatic", "--force")
+        rig.wait_until(lambda: writers.primary != former, "another primary", 60)
+        writers.wait_for(50)
+        wait_for_followers(site, writers)
+        clients.wait_for(20, 60)
+    expect_each_exactly_once(site, writers)
+    expect_one_primary_at_a_time(writers.acknowledged)
+    assert set(clients.statuses()) == {200}
+
+
+def test_a_replica_is_copied_anew_while_the_others_serve(site):
+    with Writers(site) as writers, site.load() as clients:
+        writers.wait_for(20)
+        wait_for_followers(site, writers)
+        replica = next(name for name in nodes.NODES if name != writers.primary)
+        site.inside(replica, "sh", "-c", 'touch "$PGDATA/of-the-former-copy"')
+        assert "Success: reinitialize" in ctl(site, "reinit", "rentomatic", replica, "--force", "--wait")
+        wait_for_followers(site, writers)
+        clients.wait_for(20, 60)
+    assert "of-the-former-copy" not in site.inside(replica, "sh", "-c", 'ls "$PGDATA"').stdout
+    assert set(clients.statuses()) == {200}
+
+
+def test_a_patroni_that_is_paused_is_an_error_and_its_command_ends_that(site):
+    ctl(site, "pause", "--wait")
+    (check,) = operate(site, "doctor", "failover")["checks"]
+    assert (check["level"], "Patroni is paused" in check["text"]) == ("error", True)
+    refused = operate(site, "rotate", patroni.PASSWORD)
+    assert (refused["ok"], refused["next"]) == (False, check["command"])
+    site.run(*check["command"].split())
+    (check,) = operate(site, "doctor", "failover")["checks"]
+    assert check["level"] == "ok"
+
+
+def password(stack: Stack) -> str:
+    return (stack.folder / "deploy/secrets" / patroni.PASSWORD).read_text()
+
+
+def accepts(stack: Stack, secret: str) -> bool:
+    """Whether etcd does."""
+    command = ["docker", "exec", "-i", container(stack, "etcd2")["Id"], "sh", "/etcd.sh", "has-password"]
+    return subprocess.run(command, input=secret, text=True, check=False, capture_output=True).returncode == 0
+
+
+def test_a_rotated_password_changes_no_primary_and_the_old_one_opens_nothing(site):
+    old = password(site)
+    with Writers(site) as writers, site.load() as clients:
+        writers.wait_for(20)
+        told = operate(site, "rotate", patroni.PASSWORD)
+        writers.wait_for(50)
+        clients.wait_for(20, 60)
+    assert told["ok"], told
+    assert len({one.timeline for one in writers.acknowledged}) == 1
+    assert set(clients.statuses()) == {200}
+    assert (accepts(site, password(site)), accepts(site, old)) == (True, False)
+    checks = operate(site, "doctor", "etcd", "failover", "primary", "replicas", "secrets")["checks"]
+    assert [check["level"] for check in checks] == ["ok"] * 5, checks
+    assert "Reload request received" in ctl(site, "reload", "rentomatic", "--force")
+
+
+def test_a_rotation_that_was_killed_is_finished_by_the_same_again(site):
+    """Killed when etcd has the new password and the file has not: the worst moment."""
+    old, new = password(site), "a-password-that-etcd-has-got-already"
+    coming = site.folder / "deploy/secrets" / f"{patroni.PASSWORD}_next"
+    ctl(site, "pause", "--wait")
+    with Writers(site) as writers:
+        writers.wait_for(20)
+        coming.write_text(new)
+        command = ["docker", "exec", "-i", container(site, "etcd1")["Id"], "sh", "/etcd.sh", "take-password"]
+        subprocess.run(command, input=new, text=True, check=True, capture_output=True)
+        writers.wait_for(200)
+        told = operate(site, "rotate", patroni.PASSWORD)
+        writers.wait_for(50)
+    assert told["ok"], told
+    assert password(site) == new
+    assert not coming.exists()
+    assert len({one.timeline for one in writers.acknowledged}) == 1
+    assert (accepts(site, new), accepts(site, old)) == (True, False)
+    checks = operate(site, "doctor", "etcd", "failover", "primary", "replicas")["checks"]
+    assert [check["level"] for check in checks] == ["ok"] * 4, checks
 
 
 # --- What Patroni agrees by

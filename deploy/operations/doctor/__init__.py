@@ -169,12 +169,20 @@ def followers(facts: Facts) -> Finding:
     return replication.followers(facts.nodes, int(facts.project.setting("REPLICA_MAX_LAG_BYTES", "64000000")))
 
 
-@where(
+of_patroni = where(
     lambda project: project.automatic,
     "off: `promote` makes another server the primary (REPLICAS=automatic does it by itself)",
 )
+
+
+@of_patroni
 def etcd(facts: Facts) -> Finding:
     return replication.etcd(facts.etcd)
+
+
+@of_patroni
+def failover(facts: Facts) -> Finding:
+    return replication.failover(facts.primary, paused=facts.is_paused)
 
 
 @of_pooler
@@ -250,6 +258,7 @@ CHECKS = (
     Check("point-in-time", "database", receiver),
     Check("primary", "database", primary),
     Check("etcd", "database", etcd),
+    Check("failover", "database", failover),
     Check("replicas", "database", followers),
     Check("replica-logins", "database", of_nodes(lambda facts: replication.logins(facts.login_errors))),
     Check("pooler", "database", pooler_settings),

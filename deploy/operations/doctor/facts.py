@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deploy.operations import hosts, nodes, pooling
+from deploy.operations import hosts, nodes, patroni, pooling
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, copy_container
 from deploy.operations.docker import Docker
@@ -141,14 +141,12 @@ class Facts:
     @cached_property
     def etcd(self) -> dict[str, bool]:
         """Of each etcd whether it answers, which takes a majority of them."""
-        return {name: self.answers(name) for name in nodes.ETCD}
+        return {name: patroni.etcd_answers(self.docker, name) for name in patroni.ETCD}
 
-    def answers(self, etcd: str) -> bool:
-        try:
-            command = ["exec", self.docker.running(etcd), "sh", "/etcd.sh", "health"]
-        except Failure:
-            return False
-        return bool(self.docker(*command, check=False, timeout=10))
+    @property
+    def is_paused(self) -> bool:
+        """Whether Patroni changes nothing by itself."""
+        return patroni.is_paused(self.docker)
 
     @property
     def login_errors(self) -> dict[str, str]:

@@ -88,6 +88,16 @@ def etcd(found: dict[str, bool]) -> Finding:
     return error("etcd has no majority, so that no server accepts writes; searches go on", command)
 
 
+def failover(primary: str, *, paused: bool) -> Finding:
+    """Whether another server would become the primary by itself."""
+    if paused:
+        return error(
+            "Patroni is paused: where the primary dies no other server takes its place",
+            f"docker compose exec {primary} patronictl resume --wait",
+        )
+    return ok("Patroni makes another server the primary where this one dies")
+
+
 def logins(errors: dict[str, str]) -> Finding:
     """`errors`: of each server that cannot log in at the primary as its replica, what that says."""
     if errors:

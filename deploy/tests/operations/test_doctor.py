@@ -44,6 +44,7 @@ PROOFS = {
     "checksums": "test_a_damaged_page_is_an_error",
     "primary": "test_a_second_primary_is_an_error_that_names_both",
     "etcd": "test_an_etcd_that_is_away_is_a_warning_of_doctor_and_writes_go_on",
+    "failover": "test_a_patroni_that_is_paused_is_an_error_and_its_command_ends_that",
     "replicas": "test_a_replica_that_is_away_is_an_error_and_the_other_one_is_left",
     "replica-logins": "test_a_replica_with_a_wrong_password_is_an_error",
     "pooler": "test_a_pool_of_another_mode_size_or_server_and_a_paused_one_are_said",
@@ -208,7 +209,16 @@ def test_a_kill_for_lack_of_memory_is_said():
 def test_an_unhealthy_container_is_an_error_with_its_reason():
     ill = container("web", Health={"Status": "unhealthy", "Log": [{"Output": "/readyz is 503: why\n"}]})
     assert containers.health(WELL).level == OK
-    assert containers.health([ill]).text.endswith("(unhealthy): /readyz is 503: why")
+    found = containers.health([*WELL, ill])
+    assert (found.level, found.text.endswith("(unhealthy): /readyz is 503: why")) == (ERROR, True)
+
+
+def test_a_container_that_still_starts_is_no_error_yet():
+    young = container("web", Health={"Status": "starting", "Log": [{"Output": "/readyz is 503: why\n"}]})
+    ill = container("db", Health={"Status": "unhealthy", "Log": []})
+    found = containers.health([*WELL, young])
+    assert (found.level, found.command) == (WARNING, "docker compose up -d --wait")
+    assert containers.health([young, ill]).level == ERROR
 
 
 def test_a_replica_of_another_image_than_recorded_is_an_error():

@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 from psycopg2.extras import RealDictCursor
 
-from deploy.operations import nodes
+from deploy.operations import nodes, patroni
 from deploy.operations.doctor import replication
 from deploy.operations.doctor.finding import ERROR, OK, WARNING
 from deploy.operations.nodes import Node
@@ -165,7 +165,7 @@ def project(tmp_path) -> Project:
         ({"DATABASE_SERVICE": "replica1"}, "replica1 is the primary"),
         ({"REPLICAS": "automatic", "DATABASE_SERVICE": "replica1"}, "begins with db, and replica1 is"),
         ({"REPLICAS": "automatic", "PITR": "on"}, "PITR=on receives from a primary that changes only by"),
-        ({"REPLICAS": "on", "COMPOSE_FILE": f"compose.yml:{nodes.AUTOMATIC}"}, "has Patroni's settings"),
+        ({"REPLICAS": "on", "COMPOSE_FILE": f"compose.yml:{patroni.OVERLAY}"}, "has Patroni's settings"),
         ({"REPLICAS": "on", "COMPOSE_FILE": "compose.yml:deploy/compose.managed.yml"}, "a managed one"),
     ],
     ids=str,
@@ -198,11 +198,11 @@ def test_both_overlays_and_their_secrets_are_there_with_patroni(project):
     project.record("REPLICAS", "automatic")
     project.secrets.mkdir()
     nodes.choose(project, Report("apply"))
-    assert project.setting("COMPOSE_FILE").split(":") == ["compose.yml", nodes.OVERLAY, nodes.AUTOMATIC]
+    assert project.setting("COMPOSE_FILE").split(":") == ["compose.yml", nodes.OVERLAY, patroni.OVERLAY]
     assert {file.name for file in project.secrets.iterdir()} == {
         nodes.PASSWORD,
         nodes.VERIFIER,
-        nodes.PATRONI,
+        patroni.PASSWORD,
     }
 
 
@@ -210,9 +210,9 @@ def test_both_overlays_and_their_secrets_are_there_with_patroni(project):
     ("away", "level"), [([], OK), (["etcd2"], WARNING), (["etcd1", "etcd3"], ERROR)], ids=str
 )
 def test_an_etcd_that_is_away_is_a_warning_and_no_majority_an_error(away, level):
-    said = replication.etcd({name: name not in away for name in nodes.ETCD})
+    said = replication.etcd({name: name not in away for name in patroni.ETCD})
     assert said.level == level
-    assert [name for name in nodes.ETCD if f" {name}" in said.command] == away
+    assert [name for name in patroni.ETCD if f" {name}" in said.command] == away
 
 
 def test_the_primary_is_the_first_of_the_services(project):
