@@ -16,13 +16,15 @@ from deploy.operations.report import Failure, Report
 HELP = """\
 Make a replica of the database the primary; with REPLICAS=on in .env.
 
-It takes the replica that has received most. The primary is stopped first and marked as a replica, so that it
-cannot write any more, whenever it starts. Where it still answers it is stopped cleanly, and no acknowledged
-write is lost. Where it is dead, what the replica has not received is lost; 1 MB and more is refused without
---accept. Then the replica is promoted, .env names it (DATABASE_SERVICE), and the former primary comes back as
-its replica, by pg_rewind or a new copy. Searches go on; what is written meanwhile is 503 with Retry-After.
+It takes NODE or, where no server accepts writes, the replica that has received most. The primary is stopped
+first and marked as a replica, so that it cannot write any more, whenever it starts. Where it still answers it
+is stopped cleanly, and no acknowledged write is lost. Where it is dead, what the replica has not received is
+lost; 1 MB and more is refused without --accept. Then the replica is promoted, .env names it
+(DATABASE_SERVICE), and the former primary comes back as its replica, by pg_rewind or a new copy. Searches go
+on; what is written meanwhile is 503 with Retry-After.
 
-When it fails before the promotion everything is as it was. It may be repeated: what was begun is finished."""
+When it fails before the promotion everything is as it was. It may be repeated: what was begun is finished.
+Without NODE it changes no primary that accepts writes."""
 
 FAR_BEHIND = 2**20
 """Bytes of WAL that may be lost without --accept, or that a living primary may still have to send."""
@@ -72,9 +74,9 @@ class Promotion:
     def run(self, wanted: str | None, *, dry: bool) -> None:
         found = {one.name: one for one in nodes.look_at_all(self.docker)}
         former = self.primary(found)
-        if wanted == former.name and former.accepts_writes:
-            self.report.say(f"{wanted} is the primary; nothing was done.")
-            self.record(wanted)
+        others = [name for name in found if name != former.name]
+        if former.accepts_writes and wanted in {None, former.name}:
+            self.stay(former, others, dry=dry)
             return
         coming = self.choose(found, former, wanted)
         self.report.data |= {"primary": coming.name, "former": former.name}
@@ -89,6 +91,17 @@ class Promotion:
         with process.held():
             self.change_over(coming, former)
         self.bring_back(coming, [name for name in found if name != coming.name])
+
+    def stay(self, primary: Node, others: list[str], *, dry: bool) -> None:
+        """Finish what an interrupted promotion has left; nothing where the others follow."""
+        self.report.say(
+            f"{primary.name} accepts writes and stays the primary. For another one: "
+            f"./deploy/rentomatic promote {others[0]}"
+        )
+        self.report.data |= {"primary": primary.name, "former": primary.name}
+        if not dry:
+            self.record(primary.name)
+            self.bring_back(primary, others)
 
     def primary(self, found: dict[str, Node]) -> Node:
         """The one that accepts writes or, where none does, the one of .env."""

@@ -1,6 +1,8 @@
 """Three database servers: the primary is killed under load and changed on purpose; all is started anew."""
 
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from deploy.operations.promote import FAR_BEHIND
 from deploy.tests.stack import Stack, needs_engine
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.browser import Browser
@@ -269,6 +272,74 @@ def test_a_planned_promotion_loses_no_acknowledged_write(site):
     expect_primary(site, "db")
     kept = set(map(int, sql(site, "db", "SELECT price FROM room WHERE longitude = -120").split()))
     assert set(writer.acknowledged) - kept == set()
+
+
+def test_a_trial_says_what_it_would_do_and_changes_nothing(site):
+    before = [(one["Id"], one["State"]["StartedAt"]) for node in NODES for one in site.containers(node)]
+    done = site.run("./deploy/rentomatic", "promote", "replica2", "--dry-run")
+    assert "Would make replica2 the primary in the place of db, and stop it cleanly first." in done.stdout
+    assert [
+        (one["Id"], one["State"]["StartedAt"]) for node in NODES for one in site.containers(node)
+    ] == before
+    expect_primary(site, "db")
+
+
+def test_a_promotion_that_is_interrupted_goes_on_to_its_end(site):
+    """Ctrl-C when the primary is stopped, and nothing accepts writes."""
+    command = ["./deploy/rentomatic", "promote", "replica1"]
+    with Writer(site) as writer:
+        writer.wait_for(20)
+        with subprocess.Popen(command, cwd=site.folder, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            rig.wait_until(lambda: "Stopping db" in str(process.stdout.readline()), "the stop", 60)
+            process.send_signal(signal.SIGINT)
+            said = process.stdout.read()
+        writer.wait_for(20)
+    assert "replica1 accepts writes" in said
+    assert roles(site)["db"] != "a replica"
+    told = operate(site, "promote")
+    assert (told["primary"], told["away"]) == ("replica1", [])
+    expect_primary(site, "replica1")
+    kept = set(map(int, sql(site, "replica1", "SELECT price FROM room WHERE longitude = -120").split()))
+    assert set(writer.acknowledged) - kept == set()
+
+
+def test_a_frozen_primary_is_killed_before_another_one_is_promoted(site):
+    operate(site, "promote", "replica1")
+    (container,) = site.containers("replica1")
+    with site.load() as clients:
+        clients.wait_for(20, 60)
+        site.run("docker", "pause", container["Id"])
+        told = operate(site, "promote", "db")
+        clients.wait_for(20, 60)
+    assert set(clients.statuses()) == {200}
+    assert (told["primary"], told["former"]) == ("db", "replica1")
+    expect_primary(site, "db")
+    assert "read-only transaction" in sql(site, "replica1", "DELETE FROM room", check=False)
+
+
+def test_much_that_no_replica_has_is_given_up_by_accept_only(site):
+    hold_back_replicas(site)
+    sql(site, "db", "UPDATE room SET size = size + 1; SELECT pg_switch_wal()")
+    sql(site, "db", "UPDATE room SET size = size + 1")
+    kill(site, "db")
+    refused = operate(site, "promote", check=False)
+    assert not refused["ok"], refused
+    assert "bytes of WAL of db would be lost" in refused["error"]
+    assert refused["error"].endswith("everything is as it was")
+    assert refused["next"].endswith("or promote with --accept")
+    assert "docker compose up -d db" in refused["next"]
+    site.up("db")
+    expect_primary(site, "db")
+    hold_back_replicas(site)
+    sql(site, "db", "UPDATE room SET size = size + 1; SELECT pg_switch_wal()")
+    sql(site, "db", "UPDATE room SET size = size + 1")
+    kill(site, "db")
+    told = operate(site, "promote", "--accept")
+    assert told["lost_bytes"] > FAR_BEHIND
+    expect_primary(site, told["primary"])
+    operate(site, "promote", "db")
+    expect_primary(site, "db")
 
 
 def test_a_restore_is_seen_by_readers_of_the_replicas_at_once(site):
