@@ -75,9 +75,9 @@ def take_password(docker: Docker, password: str) -> None:
     """
     etcd, databases = docker.running(ETCD[0]), [docker.running(name) for name in SERVERS]
     changed = offer(docker, etcd, "has-password", password)
-    if not changed:
-        change(docker, "pause")
     try:
+        if not changed:
+            change(docker, "pause")
         with process.held():
             changed = changed or offer(docker, etcd, "take-password", password)
             if changed:

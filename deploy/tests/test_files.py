@@ -103,7 +103,15 @@ def test_patroni_and_etcd_are_hardened_and_reached_on_the_internal_network_only(
     services = yaml.safe_load((PROJECT / "deploy/compose.ha.yml").read_text())["services"]
     assert services["replica1"] == services["replica2"]
     assert services["db"] == services["replica1"] | {"depends_on": services["db"]["depends_on"]}
-    assert services["replica1"].keys() == {"build", "image", "volumes", "secrets", "healthcheck"}
+    assert services["replica1"].keys() == {
+        "build",
+        "image",
+        "volumes",
+        "secrets",
+        "healthcheck",
+        "environment",
+    }
+    assert services["replica1"]["environment"].keys() == {"PATRONICTL_CONFIG_FILE"}
     hardening = ("init", "read_only", "cap_drop", "security_opt", "logging", "restart")
     for name in services["db"]["depends_on"]:
         own = services[name]
