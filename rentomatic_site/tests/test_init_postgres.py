@@ -65,6 +65,7 @@ def test_three_at_once_make_one_database_and_one_role(server):
     assert as_role(server) == [("rooms_web",)]
 
 
+@pytest.mark.unpooled("it says that the role has the limits of requests, too")
 def test_the_role_owns_the_database_and_has_no_powers(server):
     done = init_postgres(server, APPLICATION_USER="rooms_web", APPLICATION_PASSWORD=SECRET)
     assert done.stdout == "Role 'rooms_web' created.\nDatabase 'rooms_db' created.\n"

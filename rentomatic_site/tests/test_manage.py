@@ -66,6 +66,7 @@ def test_without_env_file_it_names_the_command_that_makes_one(command):
     assert "cp .env.example .env" in done.stderr
 
 
+@pytest.mark.unpooled("the start looks at the pooler, too")
 @pytest.mark.parametrize("command", [("migrate",), ("init_postgres",)])
 def test_a_server_that_is_away(command):
     env = os.environ | {"DATABASE_URL": "postgres://rooms:hidden@127.0.0.1:1/rooms"}

@@ -48,6 +48,7 @@ def test_a_connection_that_was_ended_while_idle_costs_no_request(client):
     assert statuses == [200, 200, 200]
 
 
+@pytest.mark.unpooled("the pooler connects anew")
 @pytest.mark.django_db(transaction=True)
 def test_the_health_check_tells_a_live_connection_from_a_dead_one():
     connection.close()
@@ -59,6 +60,7 @@ def test_the_health_check_tells_a_live_connection_from_a_dead_one():
     assert not connection.is_usable()
 
 
+@pytest.mark.unpooled("the limits are those of the role")
 @pytest.mark.django_db(transaction=True)
 def test_every_connection_has_the_limits_of_a_request():
     connection.close()
@@ -73,6 +75,7 @@ def test_every_connection_has_the_limits_of_a_request():
     assert {name: first_setting(name) for name in limits} == limits
 
 
+@pytest.mark.unpooled("the limits are those of the role")
 @pytest.mark.django_db(transaction=True)
 def test_long_statements_lifts_the_limit_and_brings_it_back():
     with postgres.long_statements():
@@ -80,6 +83,7 @@ def test_long_statements_lifts_the_limit_and_brings_it_back():
     assert (setting("statement_timeout"), setting("lock_timeout")) == ("5s", "2s")
 
 
+@pytest.mark.unpooled("the limits are those of the role")
 @pytest.mark.django_db(transaction=True)
 def test_long_statements_brings_the_limit_back_after_an_error():
     with pytest.raises(OperationalError), postgres.long_statements(), connection.cursor() as cursor:
@@ -130,6 +134,7 @@ def test_three_migrates_at_once_succeed(empty_database):
     assert sum("Another migrate is at work; waiting for it" in output for output in outputs) >= 1
 
 
+@pytest.mark.unpooled("migrate locks a session of its own; as a command it has one")
 @pytest.mark.django_db(transaction=True)
 def test_migrate_works_without_the_time_limit_of_requests():
     seen = []

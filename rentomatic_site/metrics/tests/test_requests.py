@@ -105,6 +105,7 @@ def test_a_connection_that_opens_within_another_wrapper_is_measured_ever_after(c
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.unpooled("nothing is prepared there")
 def test_a_prepared_statement_is_a_miss_once_then_hits(client, added):
     connection.close()
     RoomFactory()
