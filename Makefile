@@ -26,8 +26,8 @@ test: install-testing ## the whole suite on all cores, with a PostgreSQL of its 
 	@$(PY) -m pytest -n auto $(ARGS)
 
 .PHONY: test-pooler
-test-pooler: install-testing ## the tests of rooms through PgBouncer in transaction mode; ARGS="-k undo"
-	@TEST_POOLER=on $(PY) -m pytest -n auto rooms $(ARGS)
+test-pooler: install-testing ## the whole suite through PgBouncer in transaction mode; ARGS="rooms -k undo"
+	@TEST_POOLER=on $(PY) -m pytest -n auto $(ARGS)
 
 .PHONY: test-compose
 test-compose: install-testing ## build the containers and try the deployment; needs docker

@@ -14,6 +14,8 @@ from benchmarks import load, report, scale, targets
 from benchmarks.measuring import ExportSample, Sample
 from rentomatic_site import postgres
 
+pytestmark = pytest.mark.unpooled("its servers have databases of their own")
+
 PROJECT = Path(__file__).resolve().parents[2]
 TINY = ["--seconds", "0.1", "--rounds", "1", "--generator", "python"]
 

@@ -213,6 +213,7 @@ def test_connections_stay_within_the_databases_limit():
         assert 2 * replicas * each + 1 + 1 + 5 <= int(allowed) - reserved_for_superusers
 
 
+@pytest.mark.unpooled("the limits are those of the role")
 def test_timeouts_nest():
     """Whoever is nearer to the cause gives up first, and can say why."""
     gunicorn = (PROJECT / "deploy" / "gunicorn.conf.py").read_text()
