@@ -14,10 +14,10 @@ from deploy.operations import patroni, process
 from deploy.operations.database import Database, literal
 from deploy.operations.docker import SERVERS, Docker
 from deploy.operations.https import give
-from deploy.operations.pitr.archive import position
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
 from deploy.operations.setup import scram
+from deploy.operations.wal import position
 
 OVERLAY = "deploy/compose.replicas.yml"
 MONITORING = "deploy/compose.monitoring.yml"

@@ -1,15 +1,13 @@
 """`promote`: a replica of the database becomes the primary."""
 
 import argparse
-import re
 import time
 from typing import Any
 
-from deploy.operations import nodes, pitr, pooling, process
+from deploy.operations import nodes, pitr, pooling, process, wal
 from deploy.operations.database import Database
 from deploy.operations.docker import Docker
 from deploy.operations.nodes import NODES, Node
-from deploy.operations.pitr.archive import lsn, position
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
 
@@ -30,11 +28,9 @@ FAR_BEHIND = 2**20
 """Bytes of WAL that may be lost without --accept, or that a living primary may still have to send."""
 
 AS_REPLICA = """
-pg_controldata "$PGDATA" || exit
+pg_controldata "$PGDATA" && ls "$PGDATA/pg_wal" || exit
 touch "$PGDATA/standby.signal" && sync "$PGDATA/standby.signal"
 """
-CONTROL = re.compile(r"^([^:]+): *(.*)$", re.M)
-END = re.compile(r" at ([0-9A-F]+/[0-9A-F]+)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,8 +164,8 @@ class Promotion:
         """The former primary cannot write any more before the other one can."""
         self.stop(former)
         try:
-            control = self.mark_as_replica(former)
-            self.expect_nothing_is_lost(coming, former, control)
+            stopped = self.mark_as_replica(former)
+            self.expect_nothing_is_lost(coming, former, stopped)
         except Failure as failure:
             self.start_again(former)
             raise Failure(f"{failure.reason}; everything is as it was", failure.next_step) from None
@@ -236,18 +232,18 @@ class Promotion:
         image = container["Config"]["Image"]
         return self.docker(*words, "--entrypoint", "sh", image, "-c", script, check=False, timeout=timeout)
 
-    def mark_as_replica(self, former: Node) -> dict[str, str]:
-        """Whenever it starts, it is a replica; what pg_controldata says of it, nothing where it is lost."""
+    def mark_as_replica(self, former: Node) -> wal.Stopped | None:
+        """Whenever it starts, it is a replica; what its data say of its WAL, None where they are lost."""
         done = self.in_its_volume(former, AS_REPLICA)
         if done is None:
-            return {}
+            return None
         if not done:
             self.refuse(f"the data of {former.name} cannot be read: {done.text[-300:]}", "df -h")
-            return {}
-        return dict(CONTROL.findall(done.stdout))
+            return None
+        return wal.stopped(done.stdout)
 
-    def expect_nothing_is_lost(self, coming: Node, former: Node, control: dict[str, str]) -> None:
-        if not control:
+    def expect_nothing_is_lost(self, coming: Node, former: Node, stopped: wal.Stopped | None) -> None:
+        if not stopped:
             self.report.warn(f"{former.name} is lost, and with it what {coming.name} had not received")
             return
         deadline = time.monotonic() + 30
@@ -255,31 +251,35 @@ class Promotion:
             if time.monotonic() > deadline:
                 raise Failure(f"{coming.name} does not answer any more")
         received = now.place
-        written = self.written(former, control)
-        lost = max(0, written - received)
+        again = f"docker compose up -d {former.name}, if it can start"
+        try:
+            lost = max(0, self.written(former, stopped) - received)
+        except ValueError as error:
+            self.refuse(f"where the WAL of {former.name} ends cannot be read ({error})", again)
+            return
         self.report.data["lost_bytes"] = lost
         if former.answers:
             if lost:
                 raise Failure(f"{coming.name} has not received the last {lost:,} bytes of WAL")
         elif lost:
             reason = (
-                f"{lost:,} bytes of WAL of {former.name} would be lost: {coming.name} ends at {lsn(received)}"
+                f"{lost:,} bytes of WAL of {former.name} would be lost: "
+                f"{coming.name} ends at {wal.lsn(received)}"
             )
-            self.refuse(
-                reason, f"docker compose up -d {former.name}, if it can start", severe=lost >= FAR_BEHIND
-            )
+            self.refuse(reason, again, severe=lost >= FAR_BEHIND)
             self.report.warn(f"{lost:,} bytes of WAL are lost that {coming.name} had not received")
 
-    def written(self, former: Node, control: dict[str, str]) -> int:
-        """Where the WAL of a stopped server ends."""
-        start = control["Latest checkpoint location"]
-        if control["Database cluster state"] == "shut down":
-            return position(start)  # its last record; the replica has it where it has received beyond
-        timeline = control["Latest checkpoint's TimeLineID"]
-        script = f'pg_waldump --quiet --path "$PGDATA/pg_wal" --timeline {timeline} --start {start}'
-        done = self.in_its_volume(former, script, timeout=60)
-        found = END.findall(done.stderr) if done is not None else []
-        return position(found[-1]) if found else position(start)
+    def written(self, former: Node, stopped: wal.Stopped) -> int:
+        """Where the WAL of a stopped server ends; ValueError where that cannot be read."""
+        if stopped.cleanly:
+            return stopped.start  # its last record; the replica has it where it has received beyond
+        words = f"--timeline {int(stopped.timeline, 16)} --start {wal.lsn(stopped.start)}"
+        done = self.in_its_volume(former, f'pg_waldump --quiet --path "$PGDATA/pg_wal" {words}', timeout=600)
+        said = done.stderr.strip() if done is not None else "it has no container any more"
+        end = wal.end(said)
+        if end is None:
+            raise ValueError(said[-300:])
+        return end
 
     def start_again(self, former: Node) -> None:
         """A promotion that did not come: the former primary is one again."""

@@ -16,8 +16,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from deploy.operations.pitr.archive import SEGMENT_BYTES, Archive
+from deploy.operations.pitr.archive import Archive
 from deploy.operations.project import Project
+from deploy.operations.wal import SEGMENT_BYTES
 from deploy.tests.stack import Stack, needs_engine
 from rentomatic_site.testing import rig
 from rentomatic_site.testing.plugin import needs

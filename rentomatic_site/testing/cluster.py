@@ -47,8 +47,9 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.thaw()
-        self.stop()
+        if self.process.poll() is None:
+            self.thaw()
+            self.stop()
 
     def start(self, ready: Callable[[], bool] | None = None) -> None:
         settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]
@@ -68,6 +69,11 @@ class Cluster:
     def stop(self) -> None:
         """Like `pg_ctl stop -m fast`: statements under way are cancelled."""
         self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+    def kill(self) -> None:
+        """Every process of it at once, as when its machine dies."""
+        self.send(signal.SIGKILL)
         self.process.wait(30)
 
     def freeze(self) -> None:

@@ -9,26 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from deploy.operations.project import Project, parse_time
+from deploy.operations.wal import SEGMENT_BYTES, history_lines, position, segment, segment_name
 
 BASE = re.compile(r"(\d{8}T\d{6}Z)-([0-9A-F]{8})-(\d+)")
-SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial)?")
-SEGMENT_BYTES = 16 * 2**20
-
-
-def position(text: str) -> int:
-    """A place in the WAL (LSN), such as 0/3000148, as a number of bytes."""
-    high, low = text.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
-
-
-def lsn(place: int) -> str:
-    return f"{place >> 32:X}/{place & 0xFFFFFFFF:X}"
-
-
-def history_lines(text: str) -> list[tuple[str, int]]:
-    """A timeline's ancestors, oldest first, and where each was left; some lines are blank."""
-    lines = [line.split("\t") for line in text.splitlines()]
-    return [(f"{int(line[0]):08X}", position(line[1])) for line in lines if len(line) >= 2]
 
 
 @dataclass(frozen=True, order=True)
@@ -117,9 +100,8 @@ class Archive:
         """Each file of WAL, with its timeline, the position where it begins, and whether it is whole."""
         for run in self.runs(system):
             for path in sorted(run.iterdir()):
-                if match := SEGMENT.fullmatch(path.name):
-                    start = (int(match[2], 16) << 32) + int(match[3], 16) * SEGMENT_BYTES
-                    yield path, match[1], start, not match[4]
+                if found := segment(path.name):
+                    yield path, *found
 
     def newest(self, system: str, timeline: str) -> tuple[int, datetime] | None:
         """Where the newest segment of a timeline begins, and when it was last written to."""
@@ -147,7 +129,7 @@ class Archive:
         end = max(found, default=first) + 1 if part.end is None else part.end - part.end % SEGMENT_BYTES
         for place in range(first, end, SEGMENT_BYTES):
             if found.get(place) != SEGMENT_BYTES:
-                return f"{part.timeline}{place >> 32:08X}{place % 2**32 // SEGMENT_BYTES:08X}"
+                return segment_name(part.timeline, place)
         return ""
 
     def ancestors(self, system: str, timeline: str) -> list[tuple[str, int]]:

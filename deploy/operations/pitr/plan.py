@@ -1,6 +1,5 @@
 """How a point in time can be reached: from which base backup, along which WAL. Nothing is touched."""
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,16 +8,14 @@ from deploy.operations import pitr, process
 from deploy.operations.backup import free_bytes, megabytes
 from deploy.operations.database import Database
 from deploy.operations.docker import Docker
-from deploy.operations.pitr.archive import SEGMENT_BYTES, Archive, Base, Part, Served, lsn, position
+from deploy.operations.pitr.archive import Archive, Base, Part, Served
 from deploy.operations.pitr.times import shown
 from deploy.operations.pitr.volumes import DATA, Volumes
 from deploy.operations.report import Failure, Report
+from deploy.operations.wal import MISSING, SEGMENT_BYTES, end, lsn
 
-PLACE = re.compile(r"\b[0-9A-F]+/[0-9A-F]+\b")
 LONGEST_RECORD = 2**16
 """Bytes, of nearly all: one that was cut off in a segment may have begun so far before it."""
-
-MISSING = re.compile(r'could not (?:find|open) file "(?:\S*/)?([0-9A-F]{24})"')
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,12 @@ def ended_early(part: Part, newest: int, words: str) -> str:
     """
     if "error" not in words:
         return ""
-    if found := MISSING.search(words):
-        place = (int(found[1][8:16], 16) << 32) + int(found[1][16:], 16) * SEGMENT_BYTES
+    place = end(words) or 0
+    if missing := MISSING.search(words):
         if part.end is None and place > newest:
             return ""
-        return f"the WAL segment {found[1]} is missing"
-    places = [position(place) for place in PLACE.findall(words)]
-    if part.end is None and max(places, default=0) >= newest - LONGEST_RECORD:
+        return f"the WAL segment {missing[1]} is missing"
+    if part.end is None and place >= newest - LONGEST_RECORD:
         return ""
     return f"the WAL is damaged ({words.removeprefix('pg_waldump: ')})"
 

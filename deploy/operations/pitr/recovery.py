@@ -13,7 +13,6 @@ from deploy.operations.docker import Docker
 from deploy.operations.https import give
 from deploy.operations.incoming import TRY_A_REPLICA
 from deploy.operations.nginx import Nginx
-from deploy.operations.pitr.archive import SEGMENT_BYTES, history_lines, lsn
 from deploy.operations.pitr.plan import Plan, Planner
 from deploy.operations.pitr.times import parse_at, shown
 from deploy.operations.pitr.volumes import DATA, Volumes
@@ -22,6 +21,7 @@ from deploy.operations.project import Project, now
 from deploy.operations.replicas import Replicas
 from deploy.operations.report import Failure, Report
 from deploy.operations.setup import scram
+from deploy.operations.wal import history_lines, lsn, segment_name
 
 UNDO = "./deploy/rentomatic restore --undo"
 
@@ -305,7 +305,7 @@ class Recovery(Change):
         run.mkdir(mode=0o700)
         self.run_folder = str(run)
         # An empty partial segment: pg_receivewal begins with this one, in which the timeline was left.
-        name = f"{row['timeline']}{left >> 32:08X}{left % 2**32 // SEGMENT_BYTES:08X}.partial"
+        name = f"{segment_name(row['timeline'], left)}.partial"
         for path in (run / "begun", run / name):
             path.touch(0o600)
             give(path, self.owner)

@@ -11,11 +11,12 @@ from deploy.operations import pitr
 from deploy.operations.doctor import point_in_time
 from deploy.operations.doctor.finding import ERROR, OK, WARNING
 from deploy.operations.pitr import recovery
-from deploy.operations.pitr.archive import SEGMENT_BYTES, Archive, Part, lsn, position
+from deploy.operations.pitr.archive import Archive, Part
 from deploy.operations.pitr.plan import ended_early
 from deploy.operations.pitr.times import parse_at, shown
 from deploy.operations.project import Project
 from deploy.operations.report import Failure, Report
+from deploy.operations.wal import SEGMENT_BYTES, lsn, position
 
 SYSTEM = "7710810401525485587"
 
