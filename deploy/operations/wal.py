@@ -76,7 +76,7 @@ def stopped(text: str) -> Stopped:
     timeline = format(int(control["Latest checkpoint's TimeLineID"]), "08X")
     cleanly = control["Database cluster state"].startswith("shut down")
     segments = [found for found in map(segment, text.splitlines()) if found and found.whole]
-    newest = max(found.timeline for found in segments)
+    newest = max((found.timeline for found in segments), default=timeline)
     if cleanly or newest == timeline:
         return Stopped(cleanly, timeline, checkpoint)
     first = min(found.start for found in segments if found.timeline == newest)

@@ -1,7 +1,9 @@
 """Where the WAL of a stopped server ends: real servers that are killed, and what is read of their files."""
 
+import re
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,10 +26,14 @@ def primary(tmp_path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def promoted(tmp_path, primary) -> Iterator[Cluster]:
-    """A replica that is the primary now, whose last checkpoint was before that."""
+    """A replica that is the primary now, and has so much to write that its next checkpoint takes minutes."""
     (tmp_path / "replica").mkdir()
     with Cluster(tmp_path / "replica", primary=primary) as promoted:
-        with promoted.session() as cursor:
+        with primary.session() as writer, promoted.session() as cursor:
+            writer.execute("CREATE TABLE wide AS SELECT repeat('x', 7000) FROM generate_series(1, 1000)")
+            writer.execute("SELECT pg_current_wal_flush_lsn()")
+            (written,) = writer.fetchone()
+            rig.wait_until(lambda: replayed(cursor, written), "the replica has the table")
             cursor.execute("SELECT pg_promote(true, 60)")
         yield promoted
 
@@ -43,12 +49,20 @@ def written(cluster: Cluster, *statements: str) -> int:
     return wal.position(reached)
 
 
+def replayed(cursor: Any, place: str) -> bool:
+    cursor.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [place])
+    return bool(cursor.fetchone()[0])
+
+
+def control(cluster: Cluster) -> str:
+    command = [embedded_server.binary("pg_controldata"), str(cluster.data)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def stopped(cluster: Cluster) -> wal.Stopped:
-    control = subprocess.run(
-        [embedded_server.binary("pg_controldata"), str(cluster.data)],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    return wal.stopped(control + "\n".join(path.name for path in (cluster.data / "pg_wal").iterdir()))
+    return wal.stopped(
+        control(cluster) + "\n".join(path.name for path in (cluster.data / "pg_wal").iterdir())
+    )
 
 
 def end(cluster: Cluster) -> int | None:
@@ -68,8 +82,8 @@ def test_wal_is_read_from_the_last_checkpoint_on(primary):
 
 
 def test_after_a_promotion_the_newest_timeline_is_read(promoted):
-    """Its checkpoint is still the replica's, on the timeline before."""
     reached = written(promoted, WRITES)
+    assert re.search("^Latest checkpoint's TimeLineID: +1$", control(promoted), re.M)
     found = stopped(promoted)
     assert (found.timeline, found.cleanly) == ("00000002", False)
     assert reached - found.start > 3_000_000
