@@ -389,7 +389,7 @@ def test_on_a_phone_filters_are_folded_and_list_and_map_swap(open_window, rooms)
     assert page.locator(".results").is_hidden()
     page.get_by_role("link", name="List", exact=True).click()
     page.locator(".card").nth(10).wait_for()
-    assert page.evaluate("scrollY") == place
+    page.wait_for_function("place => scrollY === place", arg=place)
     assert page.locator("#map").is_hidden()
     page.go_back()
     page.locator("#map").wait_for()
