@@ -101,6 +101,23 @@ class Stack:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
+    def operate(self, *words: str, check: bool = True) -> dict[str, Any]:
+        """The result of a command of ./deploy/rentomatic."""
+        done = self.run("./deploy/rentomatic", *words, "--json", check=check)
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def findings(self, *checks: str) -> dict[str, dict[str, str]]:
+        """What doctor finds, by the names of its checks."""
+        return {one["name"]: one for one in self.operate("doctor", *checks, check=False)["checks"]}
+
+    def finding(self, check: str) -> dict[str, str]:
+        return self.findings(check)[check]
+
+    def expect_ok(self, *checks: str) -> None:
+        found = self.findings(*checks)
+        assert {name: one["level"] for name, one in found.items()} == dict.fromkeys(checks, "ok"), found
+
     def compose(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         return self.run("docker", "compose", *arguments, check=check)
 

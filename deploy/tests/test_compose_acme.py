@@ -113,11 +113,6 @@ def served(stack: Stack) -> bytes:
         return tls.getpeercert(binary_form=True) or b""
 
 
-def diagnosis(stack: Stack, name: str) -> dict:
-    done = stack.run("./deploy/rentomatic", "doctor", name, "--json", check=False)
-    return json.loads(done.stdout)["checks"][0]
-
-
 def clients(stack: Stack) -> rig.Load:
     def request() -> int:
         time.sleep(0.02)
@@ -140,9 +135,9 @@ def test_a_certificate_of_the_authority_takes_the_place_of_the_self_signed_one(a
     assert chain.read_text().count("BEGIN CERTIFICATE") >= 2
     key = acme.folder / "deploy/certificates/privkey.pem"
     assert key.stat().st_mode & 0o777 == 0o600
-    assert diagnosis(acme, "renewal")["level"] == "ok"
-    assert diagnosis(acme, "certificate-host")["level"] == "ok"
-    assert not any(json.loads(acme.run("./deploy/rentomatic", "apply", "--json").stdout)["changes"].values())
+    assert acme.finding("renewal")["level"] == "ok"
+    assert acme.finding("certificate-host")["level"] == "ok"
+    assert not any(acme.operate("apply")["changes"].values())
 
 
 def test_it_renews_by_itself_without_a_failed_request(acme):
@@ -175,8 +170,8 @@ def test_a_failure_keeps_the_certificate_and_doctor_says_it(acme, variable, valu
     acme.set(variable, value)
     try:
         acme.compose("up", "--detach", "--no-deps", "acme")
-        rig.wait_until(lambda: diagnosis(acme, "renewal")["level"] == "error", "a failure", 120)
-        found = diagnosis(acme, "renewal")
+        rig.wait_until(lambda: acme.finding("renewal")["level"] == "error", "a failure", 120)
+        found = acme.finding("renewal")
     finally:
         acme.set(variable, right)
     assert reason in found["text"]
@@ -185,7 +180,7 @@ def test_a_failure_keeps_the_certificate_and_doctor_says_it(acme, variable, valu
     assert certificate.read_bytes() == before
     assert site(acme).get("/rooms?limit=1", Accept="application/json")[0] == 200
     acme.compose("up", "--detach", "--no-deps", "acme")
-    rig.wait_until(lambda: diagnosis(acme, "renewal")["level"] == "ok", "a certificate again", 120)
+    rig.wait_until(lambda: acme.finding("renewal")["level"] == "ok", "a certificate again", 120)
 
 
 def test_without_https_the_service_goes(acme):

@@ -164,11 +164,6 @@ def killed(stack: Stack, saved: str, step: str) -> None:
     restore.wait()
 
 
-def diagnosis(stack: Stack) -> dict[str, dict[str, str]]:
-    done = stack.run("./deploy/rentomatic", "doctor", "leftovers", "login", "database", "--json", check=False)
-    return {one["name"]: one for one in json.loads(done.stdout)["checks"]}
-
-
 def test_a_killed_restore_is_named_by_doctor_and_cleared_by_the_next(stack, saved):
     before = databases(stack)
     with stack.load() as clients:
@@ -176,17 +171,17 @@ def test_a_killed_restore_is_named_by_doctor_and_cleared_by_the_next(stack, save
         clients.wait_for(20, 60)
     assert set(clients.statuses()) == {200}
     assert room_count(stack) == 0
-    assert "application_incoming" in diagnosis(stack)["leftovers"]["text"]
+    assert "application_incoming" in stack.finding("leftovers")["text"]
     killed(stack, saved, "Changing")
     assert room_count(stack) == 1
-    found = diagnosis(stack)
+    found = stack.findings("leftovers", "login", "database")
     assert "rm deploy/rendered/maintenance" in found["login"]["command"]
     assert "application_before_" in found["leftovers"]["text"]
     assert "application_incoming" not in found["leftovers"]["text"]
     assert found["database"]["level"] == "ok"
     stack.run("./deploy/rentomatic", "restore", "--undo")
     assert room_count(stack) == 0
-    found = diagnosis(stack)
+    found = stack.findings("leftovers", "login")
     assert "maintenance" not in found["leftovers"]["text"]
     assert found["login"]["level"] == "ok"
     (replaced,) = set(databases(stack).split()) - set(before.split())
@@ -283,7 +278,7 @@ def test_a_drill_proves_the_newest_backup_beside_what_serves(stack, saved):
     stack.sql("DELETE FROM room")
     before = databases(stack)
     with stack.load() as clients:
-        drilled = json.loads(stack.run("./deploy/rentomatic", "drill", "--json").stdout)
+        drilled = stack.operate("drill")
         clients.wait_for(20, 60)
     assert set(clients.statuses()) == {200}
     assert databases(stack) == before

@@ -1,6 +1,5 @@
 """`doctor` on the stack of test_compose.py: something is broken for real, and just its check says so."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,8 +18,7 @@ RANK = {"skipped": 0, "ok": 0, "warning": 1, "error": 2}
 
 def diagnosis(stack: Stack, *checks: str) -> dict[str, dict[str, str]]:
     """What checks find, by their names; of all, without those that the load of the host changes, too."""
-    done = stack.run("./deploy/rentomatic", "doctor", "--json", *checks, check=False)
-    found = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+    found = stack.findings(*checks)
     return {name: one for name, one in found.items() if name not in {"disk", "memory", "clock", "health"}}
 
 

@@ -20,7 +20,6 @@ from deploy.tests.test_compose_pitr import (
     archive,
     bases,
     count,
-    diagnosis,
     is_received,
     rentomatic,
 )
@@ -78,9 +77,9 @@ def test_a_lost_host_comes_back_to_its_last_copy_on_another_one(host, tmp_path):
     first.sql(MILLION if LONG else ROOMS)
     rooms = count(first)
     rig.wait_until(lambda: is_received(first), "WAL that is received", 60)
-    assert diagnosis(first, "archive-copy")["level"] == "warning"
+    assert first.finding("archive-copy")["level"] == "warning"
     rentomatic(first, "archive", "--copy", check=True)
-    assert diagnosis(first, "archive-copy")["level"] == "ok"
+    assert first.finding("archive-copy")["level"] == "ok"
     with Writer(first) as writer:
         rig.wait_until(lambda: len(writer.acknowledged) > 200, "rooms that are written", 60)
         begun = time.monotonic()
@@ -122,8 +121,8 @@ def test_a_lost_host_comes_back_to_its_last_copy_on_another_one(host, tmp_path):
     before = set(place.glob("archive/*"))
     rentomatic(other, "archive", "--copy", check=True)
     assert len(set(place.glob("archive/*")) - before) == 1
-    assert diagnosis(other, "archive-copy")["level"] == "ok"
-    assert diagnosis(other, "point-in-time")["level"] == "ok"
+    assert other.finding("archive-copy")["level"] == "ok"
+    assert other.finding("point-in-time")["level"] == "ok"
     if report := os.environ.get("LOAD_REPORT"):
         late = [begun + seconds - at for at, number in writer.acknowledged if number > len(kept)]
         with Path(report).open("a") as file:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from deploy.tests.stack import Stack, needs_engine
-from deploy.tests.test_compose_hosts import LIST, Staff, operate
+from deploy.tests.test_compose_hosts import LIST, Staff
 from deploy.tests.test_compose_releases import REVERSIBLE, migration
 from rentomatic_site.testing import rig
 
@@ -115,12 +114,6 @@ def hosts(tmp_path_factory) -> Iterator[Balancer]:
         database.remove()
 
 
-def release(stack: Stack, command: str, *words: str) -> dict[str, Any]:
-    told = operate(stack, command, *words)
-    assert told["ok"], told
-    return told
-
-
 def test_a_login_at_one_host_is_one_at_the_other(hosts):
     script = (
         "from django.contrib.auth.models import Group, User; "
@@ -143,12 +136,12 @@ def test_a_release_with_a_migration_goes_over_both_hosts_and_back_without_a_fail
         clients.wait_for(50, 60)
         for stack in (hosts.first, hosts.second):
             (stack.folder / path.relative_to(hosts.first.folder)).write_text(text)
-            told = release(stack, "rollout")
+            told = stack.operate("rollout")
             assert told["migrations"] == ([f"rooms.{path.stem}"] if stack is hosts.first else [])
             clients.wait_for(50, 60)
         hosts.second.compose("stop", "nginx")
-        assert release(hosts.first, "rollback", "--accept")["taken_back"] == [f"rooms.{path.stem}"]
-        assert release(hosts.second, "rollback")["taken_back"] == []
+        assert hosts.first.operate("rollback", "--accept")["taken_back"] == [f"rooms.{path.stem}"]
+        assert hosts.second.operate("rollback")["taken_back"] == []
         hosts.second.up("--no-deps", "nginx")
         clients.wait_for(100, 60)
     assert set(clients.statuses()) == {200}

@@ -19,18 +19,6 @@ from rentomatic_site.testing import rig
 pytestmark = pytest.mark.compose
 
 
-def operate(stack: Stack, *arguments: str, check: bool = True) -> dict:
-    """The result of a command of ./deploy/rentomatic."""
-    done = stack.run("./deploy/rentomatic", *arguments, "--json", check=check)
-    return json.loads(done.stdout)
-
-
-def diagnosis(stack: Stack, name: str) -> dict:
-    """What doctor says of one thing."""
-    (found,) = operate(stack, "doctor", name, check=False)["checks"]
-    return found
-
-
 # --- apply
 
 
@@ -53,7 +41,7 @@ def test_a_changed_variable_takes_effect_without_a_failed_request(stack):
     long = "/rooms?" + "x" * 9000  # nginx's own response
     assert stack.get(long).headers["Strict-Transport-Security"] == "max-age=1000"
     serving = replicas(stack)
-    assert not any(operate(stack, "apply")["changes"].values())
+    assert not any(stack.operate("apply")["changes"].values())
     stack.up()
     assert replicas(stack) == serving
 
@@ -68,7 +56,7 @@ def test_a_variable_that_nginx_refuses_changes_nothing(stack):
     assert "nginx does not accept its configuration" in done.stderr
     assert stack.get("/rooms").status == 200
     stack.compose("restart", "nginx")
-    rig.wait_until(lambda: diagnosis(stack, "answer")["level"] == "ok", "nginx again", 60)
+    rig.wait_until(lambda: stack.finding("answer")["level"] == "ok", "nginx again", 60)
 
 
 def test_a_reload_loses_no_request_on_a_kept_connection(stack):
@@ -210,7 +198,7 @@ def test_a_rollback_takes_the_migration_back_without_a_failed_request(stack):
     assert set(clients.statuses()) == {200}
     assert set(replicas(stack).values()) == {earlier} == {stack.setting("IMAGE")}
     assert migrations(stack) == known
-    assert diagnosis(stack, "migrations")["level"] == "ok"
+    assert stack.finding("migrations")["level"] == "ok"
 
 
 UNSAFE = {
@@ -242,32 +230,31 @@ def test_a_migration_that_is_not_safe_is_refused_with_the_safe_way(stack, what):
 
 def test_doctor_finds_no_error_in_a_site_that_serves(stack):
     stack.run("./deploy/rentomatic", "backup")
-    result = operate(stack, "doctor", check=False)
+    found = stack.findings().values()
     # Of the host, which is not the project's: its clock, memory and disk.
-    errors = [one for one in result["checks"] if one["level"] == "error" and one["group"] != "host"]
-    assert errors == []
-    assert len(result["checks"]) >= 30
+    assert [one for one in found if one["level"] == "error" and one["group"] != "host"] == []
+    assert len(found) >= 30
 
 
 def test_doctor_says_what_is_broken_and_nothing_else(stack):
     (web, _) = stack.containers("web")
     stack.run("docker", "pause", web["Id"])
     try:
-        rig.wait_until(lambda: diagnosis(stack, "health")["level"] == "error", "an unhealthy replica", 60)
+        rig.wait_until(lambda: stack.finding("health")["level"] == "error", "an unhealthy replica", 60)
     finally:
         stack.run("docker", "unpause", web["Id"])
-    rig.wait_until(lambda: diagnosis(stack, "health")["level"] == "ok", "a healthy replica", 60)
+    rig.wait_until(lambda: stack.finding("health")["level"] == "ok", "a healthy replica", 60)
     secret = stack.folder / "deploy/secrets/secret_key"
     secret.chmod(0o644)
-    assert diagnosis(stack, "secrets")["level"] == "error"
+    assert stack.finding("secrets")["level"] == "error"
     refused = stack.run("./deploy/rentomatic", "rollout", check=False)
     assert "others may read or write secret_key" in refused.stderr
     secret.chmod(0o600)
-    assert diagnosis(stack, "secrets")["level"] == "ok"
+    assert stack.finding("secrets")["level"] == "ok"
     stack.inside("db", "createdb", "-U", "postgres", "application_incoming")
-    assert "application_incoming" in diagnosis(stack, "leftovers")["text"]
+    assert "application_incoming" in stack.finding("leftovers")["text"]
     stack.inside("db", "dropdb", "-U", "postgres", "application_incoming")
-    assert "application_incoming" not in diagnosis(stack, "leftovers")["text"]
+    assert "application_incoming" not in stack.finding("leftovers")["text"]
 
 
 def test_doctor_without_a_database_names_it_and_does_not_look_further(stack):
@@ -286,9 +273,9 @@ def test_doctor_without_a_database_names_it_and_does_not_look_further(stack):
 
 def test_status_and_logs_show_a_request_that_was_made(stack):
     request_id = stack.get("/rooms?limit=7").headers["X-Request-ID"]
-    lines = operate(stack, "logs", request_id)["lines"]
+    lines = stack.operate("logs", request_id)["lines"]
     assert {line["container"].split("-")[0] for line in lines} == {"nginx", "web"}
-    assert operate(stack, "status")["requests"]["total"] > 0
+    assert stack.operate("status")["requests"]["total"] > 0
 
 
 def test_logs_show_postgresqls_lines_of_a_request_and_of_no_other(stack):
@@ -323,7 +310,7 @@ def test_logs_show_postgresqls_lines_of_a_request_and_of_no_other(stack):
         holder.wait(60)
     assert [response.status for response in failed] == [503, 503]
     for number, response in zip((71, 72), failed, strict=True):
-        lines = operate(stack, "logs", response.headers["X-Request-ID"])["lines"]
+        lines = stack.operate("logs", response.headers["X-Request-ID"])["lines"]
         of_server = [line["text"] for line in lines if line["container"] == "db-1"]
         assert any("ERROR:  canceling statement" in text for text in of_server)
         statements = [text for text in of_server if "STATEMENT:" in text]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
@@ -105,11 +104,6 @@ def moment(stack: Stack) -> str:
     return text
 
 
-def diagnosis(stack: Stack, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(rentomatic(stack, "doctor", name, "--json").stdout)["checks"][0]
-    return found
-
-
 def is_received(stack: Stack) -> bool:
     """Whether all WAL of this moment is on the disk of the archive."""
     lsn = stack.sql("SELECT pg_current_wal_flush_lsn()")
@@ -185,7 +179,7 @@ def test_all_rooms_that_were_deleted_under_load_come_back(site):
     assert response.status == 410
     assert b"another history" in response.body
     rig.wait_until(lambda: bool(bases(site)), "a base backup of the new timeline", 120)
-    assert diagnosis(site, "point-in-time")["level"] == "ok"
+    assert site.finding("point-in-time")["level"] == "ok"
 
 
 def test_an_undo_returns_to_the_volume_before_and_another_forth_again(site):
@@ -204,8 +198,8 @@ def test_an_undo_returns_to_the_volume_before_and_another_forth_again(site):
 def test_a_time_between_two_restores_is_that_of_the_timeline_that_served_then(site):
     """Between the first undo and the second one the site showed no room."""
     at = archive(site).served[-2].time
-    done = rentomatic(site, "restore", "--at", f"{at:%Y-%m-%d %H:%M:%S}", "--dry-run", "--json", check=True)
-    assert json.loads(done.stdout)["base"].split("-")[1] == archive(site).served[-2].timeline
+    planned = site.operate("restore", "--at", f"{at:%Y-%m-%d %H:%M:%S}", "--dry-run")
+    assert planned["base"].split("-")[1] == archive(site).served[-2].timeline
 
 
 @pytest.mark.parametrize(
@@ -263,7 +257,7 @@ def test_a_killed_restore_is_found_by_doctor_and_the_next_one_removes_what_it_le
     restore.wait()
     assert volume(site) == before
     assert site.get("/rooms?limit=1").status == 200
-    assert "a restore that was killed" in diagnosis(site, "leftovers")["text"]
+    assert "a restore that was killed" in site.finding("leftovers")["text"]
     rentomatic(site, "restore", "--at", "latest", check=True)
     assert count(site) == rooms
     rentomatic(site, "restore", "--undo", check=True)
@@ -332,7 +326,7 @@ def test_a_rotated_password_of_the_archive_loses_no_wal_and_the_old_one_lets_nob
     login = f"PGPASSWORD='{old}' psql -h db -U archive -d postgres -c 'SELECT 1'"
     refused = site.inside("archive", "sh", "-c", login, check=False)
     assert "password authentication failed" in refused.stderr
-    assert diagnosis(site, "point-in-time")["level"] == "ok"
+    assert site.finding("point-in-time")["level"] == "ok"
     site.sql("DELETE FROM room WHERE longitude = -120")
 
 
@@ -346,7 +340,7 @@ def test_a_full_archive_is_an_error_of_doctor_and_what_was_kept_back_comes_later
         for _ in range(3):
             site.sql("UPDATE room SET price = price + 1 WHERE id % 10 = 0")
             site.sql("SELECT pg_switch_wal()")
-        rig.wait_until(lambda: diagnosis(site, "point-in-time")["level"] == "error", "an error", 60)
+        rig.wait_until(lambda: site.finding("point-in-time")["level"] == "error", "an error", 60)
         assert site.get("/rooms?limit=1").status == 200
         refused = rentomatic(site, "basebackup")
         assert refused.returncode == 1
@@ -354,7 +348,7 @@ def test_a_full_archive_is_an_error_of_doctor_and_what_was_kept_back_comes_later
     finally:
         filler.unlink()
     rig.wait_until(lambda: is_received(site), "the WAL that was kept back", 60)
-    assert diagnosis(site, "point-in-time")["level"] == "ok"
+    assert site.finding("point-in-time")["level"] == "ok"
 
 
 @pytest.mark.parametrize("kind", ["flipped", "cut off", "missing"])
@@ -499,13 +493,13 @@ def test_a_slot_that_is_lost_begins_anew_with_a_base_backup(site):
         site.sql("CHECKPOINT")
         if site.sql(lost) == "1":
             break
-    found = diagnosis(site, "point-in-time")
+    found = site.finding("point-in-time")
     assert found["level"] == "error"
     assert "docker compose up -d archive" in found["command"]
     old = bases(site)
     site.run("./deploy/rentomatic", "apply")
     rig.wait_until(lambda: set(bases(site)) - set(old), "a base backup", 120)
-    rig.wait_until(lambda: diagnosis(site, "point-in-time")["level"] == "ok", "no error", 60)
+    rig.wait_until(lambda: site.finding("point-in-time")["level"] == "ok", "no error", 60)
     assert site.sql("SHOW max_slot_wal_keep_size") == "4GB"
     rentomatic(site, "restore", "--at", "latest", "--dry-run", check=True)
 

@@ -40,22 +40,14 @@ class Staff(Browser):
         return super().ask(path, method, Referer=f"{self.server.url}/", **options)
 
 
-def operate(stack: Stack, *words: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(
-        stack.run("./deploy/rentomatic", *words, "--json", check=False).stdout
-    )
-    return result
-
-
 def applied(stack: Stack, **settings: str) -> tuple[dict[str, Any], set[int | str]]:
     """What `apply` of these variables says, and what clients got meanwhile."""
     for name, value in settings.items():
         stack.set(name, value)
     with stack.load() as clients:
         clients.wait_for(20, 60)
-        told = operate(stack, "apply")
+        told = stack.operate("apply")
         clients.wait_for(20, 60)
-    assert told["ok"], told
     return told, set(clients.statuses())
 
 
@@ -95,9 +87,9 @@ def console(stack: Stack, command: str) -> str:
 def test_it_is_well_and_only_the_pooler_connects_to_the_server(pooled):
     for number in range(40):
         assert pooled.get(f"/rooms?filter_price__gte={number}&limit=1").status == 200
-    checks = operate(pooled, "doctor", *POOLER_CHECKS)["checks"]
-    assert [check["level"] for check in checks] == ["ok"] * len(POOLER_CHECKS), checks
-    assert re.match(r"PgBouncer 1\.\d+\.\d+ shares out 20 connections to db", checks[0]["text"])
+    pooled.expect_ok(*POOLER_CHECKS)
+    said = pooled.finding("pooler")["text"]
+    assert re.match(r"PgBouncer 1\.\d+\.\d+ shares out 20 connections to db", said)
     assert pooled.sql(f"SELECT DISTINCT host(client_addr) {OURS}").split() == addresses(pooled, "pooler")
 
 
@@ -159,10 +151,10 @@ def test_another_number_of_connections_replaces_no_container(pooled):
     before = [one["Id"] for service in ("pooler", "web") for one in pooled.containers(service)]
     told, statuses = applied(pooled, POOLER_SIZE="7")
     assert (statuses, told["changes"]["pooler"]) == ({200}, ["its configuration"])
-    (check,) = operate(pooled, "doctor", "pooler")["checks"]
+    check = pooled.finding("pooler")
     assert "shares out 7 connections" in check["text"]
     assert [one["Id"] for service in ("pooler", "web") for one in pooled.containers(service)] == before
-    assert not any(operate(pooled, "apply")["changes"].values())
+    assert not any(pooled.operate("apply")["changes"].values())
     pooled.set("POOLER_SIZE", str(SIZE))
 
 
@@ -196,13 +188,11 @@ def test_a_new_password_of_its_own_fails_no_request(pooled):
     before = (pooled.folder / "deploy/secrets/pooler_password").read_text()
     with pooled.load() as clients:
         clients.wait_for(20, 60)
-        told = operate(pooled, "rotate", "pooler_password")
+        pooled.operate("rotate", "pooler_password")
         clients.wait_for(20, 60)
-    assert told["ok"], told
     assert set(clients.statuses()) == {200}
     assert (pooled.folder / "deploy/secrets/pooler_password").read_text() != before
-    (check,) = operate(pooled, "doctor", "pooler-login")["checks"]
-    assert check["level"] == "ok", check
+    pooled.expect_ok("pooler-login")
 
 
 def test_a_killed_pooler_is_503_with_retry_after_and_comes_back_by_itself(pooled):
@@ -222,7 +212,7 @@ def test_a_killed_pooler_is_503_with_retry_after_and_comes_back_by_itself(pooled
     pooled.compose("stop", "pooler")
     try:
         away = pooled.get("/rooms?filter_size__gte=992", timeout=60)  # which no load has left in the cache
-        (check,) = operate(pooled, "doctor", "pooler")["checks"]
+        check = pooled.finding("pooler")
     finally:
         pooled.compose("start", "pooler")
     assert (away.status, bool(away.headers["Retry-After"])) == (503, True)
@@ -237,4 +227,4 @@ def test_switched_off_it_is_gone_without_a_failed_request(pooled):
     assert pooled.containers("pooler") == []
     assert pooled.sql("SELECT count(*) FROM pg_roles WHERE rolname = 'pooler'") == "0"
     assert pooled.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'pooler'") == "0"
-    assert not any(operate(pooled, "apply")["changes"].values())
+    assert not any(pooled.operate("apply")["changes"].values())

@@ -1,6 +1,5 @@
 """Three database servers: the primary is killed under load and changed on purpose; all is started anew."""
 
-import json
 import signal
 import subprocess
 import threading
@@ -68,24 +67,16 @@ def sql(stack: Stack, node: str, statement: str, check: bool = True) -> str:
     return done.stdout.strip() if done.returncode == 0 else done.stderr.strip()
 
 
-def operate(stack: Stack, *words: str, check: bool = True) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(
-        stack.run("./deploy/rentomatic", *words, "--json", check=check).stdout
-    )
-    return result
-
-
 def roles(stack: Stack) -> dict[str, str]:
     """Of each node what `status` says, without numbers."""
-    said = dict(line.split(": ") for line in operate(stack, "status")["database"])
+    said = dict(line.split(": ") for line in stack.operate("status")["database"])
     return {name: text.partition(",")[0] for name, text in said.items()}
 
 
 def expect_primary(stack: Stack, primary: str) -> None:
     wanted = {name: "the primary" if name == primary else "a replica" for name in NODES}
     rig.wait_until(lambda: roles(stack) == wanted, f"{primary} is the primary, the others follow", 120)
-    (check,) = operate(stack, "doctor", "replicas", check=False)["checks"]
-    assert check["level"] == "ok", check
+    stack.expect_ok("replicas")
 
 
 def kill(stack: Stack, node: str) -> None:
@@ -176,8 +167,7 @@ def test_both_replicas_stream_and_anonymous_reads_reach_them(site):
     scans = "SELECT coalesce(sum(seq_scan + idx_scan), 0) FROM pg_stat_user_tables WHERE relname = 'room'"
     for node in ("replica1", "replica2"):
         rig.wait_until(lambda node=node: int(sql(site, node, scans)) > 0, f"reads on {node}", 30)
-    checks = operate(site, "doctor", "primary", "replicas", "replica-logins", "secrets")["checks"]
-    assert [check["level"] for check in checks] == ["ok"] * 4
+    site.expect_ok("primary", "replicas", "replica-logins", "secrets")
 
 
 def test_a_write_to_a_replica_is_refused(site):
@@ -198,9 +188,9 @@ def test_reads_go_on_when_the_primary_is_killed_and_writes_after_a_promotion(sit
         refused = boss.post(ADD, token, price="33", latitude="41", longitude="2", size="20")
         assert refused.status == 503
         assert refused.headers["Retry-After"]
-        (check,) = operate(site, "doctor", "primary", check=False)["checks"]
+        check = site.finding("primary")
         assert (check["level"], check["command"]) == ("error", "./deploy/rentomatic promote")
-        told = operate(site, "promote")
+        told = site.operate("promote")
         clients.wait_for(40, 60)
     assert set(clients.statuses()) == {200}
     assert told["former"] == "db"
@@ -223,13 +213,13 @@ def test_reads_go_on_when_the_primary_is_killed_and_writes_after_a_promotion(sit
 
 def test_other_commands_use_the_new_primary(site):
     primary = site.setting("DATABASE_SERVICE")
-    assert operate(site, "backup")["ok"]
-    assert operate(site, "drill")["ok"]
-    refused = operate(site, "upgrade", "19", check=False)
+    assert site.operate("backup")["ok"]
+    assert site.operate("drill")["ok"]
+    refused = site.operate("upgrade", "19", check=False)
     assert "promote db" in refused["next"]
     site.set("REPLICAS", "off")
     try:
-        refused = operate(site, "apply", check=False)
+        refused = site.operate("apply", check=False)
     finally:
         site.set("REPLICAS", "on")
     assert f"{primary} is the primary" in refused["error"]
@@ -254,12 +244,12 @@ def test_a_rotated_password_lets_replicas_in_and_fails_no_request(site):
     primary = site.setting("DATABASE_SERVICE")
     with site.load() as clients:
         clients.wait_for(20, 60)
-        operate(site, "rotate", "replicator_password")
+        site.operate("rotate", "replicator_password")
         clients.wait_for(20, 60)
     assert set(clients.statuses()) == {200}
     assert password.read_text() != former
     expect_primary(site, primary)
-    (check,) = operate(site, "doctor", "replica-logins")["checks"]
+    check = site.finding("replica-logins")
     assert check["level"] == "ok", check
     login = ["psql", f"host={primary} dbname=postgres user=replicator password={former}", "-c", "SELECT 1"]
     assert "password authentication failed" in site.inside("db", *login, check=False).stderr
@@ -271,7 +261,7 @@ def test_a_rotated_password_lets_replicas_in_and_fails_no_request(site):
 def test_a_planned_promotion_loses_no_acknowledged_write(site):
     with Writer(site) as writer, site.load() as clients:
         writer.wait_for(20)
-        told = operate(site, "promote", "db")
+        told = site.operate("promote", "db")
         writer.wait_for(20)
         clients.wait_for(20, 60)
     assert set(clients.statuses()) == {200}
@@ -305,7 +295,7 @@ def test_a_promotion_that_is_interrupted_goes_on_to_its_end(site):
         writer.wait_for(20)
     assert "replica1 accepts writes" in said
     assert roles(site)["db"] != "a replica"
-    told = operate(site, "promote")
+    told = site.operate("promote")
     assert (told["primary"], told["away"]) == ("replica1", [])
     expect_primary(site, "replica1")
     kept = set(map(int, sql(site, "replica1", "SELECT price FROM room WHERE longitude = -120").split()))
@@ -313,12 +303,12 @@ def test_a_promotion_that_is_interrupted_goes_on_to_its_end(site):
 
 
 def test_a_frozen_primary_is_killed_before_another_one_is_promoted(site):
-    operate(site, "promote", "replica1")
+    site.operate("promote", "replica1")
     (container,) = site.containers("replica1")
     with site.load() as clients:
         clients.wait_for(20, 60)
         site.run("docker", "pause", container["Id"])
-        told = operate(site, "promote", "db")
+        told = site.operate("promote", "db")
         clients.wait_for(20, 60)
     assert set(clients.statuses()) == {200}
     assert (told["primary"], told["former"]) == ("db", "replica1")
@@ -329,11 +319,11 @@ def test_a_frozen_primary_is_killed_before_another_one_is_promoted(site):
 @pytest.mark.parametrize("statement", ["SELECT", "CHECKPOINT"])
 def test_much_that_no_replica_has_is_given_up_by_accept_only(site, statement):
     """Also before the first checkpoint after a promotion: pg_controldata still tells of the one before."""
-    operate(site, "promote", "replica1")
-    operate(site, "promote", "db")
+    site.operate("promote", "replica1")
+    site.operate("promote", "db")
     sql(site, "db", statement)
     lose_much(site)
-    refused = operate(site, "promote", check=False)
+    refused = site.operate("promote", check=False)
     assert not refused["ok"], refused
     assert "bytes of WAL of db would be lost" in refused["error"]
     assert refused["error"].endswith("everything is as it was")
@@ -342,18 +332,18 @@ def test_much_that_no_replica_has_is_given_up_by_accept_only(site, statement):
     site.up("db")
     expect_primary(site, "db")
     lose_much(site)
-    told = operate(site, "promote", "--accept")
+    told = site.operate("promote", "--accept")
     assert told["lost_bytes"] > FAR_BEHIND
     expect_primary(site, told["primary"])
-    operate(site, "promote", "db")
+    site.operate("promote", "db")
     expect_primary(site, "db")
 
 
 def test_a_restore_is_seen_by_readers_of_the_replicas_at_once(site):
     rooms = sql(site, "db", "SELECT count(*) FROM room")
-    backup = operate(site, "backup")["file"]
+    backup = site.operate("backup")["file"]
     sql(site, "db", "DELETE FROM room")
-    operate(site, "restore", backup)
+    site.operate("restore", backup)
     for number in range(10):
         response = site.get(f"/rooms?count=exact&limit=1&filter_price__lt={900_000 + number}")
         assert response.headers["X-Total-Count"] == rooms

@@ -62,16 +62,11 @@ def folders(stack: Stack) -> list[str]:
     return [name for name in listed if name != "data"]  # where images before 18 have a volume of their own
 
 
-def diagnosis(stack: Stack, name: str) -> dict:
-    done = stack.run("./deploy/rentomatic", "doctor", name, "--json", check=False)
-    return json.loads(done.stdout)["checks"][0]
-
-
 def expect_as_before(stack: Stack) -> None:
     assert version(stack) == "17"
     assert folders(stack) == ["17"]
     assert stack.sql("UPDATE room SET price = price WHERE id = (SELECT min(id) FROM room)") == "UPDATE 1"
-    assert diagnosis(stack, "leftovers")["level"] == "ok"
+    assert stack.finding("leftovers")["level"] == "ok"
     assert stack.get("/rooms?limit=1").status == 200
 
 
@@ -79,7 +74,7 @@ def test_a_folder_as_the_volume_holds_the_data(older):
     disk = Path(older.setting("DATABASE_VOLUME"))
     assert (disk / "17/docker/PG_VERSION").read_text() == "17\n"
     assert version(older) == "17"
-    assert "./deploy/rentomatic upgrade 18" in diagnosis(older, "versions")["command"]
+    assert "./deploy/rentomatic upgrade 18" in older.finding("versions")["command"]
 
 
 def test_an_upgrade_for_which_the_disk_is_too_small_is_refused(older):
@@ -174,7 +169,7 @@ def test_a_killed_upgrade_is_found_by_doctor_and_mended_by_the_next(older):
     rig.wait_until(lambda: older.sql(read_only) == "1", "a database that can only be read", 60)
     os.kill(upgrade.pid, signal.SIGKILL)
     upgrade.wait()
-    found = diagnosis(older, "leftovers")["text"]
+    found = older.finding("leftovers")["text"]
     assert "the copy of an upgrade" in found
     assert "a database that can only be read" in found
     assert "the maintenance page" in found
@@ -219,7 +214,7 @@ def test_an_upgrade_keeps_all_rows_and_roles_and_the_old_data(older):
     assert older.sql("SELECT has_table_privilege('reporting', 'room', 'SELECT')") == "t"
     assert older.sql("UPDATE room SET price = price WHERE id = (SELECT min(id) FROM room)") == "UPDATE 1"
     assert folders(older) == ["17", "18"]
-    leftovers = diagnosis(older, "leftovers")
+    leftovers = older.finding("leftovers")
     assert "data of PostgreSQL 17" in leftovers["text"]
     older.up()
     assert version(older) == "18"
