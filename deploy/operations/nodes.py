@@ -122,7 +122,10 @@ SELECT pg_is_in_recovery() AS is_replica,
         ELSE pg_current_wal_flush_lsn() END)::text AS place,
     (CASE WHEN pg_is_in_recovery()
         THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text AS shown,
-    (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming') = 1 AS streams
+    (SELECT max(left(name, 8)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$') AS timeline,
+    (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND received_tli >=
+        (SELECT coalesce(max(('x' || left(name, 8))::bit(32)::int), 1)
+            FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{8}[.]history$')) = 1 AS streams
 FROM pg_control_system()
 """
 
@@ -137,12 +140,22 @@ class Node:
     system: str = ""
     """The cluster's identifier."""
     version: int = 0
+    timeline: str = ""
+    """Of its newest WAL, eight hexadecimal digits."""
     place: int = 0
     """Bytes of WAL that it has: written by a primary, received by a replica."""
     shown: int = 0
     """Bytes of WAL that readers see."""
     streams: bool = False
-    """Whether a replica receives WAL as it is written."""
+    """
+    Whether a replica receives WAL as it is written, on the newest timeline that it knows of: one whose WAL
+    was left behind receives the end of its own timeline over and over.
+    """
+
+    @property
+    def has(self) -> tuple[str, int]:
+        """More is later: what is written on a timeline comes after all of the one that it left."""
+        return self.timeline, self.place
 
     @property
     def accepts_writes(self) -> bool:
@@ -158,6 +171,7 @@ def node(name: str, rows: list[dict[str, object]]) -> Node:
         is_replica=bool(row["is_replica"]),
         system=str(row["system"]),
         version=int(str(row["version"])),
+        timeline=str(row["timeline"]),
         place=position(str(row["place"] or "0/0")),
         shown=position(str(row["shown"] or "0/0")),
         streams=bool(row["streams"]),

@@ -27,10 +27,7 @@ Without NODE it changes no primary that accepts writes."""
 FAR_BEHIND = 2**20
 """Bytes of WAL that may be lost without --accept, or that a living primary may still have to send."""
 
-AS_REPLICA = """
-pg_controldata "$PGDATA" && ls "$PGDATA/pg_wal" || exit
-touch "$PGDATA/standby.signal" && sync "$PGDATA/standby.signal"
-"""
+AS_REPLICA = wal.LOOK + 'touch "$PGDATA/standby.signal" && sync "$PGDATA/standby.signal"'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +116,7 @@ class Promotion:
                 "no replica answers; nothing was changed",
                 "docker compose up -d, docker compose logs --tail 20",
             )
-        most = max(replicas, key=lambda one: one.place)
+        most = max(replicas, key=lambda one: one.has)
         coming = found[wanted] if wanted else most
         if not coming.is_replica:
             raise Failure(
@@ -129,6 +126,12 @@ class Promotion:
         if coming.system != most.system or (former.answers and coming.system != former.system):
             raise Failure(
                 f"{coming.name} is of another cluster; nothing was changed", "./deploy/rentomatic doctor"
+            )
+        if coming.timeline != most.timeline:
+            raise Failure(
+                f"{coming.name} lacks what was written since timeline {int(most.timeline, 16)} began, "
+                f"to which {most.name} has followed; nothing was changed",
+                f"./deploy/rentomatic promote {most.name}",
             )
         if most.place - coming.place > 0:
             self.refuse(
@@ -171,6 +174,8 @@ class Promotion:
             raise Failure(f"{failure.reason}; everything is as it was", failure.next_step) from None
         self.report.step(f"Promoting {coming.name} …")
         database = Database(self.docker, self.docker.running(coming.name))
+        if stopped:
+            self.pass_over(database.container, coming.timeline, stopped.timeline)
         asked = time.monotonic()
         # The second statement is a write, and is on the disk when it returns.
         done = database.execute(
@@ -195,6 +200,13 @@ class Promotion:
             "seconds_to_writes": round(time.monotonic() - self.began, 2),
         }
         self.report.say(f"{coming.name} accepts writes, {seconds:.1f} s after it was asked to.")
+
+    def pass_over(self, container: str, after: str, last: str) -> None:
+        """Let the new timeline have none of these numbers: PostgreSQL takes one without a history."""
+        names = [f"{number:08X}.history" for number in range(int(after, 16) + 1, int(last, 16) + 1)]
+        if names:
+            script = 'cd "$PGDATA/pg_wal" && touch "$@"'
+            self.docker("exec", "--user", "postgres", container, "sh", "-c", script, "sh", *names)
 
     def record(self, name: str) -> None:
         """Where commands find the primary from now on."""
@@ -250,7 +262,7 @@ class Promotion:
         while not (now := nodes.look(self.docker, coming.name)).answers:
             if time.monotonic() > deadline:
                 raise Failure(f"{coming.name} does not answer any more")
-        received = now.place
+        received = stopped.shared(now.timeline, now.place)
         again = f"docker compose up -d {former.name}, if it can start"
         try:
             lost = max(0, self.written(former, stopped) - received)
@@ -266,7 +278,8 @@ class Promotion:
                 f"{lost:,} bytes of WAL of {former.name} would be lost: "
                 f"{coming.name} ends at {wal.lsn(received)}"
             )
-            self.refuse(reason, again, severe=lost >= FAR_BEHIND)
+            elsewhere = now.timeline != stopped.timeline  # there may be another one that has followed
+            self.refuse(reason, again, severe=elsewhere or lost >= FAR_BEHIND)
             self.report.warn(f"{lost:,} bytes of WAL are lost that {coming.name} had not received")
 
     def written(self, former: Node, stopped: wal.Stopped) -> int:

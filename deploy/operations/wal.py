@@ -1,6 +1,7 @@
 """PostgreSQL's write-ahead log (WAL): its places (LSN), its files, and where a stopped server's ends."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,20 +68,35 @@ class Stopped:
     """The newest that it has written. For minutes after a promotion the checkpoint is on an older one."""
     start: int
     """Where to read that timeline from: the last checkpoint, or where the timeline's first segment begins."""
+    ancestors: Mapping[str, int]
+    """Where each timeline was left that led to it."""
+
+    def shared(self, timeline: str, place: int) -> int:
+        """Up to where another server that has WAL of a timeline to a place has the same as this one."""
+        return min(place, self.ancestors.get(timeline, place))
+
+
+LOOK = """
+pg_controldata "$PGDATA" && cd "$PGDATA/pg_wal" && ls || exit
+history=$(ls | grep -x '[0-9A-F]*[.]history' | tail -n 1)
+[ -z "$history" ] || cat "$history"
+"""
+"""The shell commands that print what `stopped` reads."""
 
 
 def stopped(text: str) -> Stopped:
-    """The same from what pg_controldata prints, and the names in pg_wal behind it."""
+    """The same from what these commands print."""
     control = dict(CONTROL.findall(text))
     checkpoint = position(control["Latest checkpoint location"])
     timeline = format(int(control["Latest checkpoint's TimeLineID"]), "08X")
     cleanly = control["Database cluster state"].startswith("shut down")
     segments = [found for found in map(segment, text.splitlines()) if found and found.whole]
+    ancestors = dict(history_lines(text))
     newest = max((found.timeline for found in segments), default=timeline)
     if cleanly or newest == timeline:
-        return Stopped(cleanly, timeline, checkpoint)
+        return Stopped(cleanly, timeline, checkpoint, ancestors)
     first = min(found.start for found in segments if found.timeline == newest)
-    return Stopped(cleanly, newest, max(first, checkpoint))
+    return Stopped(cleanly, newest, max(first, checkpoint), ancestors)
 
 
 def end(words: str) -> int | None:

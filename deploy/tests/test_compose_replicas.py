@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -101,6 +102,16 @@ def lose_much(stack: Stack) -> None:
     sql(stack, "db", "UPDATE room SET size = size + 1; SELECT pg_switch_wal()")
     sql(stack, "db", "UPDATE room SET size = size + 1")
     kill(stack, "db")
+
+
+@contextmanager
+def promoting(stack: Stack, node: str) -> Iterator["subprocess.Popen[str]"]:
+    """A promotion, from the moment on when the server accepts writes."""
+    command = ["./deploy/rentomatic", "promote", node]
+    with subprocess.Popen(command, cwd=stack.folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("accepts writes" in line for line in process.stdout)
+        yield process
 
 
 class Writer:
@@ -337,6 +348,65 @@ def test_much_that_no_replica_has_is_given_up_by_accept_only(site, statement):
     expect_primary(site, told["primary"])
     site.operate("promote", "db")
     expect_primary(site, "db")
+
+
+def timeline(stack: Stack, node: str) -> int:
+    return int(sql(stack, node, "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"), 16)
+
+
+KEPT = "SELECT string_agg(DISTINCT price::text, ' ') FROM room WHERE price IN (55555, 66666)"
+
+
+@pytest.fixture
+def lost_twice(site) -> Iterator[int]:
+    """
+    db was lost, then replica1, which had taken its place and whose timeline this is; db runs again.
+
+    It has a room (66666) that was left behind, and more bytes of WAL than replica2, which has what was
+    written since (55555).
+    """
+    (former,) = site.containers("db")
+    (network,) = former["NetworkSettings"]["Networks"]
+    sql(site, "db", "DELETE FROM room WHERE price IN (55555, 66666)")
+    hold_back_replicas(site)
+    sql(site, "db", f"{UNSENT}; SELECT pg_logical_emit_message(false, '', repeat('x', 500000), true)")
+    site.run("docker", "network", "disconnect", network, former["Id"])
+    kill(site, "db")
+    with promoting(site, "replica1") as promotion:
+        promotion.kill()  # before it brings back the other ones
+    sql(site, "replica1", UNSENT.replace("66666", "55555"))
+    rig.wait_until(lambda: sql(site, "replica2", KEPT) == "55555", "the second server has it", 30)
+    site.compose("start", "db")
+    rig.wait_until(lambda: sql(site, "db", KEPT, check=False) == "66666", "the former primary answers", 30)
+    number = timeline(site, "replica1")
+    kill(site, "replica1")
+    site.run("docker", "network", "connect", "--alias", "db", network, former["Id"])
+    yield number
+    site.operate("promote")
+    rig.wait_until(lambda: site.finding("replicas")["level"] == "ok", "both follow", 120)
+    site.operate("promote", "db")
+    expect_primary(site, "db")
+
+
+def test_a_former_primary_with_more_bytes_is_not_taken_for_one_that_has_followed(site, lost_twice):
+    refused = site.operate("promote", "db", check=False)
+    assert "db lacks what was written since timeline " in refused["error"]
+    assert refused["next"] == "./deploy/rentomatic promote replica2"
+    assert site.operate("promote")["primary"] == "replica2"
+    assert sql(site, "replica2", KEPT) == "55555"
+
+
+def test_a_timeline_that_is_given_up_by_accept_is_not_used_again(site, lost_twice):
+    site.compose("stop", "replica2")
+    try:
+        refused = site.operate("promote", "db", check=False)
+        assert "bytes of WAL of replica1 would be lost" in refused["error"]
+        told = site.operate("promote", "db", "--accept")
+        assert (told["primary"], told["lost_bytes"] > 0) == ("db", True)
+        assert timeline(site, "db") == lost_twice + 1
+    finally:
+        site.compose("start", "replica2")
+    assert sql(site, "db", KEPT) == "66666"
 
 
 def test_a_restore_is_seen_by_readers_of_the_replicas_at_once(site):
