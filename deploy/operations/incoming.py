@@ -35,6 +35,12 @@ echo "$output"
 exit 1
 """
 
+
+def led_to(server: str) -> dict[str, str]:
+    """The environment in which a task uses this server, without pooler and replicas of what serves."""
+    return {"POSTGRES_HOSTNAME": server, "DATABASE_POOLER_URL": "", "DATABASE_REPLICA_URLS": ""}
+
+
 # What clients ask: the first page, how many rooms there are, and how many within a box around one of them.
 QUESTIONS = """
 import http.client, json

@@ -11,7 +11,7 @@ from deploy.operations.backup import megabytes
 from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import INCOMING, VOLUME, DatabaseCopy, expect
 from deploy.operations.docker import Docker
-from deploy.operations.incoming import TRY_A_REPLICA
+from deploy.operations.incoming import TRY_A_REPLICA, led_to
 from deploy.operations.nginx import Nginx
 from deploy.operations.project import Project
 from deploy.operations.replicas import Replicas
@@ -178,9 +178,8 @@ class Upgrade(Server):
         self.copy.make()
         seconds = time.monotonic() - began
         self.report.step(f"Trying the copy, which took {seconds:.0f} s …")
-        tried = self.docker.task(
-            "web", "sh", "-c", TRY_A_REPLICA, environment={"POSTGRES_HOSTNAME": self.copy.container}
-        )
+        inside = led_to(self.copy.container)
+        tried = self.docker.task("web", "sh", "-c", TRY_A_REPLICA, environment=inside)
         expect(tried, f"the site does not answer from PostgreSQL {self.wanted}")
         return seconds
 

@@ -11,7 +11,7 @@ from deploy.operations.database import Database, identifier, literal
 from deploy.operations.database_copy import FULL, OVERLAY
 from deploy.operations.docker import Docker
 from deploy.operations.https import give
-from deploy.operations.incoming import TRY_A_REPLICA
+from deploy.operations.incoming import TRY_A_REPLICA, led_to
 from deploy.operations.nginx import Nginx
 from deploy.operations.pitr.plan import Plan, Planner
 from deploy.operations.pitr.times import parse_at, shown
@@ -273,7 +273,7 @@ class Recovery(Change):
         name = self.project.database
         if not server.exists(name):
             raise Failure(f"at that time there was no database {name}")
-        inside = {"POSTGRES_HOSTNAME": self.container}
+        inside = led_to(self.container)
         if self.migrations(server) != (self.migrations(self.database) if self.database else ""):
             migrated = self.docker.task("migrate", "./manage.py", "migrate", environment=inside)
             self.expect(migrated, "its migration failed")
