@@ -2,7 +2,8 @@
 Which replicas may be read. A thread for each server asks it four times a second; another one judges.
 
 A replica is left out as soon as it does not answer, accepts writes, is of another cluster, lacks migrations,
-or is too far behind. It is read again as soon as it is none of that.
+or is too far behind. It is read again as soon as it is none of that. One that has more WAL than the primary
+shows what was left behind when another one was promoted, until it begins anew.
 
 How far behind: in bytes, from what the primary has written to its disk to what the replica shows; in
 seconds, since the primary had written the first byte that is missing, by this process's clock. So an idle
@@ -56,6 +57,8 @@ class Answer:
 
     asked: float
     """time.monotonic() when it was asked."""
+    heard: float
+    """The same when it had answered."""
     is_replica: bool
     place: int
     """Bytes of WAL: of the primary, those on its disk; of a replica, those that can be read."""
@@ -76,6 +79,8 @@ class Server:
         """When it was asked what it has not answered."""
         self.places: deque[tuple[int, float]] = deque(maxlen=4096)
         """Of the primary, its place at each time that it was another one."""
+        self.left_behind = False
+        """Whether it has had WAL that the primary has not, since the connection to it was made."""
         self.failed = -math.inf
         """When a request met an error."""
 
@@ -95,10 +100,12 @@ class Server:
                 with database.cursor() as cursor:
                     cursor.execute(QUESTION)
                     is_replica, place, cluster, version = cursor.fetchone()
-                self.hear(Answer(asked, is_replica, int(place), cluster, version, fault))
+                heard = time.monotonic()
+                self.hear(Answer(asked, heard, is_replica, int(place), cluster, version, fault))
             except (Error, psycopg2.Error) as error:
                 self.error = str(error).strip().partition("\n")[0] or type(error).__name__
                 self.answer = None
+                self.left_behind = False
                 with suppress(Error, psycopg2.Error):
                     database.close()
             self.waits_since = math.inf
@@ -177,6 +184,10 @@ class Replicas:
             return f"it is PostgreSQL {answer.version}, the primary is {self.cluster[1]}"
         if self.cluster and answer.cluster != self.cluster[0]:
             return "it is of another cluster than the primary"
+        if primary and not primary.is_replica and primary.asked >= answer.heard:
+            server.left_behind |= answer.place > primary.place
+        if server.left_behind:
+            return "it has WAL that the primary has not: that was left behind"
         if answer.schema_fault:
             return answer.schema_fault
         return self.lag_fault(answer.place)
